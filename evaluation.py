@@ -1,0 +1,219 @@
+"""Metrics: pure functions of ranks, scores and labels, and the two well-known entry points mrr_score and mse_score.
+
+Ranks start at 1 for the best item. Items with equal scores share the average of the ranks they cover, so a model that
+cannot tell items apart is placed in the middle and never gains by the order in which items happen to be stored.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# Every metric by name, and whether more (+1) or less (-1) of it is better.
+METRICS = {"mrr": +1, "mse": -1, "first_hit_mrr": +1, "hit_rate@10": +1, "ndcg@10": +1, "auc": +1}
+
+# Cells of a score matrix held at a time (4 bytes each): bounds memory for any number of users and items, and keeps
+# the block inside the processor's cache.
+BLOCK_CELLS = 2**20
+# Pairs given to `forward` at a time; each needs a few hundred bytes of activations.
+BLOCK_PAIRS = 2**16
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where T test items ended up, each in the ranking of its own user.
+
+    users: (T,) user row numbers, ascending.
+    ranks: (T,) average ranks among the user's candidates, float64, 1 is best.
+    candidates: (T,) how many items were ranked for that user: all items but those masked.
+    """
+
+    users: Tensor
+    ranks: Tensor
+    candidates: Tensor
+
+    @property
+    def hits(self) -> Tensor:
+        """Test items of each user: (number of users,) float64, users ascending."""
+        return torch.unique_consecutive(self.users, return_counts=True)[1].double()
+
+    def sum_over_users(self, values: Tensor) -> Tensor:
+        """The sum of (T,) values within each user: (number of users,), users ascending."""
+        groups = torch.unique_consecutive(self.users, return_inverse=True)[1]
+        return torch.bincount(groups, weights=values)
+
+    def mean_over_users(self, values: Tensor) -> Tensor:
+        """The mean of (T,) values within each user: (number of users,), users ascending."""
+        return self.sum_over_users(values) / self.hits
+
+
+def average_ranks(scores: Tensor, items: Tensor) -> Tensor:
+    """Rank one item per row of a score matrix, ties by average rank, without sorting. Overwrites `scores`.
+
+    With g scores greater, e equal (the item itself among them) and l less, the average rank is g + (e + 1) / 2.
+    Since g + e + l = n, that is (n + 1 + g - l) / 2, and g - l is the sum of the signs of the differences.
+
+    Args:
+        scores: (R, n) scores; -inf marks an item that is not a candidate, which then never outranks anything.
+        items: (R,) the column to rank in each row; its score must be finite.
+
+    Returns:
+        (R,) ranks, float64 on the CPU.
+    """
+    own = scores.gather(1, items.unsqueeze(1))
+    ahead_minus_behind = scores.sub_(own).sign_().sum(dim=1)
+    return (scores.shape[1] + 1 + ahead_minus_behind.cpu().double()) / 2
+
+
+def mean_reciprocal_rank(ranking: Ranking) -> float:
+    """The homework's MRR: the mean of 1 / rank over *all* test items of a user, then over users.
+
+    Spotlight's definition. The textbook's, which looks at the first hit alone, is `first_hit_reciprocal_rank`; it gives
+    one and the same model a figure several times as large.
+    """
+    return ranking.mean_over_users(1 / ranking.ranks).mean().item()
+
+
+def first_hit_reciprocal_rank(ranking: Ranking) -> float:
+    """The textbook's MRR: 1 / rank of the best-placed test item of a user, mean over users."""
+    groups, hits = torch.unique_consecutive(ranking.users, return_inverse=True, return_counts=True)[1:]
+    best = torch.zeros(len(hits), dtype=torch.double).scatter_reduce(0, groups, 1 / ranking.ranks, reduce="amax")
+    return best.mean().item()
+
+
+def hit_rate(ranking: Ranking, k: int = 10) -> float:
+    """The share of users with at least one test item at rank k or better."""
+    return (ranking.sum_over_users((ranking.ranks <= k).double()) > 0).double().mean().item()
+
+
+def ndcg(ranking: Ranking, k: int = 10) -> float:
+    """Normalised discounted cumulative gain at k, every test item worth the same; mean over users.
+
+    Järvelin and Kekäläinen 2002: a hit at rank r <= k gains 1 / log2(1 + r), divided by what the best order of the
+    user's test items would gain. Tied items gain as at their average rank, where the 2002 paper breaks ties by order.
+    """
+    gains = torch.where(ranking.ranks <= k, 1 / torch.log2(1 + ranking.ranks), 0.0)
+    ideal = (1 / torch.log2(torch.arange(2, k + 2, dtype=torch.double))).cumsum(0)
+    best_possible = ideal[ranking.hits.long().clamp(max=k) - 1]
+    return (ranking.sum_over_users(gains) / best_possible).mean().item()
+
+
+def auc(ranking: Ranking) -> float:
+    """The chance that a test item outranks a candidate that is none, ties counting half; mean over users.
+
+    By the rank sum (Mann and Whitney 1947). Users whose every candidate is a test item have no AUC and are left out;
+    nan if that leaves nobody.
+    """
+    hits = ranking.hits
+    others = ranking.mean_over_users(ranking.candidates.double()) - hits
+    pairs_lost = ranking.sum_over_users(ranking.ranks) - hits * (hits + 1) / 2
+    return (1 - pairs_lost / (hits * others))[others > 0].mean().item()
+
+
+def ranking_metrics(ranking: Ranking) -> dict[str, float]:
+    """Every ranking metric of METRICS by its name."""
+    return {
+        "mrr": mean_reciprocal_rank(ranking),
+        "first_hit_mrr": first_hit_reciprocal_rank(ranking),
+        "hit_rate@10": hit_rate(ranking, 10),
+        "ndcg@10": ndcg(ranking, 10),
+        "auc": auc(ranking),
+    }
+
+
+def rank_test_items(model: nn.Module, test, train=None) -> Ranking:
+    """Rank every test item among all items its user has not in `train`.
+
+    Works through blocks of test rows of about BLOCK_CELLS scores each. A model that offers
+    `score_items(user_ids) -> (B, num_items)` is ranked by that; any other by its `forward` on all pairs, more slowly.
+
+    Args:
+        model: a network whose forward returns (predictions, score).
+        test: Interactions whose items are ranked; no pair of them may be in `train`.
+        train: Interactions masked out of the ranking; None masks nothing.
+
+    Raises:
+        ValueError: `test` is empty, or the model scores an item with nan or infinity.
+    """
+    _require_rows(test)
+    device = test.user_ids.device
+    order = torch.argsort(test.user_ids, stable=True)
+    users, items = test.user_ids[order], test.item_ids[order]
+    masked_per_user = torch.zeros(test.num_users, dtype=torch.long, device=device)
+    if train is not None:
+        masked_per_user = train.offsets.diff()
+
+    ranks = []
+    rows = max(1, BLOCK_CELLS // test.num_items)
+    with _evaluating(model):
+        for block_users, block_items in zip(users.split(rows), items.split(rows), strict=True):
+            distinct, row_of = torch.unique_consecutive(block_users, return_inverse=True)
+            scores = _score_all_items(model, distinct, test.num_items)
+            if not scores.isfinite().all():
+                raise ValueError("the model scores an item with nan or infinity; it cannot be ranked")
+            if train is not None:
+                _mask(scores, distinct, train)
+            ranks.append(average_ranks(scores[row_of], block_items))
+    users = users.cpu()
+    return Ranking(users, torch.cat(ranks), test.num_items - masked_per_user.cpu()[users])
+
+
+def mrr_score(model: nn.Module, test, train=None) -> float:
+    """The homework's mean reciprocal rank of `model` on `test`, the items of `train` masked. See `rank_test_items`."""
+    return mean_reciprocal_rank(rank_test_items(model, test, train))
+
+
+def mse_score(model: nn.Module, test) -> float:
+    """Mean squared error of the predicted ratings on `test`, in squared rating points; predictions are not clipped.
+
+    Raises:
+        ValueError: `test` is empty.
+    """
+    _require_rows(test)
+    total = 0.0
+    with _evaluating(model):
+        for users, items, ratings in zip(
+            test.user_ids.split(BLOCK_PAIRS),
+            test.item_ids.split(BLOCK_PAIRS),
+            test.ratings.split(BLOCK_PAIRS),
+            strict=True,
+        ):
+            score = model(users, items)[1]
+            total += (score - ratings).cpu().double().square().sum().item()
+    return total / len(test)
+
+
+def _require_rows(test) -> None:
+    if len(test) == 0:
+        raise ValueError("there is nothing to evaluate: the test part has no rows")
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards the model is in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _score_all_items(model: nn.Module, users: Tensor, num_items: int) -> Tensor:
+    if hasattr(model, "score_items"):
+        return model.score_items(users)
+    items = torch.arange(num_items, device=users.device).repeat(len(users))
+    repeated_users = users.repeat_interleave(num_items)
+    parts = zip(repeated_users.split(BLOCK_PAIRS), items.split(BLOCK_PAIRS), strict=True)
+    return torch.cat([model(u, i)[0] for u, i in parts]).view(len(users), num_items)
+
+
+def _mask(scores: Tensor, users: Tensor, seen) -> None:
+    """Set the scores of what each of `users` (one per row) has in `seen` to -inf."""
+    starts, counts = seen.offsets[users], seen.offsets[users + 1] - seen.offsets[users]
+    rows = torch.arange(len(users), device=users.device).repeat_interleave(counts)
+    within = torch.arange(len(rows), device=users.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    scores[rows, seen.items_by_user[starts.repeat_interleave(counts) + within]] = -torch.inf

@@ -1,0 +1,238 @@
+"""Train one network for two tasks, which movies a user watches and what score they give, or ask a trained one.
+
+    python main.py                                          train on MovieLens 100K
+    python main.py --resume run/NAME                        go on with a run
+    python main.py --recommend 196                          ten films for a user
+
+`python main.py --help` lists all flags. Nothing heavy is imported before the flags are read.
+"""
+
+import itertools
+import json
+import platform
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from errors import UserError
+from settings import Request, Settings, as_dict, parse
+
+RUNS = Path("run")
+BOX = """\
++--------------------------------------------------------------------------------------+
+|  SIMULATED DATA.  These are not MovieLens ratings: the program made them up.         |
+|  Their figures show how the program behaves and say nothing about MovieLens.         |
++--------------------------------------------------------------------------------------+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 something the user can mend, 130 ended by Ctrl-C."""
+    try:
+        request = parse(argv)
+        if request.recommend is not None:
+            return answer(request)
+        return train(request)
+    except UserError as error:
+        print(f"main.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("main.py: stopped", file=sys.stderr)
+        return 130
+
+
+def train(request: Request) -> int:
+    """One run from settings to report."""
+    import torch
+
+    from tasks import WatchAndRate
+    from training import RunFolder, fit
+
+    if request.resume:
+        run = RunFolder.open(request.resume)
+        config = run.read_config()
+        settings = saved_settings(config, request.given)
+    else:
+        config, settings = {}, request.settings
+        run = RunFolder.new(Path(settings.logdir) if settings.logdir else unused_name(settings))
+    device = choose_device(settings)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    data = load_data(settings, config)
+    settings = pin_down(settings, data, device, torch.get_num_threads())
+    model = build_network(settings, data).to(device)
+    data = data.to(device)
+    task = WatchAndRate(
+        data, settings.batch_size, settings.bpr, settings.negatives, settings.negative_sampling, settings.seed
+    )
+    run.write_config({"command": command_line()} | config | {"settings": as_dict(settings)} | describe(data))
+
+    if data.simulated:
+        print(BOX)
+    print(*(f"note: {note}" for note in data.notes), sep="\n", end="\n" if data.notes else "")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{data}\n{parameters:,} parameters, {device}, {settings.threads} threads, run folder {run.path}", flush=True)
+    outcome = fit(model, task, settings, run, device, say=silence if settings.quiet else say)
+    print(report(outcome, task.directions, data, run.path, settings))
+    return 130 if outcome.ending == "interrupted" else 0
+
+
+def answer(request: Request) -> int:
+    """--recommend: ask a trained run."""
+    from recommend import as_text, recommend
+    from training import RunFolder
+
+    run = RunFolder.open(Path(request.settings.logdir) if request.settings.logdir else newest_run())
+    config = run.read_config()
+    settings = saved_settings(
+        config, {name: request.given[name] for name in ("data_dir", "device") if name in request.given}
+    )
+    device = choose_device(settings)
+    data = load_data(settings, config)
+    model = build_network(settings, data).to(device).eval()
+    name = "best" if run.has("best") else "last"
+    run.restore(name, device, model)
+    found = recommend(model, data.to(device), request.recommend)
+    if request.as_json:
+        print(json.dumps({"run": str(run.path), "checkpoint": name, "simulated": data.simulated} | found, indent=2))
+    else:
+        print(*([BOX] if data.simulated else []), f"{run.path}, {name} epoch\n", as_text(found), sep="\n")
+    return 0
+
+
+def unused_name(settings: Settings) -> Path:
+    """A folder under run/ named by the tasks, with a number behind it where that name is taken."""
+    name = f"shared={settings.shared_embeddings}_LF={settings.factorization_weight:g}_LR={settings.regression_weight:g}"
+    numbered = (RUNS / f"{name}-{number}" for number in itertools.count(2))
+    return next(path for path in itertools.chain([RUNS / name], numbered) if not path.exists())
+
+
+def newest_run() -> Path:
+    checkpoints = sorted(RUNS.rglob("last.pt"), key=lambda path: path.stat().st_mtime)
+    if not checkpoints:
+        raise UserError(
+            f"there is no trained run under {RUNS}/: train one by python main.py, or name its folder with --logdir"
+        )
+    return checkpoints[-1].parent
+
+
+def saved_settings(config: dict, given: dict) -> Settings:
+    try:
+        return Settings(**config["settings"] | given)
+    except TypeError as error:
+        raise UserError(f"the run's config.json does not fit this program: {error}") from None
+
+
+def choose_device(settings: Settings):
+    import torch
+
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if settings.device == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if usable[name]))
+    if not usable[settings.device]:
+        raise UserError(f"--device {settings.device}: PyTorch finds none here; --device auto takes what there is")
+    return torch.device(settings.device)
+
+
+def load_data(settings: Settings, config: dict):
+    """The data of these settings; for a run that exists already, the very same data as then."""
+    from dataset import load
+
+    names = (
+        "dataset", "data_dir", "ratings", "train_ratings", "test_ratings", "rating_scale", "simulated_size",
+        "test_fraction", "val_fraction", "seed",
+    )  # fmt: skip
+    data = load(**{name: getattr(settings, name) for name in names})
+    if config and config["data"].get("fingerprint") != data.fingerprint:
+        summary = config["data"].get("summary")
+        raise UserError(f"the data are not those of the run, {summary}: the ratings or their split have changed")
+    return data
+
+
+def pin_down(settings: Settings, data, device, threads: int) -> Settings:
+    """Settings that mean the same when the run is resumed elsewhere, or when the network is back."""
+    own_files = {
+        name: str(Path(getattr(settings, name)).resolve())
+        for name in ("ratings", "train_ratings", "test_ratings")
+        if getattr(settings, name)
+    }
+    dataset = settings.dataset if own_files else data.name
+    return replace(settings, dataset=dataset, device=device.type, threads=threads, **own_files)
+
+
+def build_network(settings: Settings, data):
+    import torch
+
+    from models import build_model
+
+    torch.manual_seed(settings.seed)
+    return build_model(
+        "multitask",
+        len(data.users),
+        len(data.items),
+        embedding_dim=settings.embedding_dim,
+        layer_sizes=settings.layer_sizes,
+        embedding_sharing=settings.shared_embeddings,
+    )
+
+
+def command_line() -> str:
+    return shlex.join(["python", *sys.argv])
+
+
+def describe(data) -> dict:
+    """What config.json says of the data and of the software."""
+    import numpy
+    import torch
+
+    about = {"name": data.name, "simulated": data.simulated, "summary": repr(data), "notes": list(data.notes)}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
+    return {"data": about | {"fingerprint": data.fingerprint}, "versions": versions}
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def silence(line: str) -> None:
+    pass
+
+
+def report(outcome, directions: dict[str, int], data, path: Path, settings: Settings) -> str:
+    """The closing words: the table of metrics, how the run ended, and what to type next."""
+    folder, history = shlex.quote(str(path)), outcome.history
+    lines = ["", BOX] if data.simulated else [""]
+    if history:
+        lines += metric_table(history, outcome.best_epoch, directions)
+        if outcome.best_epoch:
+            lines.append(
+                f"chosen: epoch {outcome.best_epoch}, by the validation part; these test figures are for reporting"
+            )
+        else:
+            lines.append("best: over all epochs, seen on the test set; it is for reading the curves, not for reporting")
+    lines.append(f"{outcome.ending} after {len(history)} of {settings.epochs} epochs; everything about it is in {path}")
+    if settings.profile:
+        lines += [f"{name + ':':<22}{spent:>10.2f} s" for name, spent in outcome.seconds.items()]
+    if outcome.ending == "interrupted":
+        lines.append(f"go on:   python main.py --resume {folder}")
+    if history:
+        lines.append(f"ask it:  python main.py --recommend {shlex.quote(data.users[0])} --logdir {folder}")
+    lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
+    return "\n".join(lines)
+
+
+def metric_table(history: list[dict[str, float]], chosen: int | None, directions: dict[str, int]) -> list[str]:
+    """Every loss and metric: its last and its best value, and its value at the chosen epoch where there is one."""
+    lines = [f"{'':<24}{'last':>10}{'best':>10}{'at epoch':>10}" + (f"{'chosen':>10}" if chosen else "")]
+    for column in list(history[-1])[1:]:
+        part, _, name = column.partition("_")
+        direction = directions.get(name, -1) if part != "train" else -1
+        values = [row[column] for row in history]
+        best = max(range(len(values)), key=lambda epoch: direction * values[epoch])
+        line = f"{part + ' ' + name:<24}{values[-1]:>10.4f}{values[best]:>10.4f}{best + 1:>10}"
+        lines.append(line + (f"{values[chosen - 1]:>10.4f}" if chosen else ""))
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""Reading rating files and movie catalogues, and mapping raw ids to row numbers.
+
+One reader serves all formats: columns separated by comma, tab, semicolon or `::`, with or without a header, plain or
+gzip. Every complaint names the file, the line and the value.
+"""
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+
+from errors import UserError
+
+SEPARATORS = ("::", "\t", ";", ",")
+COLUMNS = ("user", "item", "rating")
+# Header names that count as ours, compared in lower case without "_" and a final "id".
+SYNONYMS = {"movie": "item", "film": "item", "product": "item", "score": "rating", "stars": "rating"}
+
+
+def read_ratings(path: Path, rating_scale: Sequence[float]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read a file of ratings.
+
+    Args:
+        path: columns user, item, rating and optionally more, in this order or named by a header; ids of any kind.
+        rating_scale: lowest and highest rating allowed.
+
+    Returns:
+        A table with the columns user and item (raw ids, categories of strings) and rating (float32), and notes on rows
+        left out: of a pair that occurs more than once the last row counts.
+
+    Raises:
+        UserError: with file, line and value, at the first thing that is wrong.
+    """
+    text = _read_bytes(path)
+    separator, header = _inspect_first_line(path, text)
+    if separator == "::":
+        # pandas reads a one-character separator with its fast parser, any other with a slow one
+        text, separator = text.replace(b"::", b"\t"), "\t"
+    table = _parse(path, text, separator, header)
+    table["rating"] = _to_numbers(path, table["rating"], rating_scale)
+    repeated = table.duplicated(["user", "item"], keep="last").to_numpy()
+    if not repeated.any():
+        return table.reset_index(drop=True), ()
+    note = f"{repeated.sum():,} of {len(table):,} rows of {path} repeat a (user, item) pair; the last of each counts"
+    return table[~repeated].reset_index(drop=True), (note,)
+
+
+def read_movies(path: Path) -> pd.DataFrame:
+    """Read a MovieLens catalogue, in any of its formats: a table indexed by raw item id, columns title and genres.
+
+    Genres are joined by "|". A catalogue that is missing gives an empty table, since titles only decorate.
+    """
+    if not path.is_file():
+        return pd.DataFrame({"title": [], "genres": []}, index=pd.Index([], dtype=str))
+    if path.suffix == ".csv":
+        movies = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return movies.set_index("movieId")[["title", "genres"]]
+    text = path.read_bytes()
+    try:
+        lines = text.decode("utf-8").splitlines()
+    except UnicodeDecodeError:  # MovieLens 100K and 1M are in Latin-1, 10M is in UTF-8
+        lines = text.decode("latin-1").splitlines()
+    if path.suffix == ".dat":
+        rows = [line.split("::") for line in lines if line]
+    else:
+        names = _genre_names(path.with_name("u.genre"))
+        rows = [_read_u_item(line, names) for line in lines if line]
+    ids, titles, genres = zip(*(row[:3] for row in rows), strict=True)
+    return pd.DataFrame({"title": titles, "genres": genres}, index=pd.Index(ids))
+
+
+def map_ids(raw: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Number the raw ids of a category column: (raw ids in order of their number, number of every row).
+
+    Shorter ids come first, equally long ones in the order of their letters; whole numbers are thus in ascending order.
+    """
+    present = raw.cat.remove_unused_categories()
+    ids = sorted(present.cat.categories, key=lambda raw_id: (len(raw_id), raw_id))
+    return np.array(ids, dtype=object), present.cat.set_categories(ids).cat.codes.to_numpy()
+
+
+def look_up(raw: pd.Series, ids: np.ndarray) -> np.ndarray:
+    """The numbers of raw ids among `ids`; -1 for those that are not there."""
+    return pd.Index(ids).get_indexer(raw.astype(str))
+
+
+def describe(items: np.ndarray, catalogue: pd.DataFrame | None) -> tuple[list[str], list[str]]:
+    """Titles and genres of raw item ids; what no catalogue knows is called by its raw id."""
+    if catalogue is None:
+        return list(items), [""] * len(items)
+    known = catalogue[~catalogue.index.duplicated()].reindex(items)
+    return list(known["title"].where(known["title"].notna(), items)), list(known["genres"].fillna(""))
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        text = path.read_bytes()
+        if text[:2] == b"\x1f\x8b":
+            text = gzip.decompress(text)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not text.strip():
+        raise UserError(f"{path} is empty; it should hold rows of user, item, rating")
+    return text.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that spreadsheets write
+
+
+def _inspect_first_line(path: Path, text: bytes) -> tuple[str, list[str] | None]:
+    """Find the separator, and the names of the columns where the first line is a header."""
+    line = _decode(path, text.split(b"\n", 1)[0]).rstrip("\r")
+    for separator in SEPARATORS:
+        fields = line.split(separator) if len(separator) > 1 else next(csv.reader([line], delimiter=separator), [])
+        if len(fields) >= 3:
+            break
+    else:
+        _refuse(
+            path, 1, f"reads {_quote(line)}, which is not three columns user, item, rating separated by , tab ; or ::"
+        )
+    if _is_number(fields[2]):
+        return separator, None
+    names = [_column_name(field) for field in fields]
+    missing = [column for column in COLUMNS if column not in names]
+    if len(missing) == len(COLUMNS):
+        _refuse(
+            path,
+            1,
+            f"reads {_quote(line)}: neither a header naming user, item and rating, nor a row with its rating third",
+        )
+    if missing:
+        _refuse(path, 1, f"is a header without a column {missing[0]}: it names {', '.join(fields)}")
+    return separator, names
+
+
+def _column_name(field: str) -> str:
+    name = field.strip().lower().replace("_", "").replace(" ", "")
+    name = name.removesuffix("id") or name
+    return SYNONYMS.get(name, name)
+
+
+def _parse(path: Path, text: bytes, separator: str, header: list[str] | None) -> pd.DataFrame:
+    """Parse into categories of strings, indexed by line number."""
+    names = header or COLUMNS
+    try:
+        table = pd.read_csv(
+            io.BytesIO(text),
+            sep=separator,
+            header=None,
+            skiprows=1 if header else 0,
+            dtype={names.index(column): str for column in COLUMNS},  # or pandas would read the id 007 as 7
+            keep_default_na=False,
+            na_values=[""],
+            skip_blank_lines=False,
+            skipinitialspace=True,
+            encoding="utf-8",
+        )
+    except UnicodeDecodeError:
+        _decode(path, text)
+        raise
+    except pd.errors.EmptyDataError:
+        raise UserError(f"{path} holds a header but no rows") from None
+    except pd.errors.ParserError as error:
+        _explain_parser_error(path, error, skipped=1 if header else 0)
+    table.index += 2 if header else 1
+    table = table.dropna(how="all")
+    if header is None and table.shape[1] > 4:
+        _refuse(path, 1, f"has {table.shape[1]} columns and no header says which are user, item and rating")
+    if header is not None and table.shape[1] != len(header):
+        _refuse(path, 2, f"has {table.shape[1]} columns where the header names {len(header)}")
+    if table.empty:
+        raise UserError(f"{path} holds no rows")
+    table.columns = header or [*COLUMNS, "timestamp"][: table.shape[1]]
+    table = table[list(COLUMNS)]
+    for column in COLUMNS:
+        empty = table[column].isna().to_numpy()
+        if empty.any():
+            _refuse(path, table.index[empty.argmax()], f"has no {column}; a row is user, item, rating")
+    return table.astype("category")
+
+
+def _explain_parser_error(path: Path, error: Exception, skipped: int) -> NoReturn:
+    found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+    if found:
+        expected, line, saw = map(int, found.groups())
+        _refuse(path, line, f"has {saw} columns where the lines before it have {expected}")
+    found = re.search(r"starting at row (\d+)", str(error))
+    if found:
+        _refuse(path, int(found[1]) + 1 + skipped, "opens a quotation mark that is never closed")
+    raise UserError(f"{path} cannot be parsed: {error}")
+
+
+def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -> np.ndarray:
+    """Check every distinct rating once, then spread the numbers over the rows: (rows,) float32."""
+    low, high = rating_scale
+    texts = ratings.cat.categories
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = ~((numbers >= low) & (numbers <= high))
+    if wrong.any():
+        row = wrong[ratings.cat.codes].argmax()
+        value, number = ratings.iloc[row], numbers[ratings.cat.codes.iloc[row]]
+        line = ratings.index[row]
+        if not np.isfinite(number):
+            _refuse(path, line, f"has the rating {_quote(value)}, which is not a number")
+        _refuse(
+            path,
+            line,
+            f"has the rating {value} outside the scale {low:g} to {high:g}; --rating_scale LOW HIGH sets another",
+        )
+    return numbers.astype(np.float32)[ratings.cat.codes]
+
+
+def _decode(path: Path, text: bytes) -> str:
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        _refuse(path, line, f"holds the byte 0x{text[error.start]:02x}, which is not UTF-8; save the file as UTF-8")
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _genre_names(path: Path) -> list[str]:
+    lines = path.read_text(encoding="latin-1").splitlines() if path.is_file() else []
+    return [line.split("|")[0] for line in lines if "|" in line]
+
+
+def _read_u_item(line: str, genre_names: list[str]) -> tuple[str, str, str]:
+    """One line of u.item: id, title, dates, address and a 0/1 flag for every genre."""
+    fields = line.split("|")
+    flags = zip(genre_names, fields[5:], strict=False)
+    return fields[0], fields[1], "|".join(name for name, flag in flags if flag == "1")
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _refuse(path: Path, line: int, problem: str) -> NoReturn:
+    raise UserError(f"{path}, line {line}: {problem}")

@@ -1,0 +1,139 @@
+"""A simulated MovieLens: made by the program, seeded, for machines without a network and for scale experiments.
+
+What it shares with MovieLens 100K are published marginals: the shares of the five ratings, at least 20 ratings a user,
+few active users and few popular films. Everything else is invented. Users have latent tastes and films latent traits;
+their match drives both what is watched and how it is rated, so that a shared embedding has something to share.
+Figures from this set say nothing about MovieLens and must be called simulated wherever they appear.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from errors import UserError
+
+RATING_SHARES = (0.0611, 0.1137, 0.2714, 0.3417, 0.2121)  # of the ratings 1 to 5 in MovieLens 100K
+FEWEST_RATINGS = 20
+SEED = 1997
+GENRES = (
+    "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir",
+    "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
+LATENT_DIM = 8
+USERS_AT_A_TIME = 1024
+
+
+@dataclass(frozen=True)
+class World:
+    """R simulated ratings: user_ids, item_ids (R,) int64 and ratings (R,) float32; a title and genres per item."""
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    ratings: np.ndarray
+    titles: list[str]
+    genres: list[str]
+
+
+def simulate(num_users: int, num_items: int, num_ratings: int, seed: int = SEED) -> World:
+    """Make a world. The same arguments give the same world.
+
+    Raises:
+        UserError: the sizes cannot be met: every user needs FEWEST_RATINGS different films, every film one rating.
+    """
+    _require_possible(num_users, num_items, num_ratings)
+    random = np.random.default_rng(seed)
+    tastes = random.normal(size=(num_users, LATENT_DIM)).astype(np.float32)
+    genre_traits = random.normal(size=(len(GENRES), LATENT_DIM))
+    membership = _draw_genres(random, num_items)
+    traits = membership @ genre_traits / np.sqrt(membership.sum(1, keepdims=True))
+    traits = (0.8 * traits + 0.6 * random.normal(size=traits.shape)).astype(np.float32)
+    appeal = random.normal(size=num_items)
+
+    popularity = 1.5 * (0.4 * appeal + np.sqrt(1 - 0.4**2) * random.normal(size=num_items))
+    activity = _draw_activity(random, num_users, num_items, num_ratings)
+    user_ids, item_ids = _watch(random, tastes, traits, popularity.astype(np.float32), activity)
+    item_ids = _give_every_item_a_rating(random, user_ids, item_ids, num_items)
+
+    match = np.einsum("rd,rd->r", tastes[user_ids], traits[item_ids]) / np.sqrt(LATENT_DIM)
+    mildness = random.normal(size=num_users)
+    opinion = 0.45 * appeal[item_ids] + 0.45 * mildness[user_ids] + 0.55 * match + 0.75 * random.normal(size=len(match))
+    order = random.permutation(num_ratings)
+    return World(
+        user_ids[order],
+        item_ids[order],
+        _to_stars(opinion)[order],
+        [f"Simulated film {i + 1}" for i in range(num_items)],
+        ["|".join(name for name, flag in zip(GENRES, row, strict=True) if flag) for row in membership],
+    )
+
+
+def _require_possible(num_users: int, num_items: int, num_ratings: int) -> None:
+    lowest = max(num_users * FEWEST_RATINGS, num_items)
+    highest = num_users * (num_items // 2)
+    if num_users < 2 or num_items < 2 * FEWEST_RATINGS or not lowest <= num_ratings <= highest:
+        raise UserError(
+            f"--simulated_size {num_users} {num_items} {num_ratings} cannot be met: it takes at least 2 users and "
+            f"{2 * FEWEST_RATINGS} items, at least {FEWEST_RATINGS} ratings a user and one an item, and on average a "
+            f"user rates half of the items at most (here {lowest:,} to {highest:,} ratings)"
+        )
+
+
+def _draw_genres(random: np.random.Generator, num_items: int) -> np.ndarray:
+    """(num_items, genres) of 0 and 1: one to three genres a film, some genres more common than others."""
+    frequency = np.log(random.dirichlet(np.ones(len(GENRES))) + 0.01)
+    ranked = np.argsort(-(frequency + random.gumbel(size=(num_items, len(GENRES)))), axis=1)
+    place = np.argsort(ranked, axis=1)
+    return (place < random.integers(1, 4, size=(num_items, 1))).astype(np.int64)
+
+
+def _draw_activity(random: np.random.Generator, num_users: int, num_items: int, num_ratings: int) -> np.ndarray:
+    """(num_users,) how many films each user rates: long-tailed, within the limits, num_ratings in all."""
+    spare = num_ratings - FEWEST_RATINGS * num_users
+    room = max(num_items // 2, -(-num_ratings // num_users)) - FEWEST_RATINGS
+    share = random.lognormal(sigma=1.35, size=num_users)
+    low, high = 0.0, num_items / share.min()
+    for _ in range(60):  # bisection: the scale at which the capped shares use up what is to spare
+        middle = (low + high) / 2
+        low, high = (low, middle) if np.minimum(middle * share, room).sum() > spare else (middle, high)
+    extra = np.floor(np.minimum(low * share, room)).astype(np.int64)
+    while (missing := spare - extra.sum()) > 0:
+        chosen = random.permutation(np.flatnonzero(extra < room))[:missing]
+        extra[chosen] += 1
+    return FEWEST_RATINGS + extra
+
+
+def _watch(random, tastes, traits, popularity, activity) -> tuple[np.ndarray, np.ndarray]:
+    """Draw films without replacement, chances by popularity and match (Gumbel top-k), a block of users at a time."""
+    users, items = [], []
+    for start in range(0, len(tastes), USERS_AT_A_TIME):
+        block = tastes[start : start + USERS_AT_A_TIME]
+        appetite = popularity + 1.1 * block @ traits.T / np.sqrt(LATENT_DIM)
+        appetite -= np.log(random.standard_exponential(size=appetite.shape, dtype=np.float32))
+        count = activity[start : start + USERS_AT_A_TIME]
+        most = count.max()
+        best = np.argpartition(-appetite, most - 1, axis=1)[:, :most]
+        best = np.take_along_axis(best, np.argsort(-np.take_along_axis(appetite, best, 1), axis=1), 1)
+        chosen = np.arange(most) < count[:, None]
+        users.append(np.repeat(np.arange(start, start + len(block)), count))
+        items.append(best[chosen])
+    return np.concatenate(users), np.concatenate(items).astype(np.int64)
+
+
+def _give_every_item_a_rating(random, user_ids, item_ids, num_items: int) -> np.ndarray:
+    """Hand each film that nobody drew one rating of a film that has several."""
+    item_ids = item_ids.copy()
+    counts = np.bincount(item_ids, minlength=num_items)
+    orphans = np.flatnonzero(counts == 0)
+    candidates = iter(random.permutation(len(item_ids)))
+    for orphan in orphans:
+        row = next(row for row in candidates if counts[item_ids[row]] > 1)
+        counts[item_ids[row]] -= 1
+        item_ids[row] = orphan
+    return item_ids
+
+
+def _to_stars(opinion: np.ndarray) -> np.ndarray:
+    """Cut opinions into five ratings with exactly the shares of RATING_SHARES."""
+    place = np.empty(len(opinion))
+    place[np.argsort(opinion)] = (np.arange(len(opinion)) + 0.5) / len(opinion)
+    return (1 + np.searchsorted(np.cumsum(RATING_SHARES)[:-1], place)).astype(np.float32)

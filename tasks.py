@@ -1,0 +1,153 @@
+"""What a family of networks trains on, its named losses and its metrics.
+
+The training loop (training.py) knows no family: it asks its task for batches, losses and metrics. A task offers
+
+    headline                 (name, +1 or -1): the metric that speaks for the family, and whether more or less is better
+    directions               the same for every metric: {name: +1 or -1}
+    parts                    what is evaluated: "test", and "val" where there is a validation part
+    loss_names               the keys of what `losses` returns; the settings carry a weight for each
+    tags                     TensorBoard tag of every column of a history row
+    num_batches              steps in an epoch
+    batches(epoch)           an iterator over dicts of tensors, drawn from (seed, epoch) alone
+    batch_rows(batch)        how many ratings a batch holds
+    losses(model, batch)     {name: scalar tensor}
+    metrics(model, part)     {name: float} on the "test" or the "val" part
+    data                     the dataset.Data it draws from
+    embeddings(model)        {name: (items, d) tensor} for the projector
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dataset import Data, sample_uniform, sample_unseen
+from evaluation import METRICS, mse_score, rank_test_items, ranking_metrics
+from losses import bpr_loss, regression_loss
+
+# Rows shuffled into place at a time, so that a pass over tens of millions of ratings needs no second copy of them.
+ROWS_AT_A_TIME = 2**20
+
+METRIC_TITLES = {
+    "mrr": "Mean Reciprocal Rank",
+    "mse": "MSE",
+    "first_hit_mrr": "First-Hit MRR",
+    "hit_rate@10": "Hit Rate@10",
+    "ndcg@10": "NDCG@10",
+    "auc": "AUC",
+}
+NEGATIVE_SAMPLERS = {"uniform": sample_uniform, "unseen": sample_unseen, "hardest": sample_unseen}
+
+
+class WatchAndRate:
+    """The two tasks of the course sheet: rank what a user watches (BPR), and predict the score they give (MSE).
+
+    Args:
+        data: the split ratings, on the device of the model.
+        batch_size: ratings in a step.
+        bpr: form of the ranking loss, see losses.bpr_loss.
+        negatives: N, items drawn for each rating.
+        negative_sampling: "uniform" draws from all items, as eq. (3) has it; "unseen" from those that the user has not
+            in train; "hardest" takes the one of N unseen items that the model scores highest. With the first two the
+            ranking loss is the mean over all N pairs.
+        seed: each epoch's order and negatives come from (seed, epoch), so that a resumed run repeats them exactly.
+    """
+
+    headline = ("mrr", METRICS["mrr"])
+    directions = METRICS
+    loss_names = ("factorization", "regression")
+    tags: ClassVar = {
+        "train_factorization": "training/Factorization Loss",
+        "train_regression": "training/MSE",
+        "train_joint": "training/Joint Loss",
+        **{f"test_{name}": f"eval/{title}" for name, title in METRIC_TITLES.items()},
+        **{f"val_{name}": f"validation/{title}" for name, title in METRIC_TITLES.items()},
+    }
+
+    def __init__(
+        self,
+        data: Data,
+        batch_size: int = 256,
+        bpr: str = "sigmoid",
+        negatives: int = 1,
+        negative_sampling: str = "uniform",
+        seed: int = 0,
+    ) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self.bpr = bpr
+        self.negatives = negatives
+        self.sample = NEGATIVE_SAMPLERS[negative_sampling]
+        self.keep_hardest = negative_sampling == "hardest"
+        self.seed = seed
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return ("test",) if self.data.validation is None else ("val", "test")
+
+    @property
+    def num_batches(self) -> int:
+        return -(-len(self.data.train) // self.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
+        """Yield every training rating once, in random order, with its negatives.
+
+        Yields:
+            user_ids (B,), item_ids (B,), ratings (B,) and negative_ids (B, N); the last batch may be smaller.
+        """
+        train = self.data.train
+        generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
+        order = torch.randperm(len(train), generator=generator)
+        for rows in order.split(max(1, ROWS_AT_A_TIME // self.batch_size) * self.batch_size):
+            block = train[rows.to(train.user_ids.device)]
+            columns = {
+                "user_ids": block.user_ids,
+                "item_ids": block.item_ids,
+                "ratings": block.ratings,
+                "negative_ids": self.sample(train, block.user_ids, self.negatives, generator),
+            }
+            parts = (column.split(self.batch_size) for column in columns.values())
+            for values in zip(*parts, strict=True):
+                yield dict(zip(columns, values, strict=True))
+
+    def batch_rows(self, batch: dict[str, Tensor]) -> int:
+        return len(batch["ratings"])
+
+    def losses(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Eq. (3) and eq. (5) on one batch."""
+        user_ids, negative_ids = batch["user_ids"], batch["negative_ids"]
+        if self.keep_hardest:
+            with torch.no_grad():
+                best = _score_pairs(model, user_ids, negative_ids).argmax(dim=1, keepdim=True)
+            negative_ids = negative_ids.gather(1, best)
+        positive_predictions, score = model(user_ids, batch["item_ids"])
+        negative_predictions = _score_pairs(model, user_ids, negative_ids)
+        return {
+            "factorization": bpr_loss(positive_predictions, negative_predictions, self.bpr),
+            "regression": regression_loss(batch["ratings"], score),
+        }
+
+    def metrics(self, model: nn.Module, part: str) -> dict[str, float]:
+        """Every metric of evaluation.METRICS on the "test" part (train and validation items masked) or on "val"."""
+        if part == "test":
+            rows, seen = self.data.test, self.data.seen
+        else:
+            rows, seen = self.data.validation, self.data.train
+        return ranking_metrics(rank_test_items(model, rows, seen)) | {"mse": mse_score(model, rows)}
+
+    def embeddings(self, model: nn.Module) -> dict[str, Tensor]:
+        """The item tables that `model` has, by the names of the course sheet: {name: (num_items, d)}."""
+        names = ("Q", "Q_fact", "Q_reg")
+        return {name: getattr(model, name).weight.detach() for name in names if hasattr(model, name)}
+
+
+def _score_pairs(model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+    """Ranking scores of N items for each of B users: (B,), (B, N) -> (B, N)."""
+    num_items = item_ids.shape[1]
+    return model(user_ids.repeat_interleave(num_items), item_ids.flatten())[0].view(-1, num_items)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """One number for the pair, so that neither (0, 1) and (1, 0) nor neighbouring seeds share a stream."""
+    return seed * 2**31 + epoch

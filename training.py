@@ -1,0 +1,332 @@
+"""fit(): the one training loop; and the run folder with its checkpoints, curves and tables.
+
+A run folder holds everything about a run:
+
+    config.json       settings, command, data and versions      events.out.tfevents.*   curves for TensorBoard
+    metrics.csv       one row an epoch                          last.pt, best.pt        checkpoints
+
+Every file but the events is written under another name and then moved into place, so that a kill at any moment leaves
+the last good state; and last.pt is written last, so that whatever is newer than it is written again on resuming.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+from tqdm import tqdm
+
+from errors import UserError
+from losses import joint_loss
+
+History = list[dict[str, float]]
+
+
+class RunFolder:
+    """The files of one run. Use `new` for a new one and `open` for one that exists."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def new(cls, path: Path) -> "RunFolder":
+        """A folder for a new run; it is made when config.json is written.
+
+        Raises:
+            UserError: it holds something already: a run is never overwritten.
+        """
+        try:
+            if (path / "config.json").exists():
+                raise UserError(
+                    f"{path} holds a run already: go on with it by --resume {path}, or give another --logdir"
+                )
+            if path.exists() and any(not file.name.startswith(".") for file in path.iterdir()):
+                raise UserError(f"{path} is not empty: give a new --logdir")
+        except OSError as error:
+            raise UserError(f"the run folder {path} cannot be used: {error.strerror}; give another --logdir") from None
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Raises UserError where `path` holds no run."""
+        if not (path / "config.json").is_file():
+            raise UserError(f"{path} holds no run (it has no config.json)")
+        return cls(path)
+
+    def read_config(self) -> dict:
+        """Raises UserError where config.json is damaged."""
+        try:
+            config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            return {"settings": dict(config["settings"]), "data": dict(config["data"])} | config
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.path / 'config.json'} is damaged ({error!r}); train anew with another --logdir"
+            ) from None
+
+    def write_config(self, config: dict) -> None:
+        """Raises UserError where the folder cannot be made or written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._replace("config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+        except OSError as error:
+            raise UserError(
+                f"the run folder {self.path} cannot be written: {error.strerror}; give another --logdir"
+            ) from None
+
+    def write_metrics(self, history: History) -> None:
+        """metrics.csv: one row an epoch, numbers with all their digits."""
+        text = io.StringIO()
+        table = csv.DictWriter(text, fieldnames=list(history[0]) if history else ["epoch"], lineterminator="\n")
+        table.writeheader()
+        table.writerows(history)
+        self._replace("metrics.csv", text.getvalue().encode())
+
+    def save(self, name: str, state: dict) -> None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self._replace(f"{name}.pt", buffer.getvalue())
+
+    def has(self, name: str) -> bool:
+        return (self.path / f"{name}.pt").is_file()
+
+    def load(self, name: str, device: torch.device) -> dict:
+        """A checkpoint as `save` took it.
+
+        Raises:
+            UserError: the file is missing, damaged or not a checkpoint of this program.
+        """
+        path = self.path / f"{name}.pt"
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+            return {key: state[key] for key in ("model", "optimizer", "history")}
+        except FileNotFoundError:
+            raise UserError(f"there is no checkpoint {path}: no epoch of this run was finished") from None
+        except Exception as error:  # torch.load answers damaged files with a dozen kinds of errors
+            reason = str(error).split("\n")[0].split(". ")[0]
+            raise UserError(f"the checkpoint {path} is damaged ({reason}); train anew with another --logdir") from None
+
+    def restore(self, name: str, device: torch.device, model: nn.Module, optimizer=None) -> History:
+        """Load a checkpoint into the model, and the optimizer where one is given; returns its history.
+
+        Raises:
+            UserError: see `load`; or the checkpoint belongs to another network.
+        """
+        state = self.load(name, device)
+        try:
+            model.load_state_dict(state["model"])
+            if optimizer is not None:
+                optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(
+                f"the checkpoint {self.path / name}.pt does not fit the network of this run: {reason}"
+            ) from None
+        return state["history"]
+
+    def _replace(self, name: str, content: bytes) -> None:
+        scratch = self.path / f".{name}.part"
+        scratch.write_bytes(content)
+        os.replace(scratch, self.path / name)
+
+
+@dataclass
+class Outcome:
+    """How a run ended.
+
+    history: a row an epoch: "epoch", "train_<loss>", "train_joint", "val_<metric>", "test_<metric>".
+    best_epoch: the best by the monitored validation metric; None without a validation part.
+    ending: "finished", "stopped early" or "interrupted".
+    seconds: where the time went in this session.
+    """
+
+    history: History
+    best_epoch: int | None
+    ending: str
+    seconds: dict[str, float]
+
+
+def fit(model: nn.Module, task, settings, run: RunFolder, device: torch.device, say: Callable[[str], None]) -> Outcome:
+    """Train to settings.epochs, from the last checkpoint of `run` where it has one.
+
+    After every epoch the metrics are drawn and the state is saved. The best epoch and early stopping go by
+    settings.monitor (default: the task's headline) on the validation part alone; without that part nothing is chosen.
+    Ctrl-C ends the run at the last finished epoch. Afterwards `model` holds the best epoch where there is one, else the
+    last.
+
+    Args:
+        settings: lr, weight_decay, epochs, patience, monitor, and weights, {name: lambda} for the losses of the task.
+        say: takes one line an epoch.
+
+    Raises:
+        UserError: a loss or a score is not finite, the folder cannot be written, or the checkpoint does not fit.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    clock = _Clock()
+    history = run.restore("last", device, model, optimizer) if run.has("last") else []
+    run.write_metrics(history)
+    best = _Best(task, settings, history)
+    already = len(history)
+    ending = "finished"
+    with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
+        try:
+            while len(history) < settings.epochs and not best.is_settled(history):
+                epoch = len(history) + 1
+                with clock("training"):
+                    row = {"epoch": epoch} | _train_epoch(model, task, settings.weights, optimizer, epoch)
+                with clock("evaluation"):
+                    row |= _evaluate(model, task)
+                with clock("saving"):
+                    _draw_epoch(writer, task, row)
+                    state = {
+                        "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "history": [*history, row],
+                    }
+                    if best.update(row):
+                        run.save("best", state)
+                    run.save("last", state)
+                    history = state["history"]
+                    run.write_metrics(history)
+                say(_epoch_line(row, settings.epochs, clock.lap()))
+            if len(history) < settings.epochs:
+                ending = "stopped early"
+        except KeyboardInterrupt:
+            ending = "interrupted"
+            history = run.restore("last", device, model) if run.has("last") else []
+            run.write_metrics(history)
+            best = _Best(task, settings, history)
+        except FloatingPointError as error:
+            raise UserError(
+                f"{error} in epoch {len(history) + 1}: lower --lr (now {settings.lr:g}); "
+                f"the {len(history)} finished epochs are kept in {run.path}"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{run.path} cannot be written ({error}); make room, then --resume {run.path}") from None
+        if best.epoch is not None:
+            run.restore("best", device, model)
+        if len(history) > already:
+            _draw_summary(writer, task, model, settings, history[-1])
+    return Outcome(history, best.epoch, ending, clock.seconds)
+
+
+class _Best:
+    """The best epoch so far by the monitored validation metric; the first of equals counts."""
+
+    def __init__(self, task, settings, history: History) -> None:
+        name = settings.monitor or task.headline[0]
+        self.column, self.direction = f"val_{name}", task.directions[name]
+        self.patience = settings.patience
+        self.epoch: int | None = None
+        self.value = -math.inf
+        for row in history:
+            self.update(row)
+
+    def update(self, row: dict[str, float]) -> bool:
+        """Take a new epoch into account and say whether it is the best so far."""
+        value = self.direction * row.get(self.column, math.nan)
+        if value > self.value:
+            self.epoch, self.value = row["epoch"], value
+            return True
+        return False
+
+    def is_settled(self, history: History) -> bool:
+        return self.patience is not None and len(history) - (self.epoch or 0) >= self.patience
+
+
+class _Clock:
+    """Adds up the seconds spent under each name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._lap_start = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def lap(self) -> float:
+        """Seconds since the last call."""
+        start, self._lap_start = self._lap_start, time.perf_counter()
+        return self._lap_start - start
+
+
+def _train_epoch(model: nn.Module, task, weights: dict[str, float], optimizer, epoch: int) -> dict[str, float]:
+    """One pass over the training part: the mean of each loss over its batches, by their sizes."""
+    model.train()
+    sums: dict[str, torch.Tensor | float] = dict.fromkeys((*task.loss_names, "joint"), 0.0)
+    rows = 0
+    bar = tqdm(
+        task.batches(epoch),
+        f"epoch {epoch}",
+        task.num_batches,
+        leave=False,
+        unit="step",
+        disable=not sys.stderr.isatty(),
+    )
+    for batch in bar:
+        losses = task.losses(model, batch)
+        joint = joint_loss(losses, weights)
+        optimizer.zero_grad()
+        joint.backward()
+        optimizer.step()
+        size = task.batch_rows(batch)
+        rows += size
+        # Tensors are summed where they lie: reading a number every step would make a GPU wait.
+        for name, loss in {**losses, "joint": joint}.items():
+            sums[name] = sums[name] + loss.detach().double() * size
+    means = {f"train_{name}": float(total) / rows for name, total in sums.items()}
+    for name, mean in means.items():
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"the loss {name.removeprefix('train_')} became {mean}")
+    return means
+
+
+def _evaluate(model: nn.Module, task) -> dict[str, float]:
+    return {f"{part}_{name}": value for part in task.parts for name, value in task.metrics(model, part).items()}
+
+
+def _draw_epoch(writer: SummaryWriter, task, row: dict[str, float]) -> None:
+    for name, tag in task.tags.items():
+        if name in row:
+            writer.add_scalar(tag, row[name], row["epoch"])
+    writer.flush()  # before the checkpoint: a resumed run drops points after its checkpoint and never misses one before
+
+
+def _draw_summary(writer: SummaryWriter, task, model: nn.Module, settings, row: dict[str, float]) -> None:
+    """Settings beside final metrics, what the data were, and the item embeddings with titles and genres."""
+    values = asdict(settings) | {"data": repr(task.data)}
+    flat = {name: value if isinstance(value, int | float | str) else str(value) for name, value in values.items()}
+    final = {tag: row[name] for name, tag in task.tags.items() if name in row}
+    # The hparams page reads its numbers from these tags. writer.add_hparams would make a stray run folder for them.
+    for summary in hparams(flat, final):
+        writer.file_writer.add_summary(summary)
+    writer.add_text("data", repr(task.data), row["epoch"])
+    data = task.data
+    labels = list(zip(data.items, data.titles, (genres or "-" for genres in data.genres), strict=True))
+    for name, table in task.embeddings(model).items():
+        writer.add_embedding(
+            table, labels, global_step=row["epoch"], tag=name, metadata_header=["id", "title", "genres"]
+        )
+
+
+def _epoch_line(row: dict[str, float], epochs: int, seconds: float) -> str:
+    parts: dict[str, list[str]] = {}
+    for column, value in row.items():
+        part, _, name = column.partition("_")
+        if part == "train" or name in ("mrr", "mse"):
+            parts.setdefault(part, []).append(f"{name} {value:.4f}")
+    told = " | ".join(f"{part} {' '.join(values)}" for part, values in parts.items())
+    return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs} | {told} | {seconds:.2f} s"
