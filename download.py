@@ -13,6 +13,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -148,7 +149,7 @@ def _unpack(archive: Path, source: Source) -> None:
             opened.extractall(scratch)
         _verify(scratch / source.folder / source.ratings, source)
         os.replace(scratch / source.folder, source.root / source.folder)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise UserError(
             f"the archive {archive.name} is damaged ({error}); nothing was unpacked, download it again"
         ) from None

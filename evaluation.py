@@ -135,7 +135,8 @@ def rank_test_items(model: nn.Module, test, train=None) -> Ranking:
         train: Interactions masked out of the ranking; None masks nothing.
 
     Raises:
-        ValueError: `test` is empty, or the model scores an item with nan or infinity.
+        ValueError: `test` is empty.
+        FloatingPointError: the model scores an item with nan or infinity.
     """
     _require_rows(test)
     device = test.user_ids.device
@@ -152,7 +153,7 @@ def rank_test_items(model: nn.Module, test, train=None) -> Ranking:
             distinct, row_of = torch.unique_consecutive(block_users, return_inverse=True)
             scores = _score_all_items(model, distinct, test.num_items)
             if not scores.isfinite().all():
-                raise ValueError("the model scores an item with nan or infinity; it cannot be ranked")
+                raise FloatingPointError("the model scores an item with nan or infinity")
             if train is not None:
                 _mask(scores, distinct, train)
             ranks.append(average_ranks(scores[row_of], block_items))

@@ -12,6 +12,7 @@ import json
 import platform
 import shlex
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,10 +57,11 @@ def train(request: Request) -> int:
         config, settings = {}, request.settings
         run = RunFolder.new(Path(settings.logdir) if settings.logdir else unused_name(settings))
     device = choose_device(settings)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads)
+    start = time.perf_counter()
     data = load_data(settings, config)
-    settings = pin_down(settings, data, device, torch.get_num_threads())
+    seconds = {"reading": time.perf_counter() - start}
+    settings = pin_down(settings, data, device)
     model = build_network(settings, data).to(device)
     data = data.to(device)
     task = WatchAndRate(
@@ -74,6 +76,8 @@ def train(request: Request) -> int:
     print(f"{data}\n{parameters:,} parameters, {device}, {settings.threads} threads, run folder {run.path}", flush=True)
     outcome = fit(model, task, settings, run, device, say=silence if settings.quiet else say)
     print(report(outcome, task.directions, data, run.path, settings))
+    if settings.profile:
+        print(profile(seconds | outcome.seconds, outcome.epochs_run))
     return 130 if outcome.ending == "interrupted" else 0
 
 
@@ -149,7 +153,7 @@ def load_data(settings: Settings, config: dict):
     return data
 
 
-def pin_down(settings: Settings, data, device, threads: int) -> Settings:
+def pin_down(settings: Settings, data, device) -> Settings:
     """Settings that mean the same when the run is resumed elsewhere, or when the network is back."""
     own_files = {
         name: str(Path(getattr(settings, name)).resolve())
@@ -157,7 +161,7 @@ def pin_down(settings: Settings, data, device, threads: int) -> Settings:
         if getattr(settings, name)
     }
     dataset = settings.dataset if own_files else data.name
-    return replace(settings, dataset=dataset, device=device.type, threads=threads, **own_files)
+    return replace(settings, dataset=dataset, device=device.type, **own_files)
 
 
 def build_network(settings: Settings, data):
@@ -211,13 +215,19 @@ def report(outcome, directions: dict[str, int], data, path: Path, settings: Sett
         else:
             lines.append("best: over all epochs, seen on the test set; it is for reading the curves, not for reporting")
     lines.append(f"{outcome.ending} after {len(history)} of {settings.epochs} epochs; everything about it is in {path}")
-    if settings.profile:
-        lines += [f"{name + ':':<22}{spent:>10.2f} s" for name, spent in outcome.seconds.items()]
     if outcome.ending == "interrupted":
         lines.append(f"go on:   python main.py --resume {folder}")
     if history:
         lines.append(f"ask it:  python main.py --recommend {shlex.quote(data.users[0])} --logdir {folder}")
     lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
+    return "\n".join(lines)
+
+
+def profile(seconds: dict[str, float], epochs: int) -> str:
+    """Where the time of this session went; importing PyTorch is not in it."""
+    lines = ["", f"{'seconds':<24}{'in all':>10}{'an epoch':>10}"]
+    for name, spent in seconds.items():
+        lines.append(f"{name:<24}{spent:>10.3f}" + (f"{spent / epochs:>10.3f}" if name != "reading" and epochs else ""))
     return "\n".join(lines)
 
 

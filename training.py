@@ -14,8 +14,10 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -108,6 +110,9 @@ class RunFolder:
         """
         path = self.path / f"{name}.pt"
         try:
+            with zipfile.ZipFile(path) as opened:  # what torch.save writes; torch.load does not look at the checksums
+                if broken := opened.testzip():
+                    raise ValueError(f"{broken} has a wrong checksum")
             state = torch.load(path, map_location=device, weights_only=True)
             return {key: state[key] for key in ("model", "optimizer", "history")}
         except FileNotFoundError:
@@ -134,6 +139,13 @@ class RunFolder:
             ) from None
         return state["history"]
 
+    def keep_or_discard(self, history: History) -> str:
+        """After a failure: keep the finished epochs, or remove a run that has none. Says which, in half a sentence."""
+        if history:
+            return f"{len(history)} finished epochs are kept in {self.path}"
+        shutil.rmtree(self.path, ignore_errors=True)
+        return "nothing was kept"
+
     def _replace(self, name: str, content: bytes) -> None:
         scratch = self.path / f".{name}.part"
         scratch.write_bytes(content)
@@ -147,12 +159,14 @@ class Outcome:
     history: a row an epoch: "epoch", "train_<loss>", "train_joint", "val_<metric>", "test_<metric>".
     best_epoch: the best by the monitored validation metric; None without a validation part.
     ending: "finished", "stopped early" or "interrupted".
-    seconds: where the time went in this session.
+    epochs_run: how many epochs this session ran.
+    seconds: where the time of this session went.
     """
 
     history: History
     best_epoch: int | None
     ending: str
+    epochs_run: int
     seconds: dict[str, float]
 
 
@@ -171,53 +185,71 @@ def fit(model: nn.Module, task, settings, run: RunFolder, device: torch.device, 
     Raises:
         UserError: a loss or a score is not finite, the folder cannot be written, or the checkpoint does not fit.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-    clock = _Clock()
-    history = run.restore("last", device, model, optimizer) if run.has("last") else []
-    run.write_metrics(history)
-    best = _Best(task, settings, history)
-    already = len(history)
-    ending = "finished"
-    with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
-        try:
-            while len(history) < settings.epochs and not best.is_settled(history):
-                epoch = len(history) + 1
-                with clock("training"):
-                    row = {"epoch": epoch} | _train_epoch(model, task, settings.weights, optimizer, epoch)
-                with clock("evaluation"):
-                    row |= _evaluate(model, task)
-                with clock("saving"):
-                    _draw_epoch(writer, task, row)
-                    state = {
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "history": [*history, row],
-                    }
-                    if best.update(row):
-                        run.save("best", state)
-                    run.save("last", state)
-                    history = state["history"]
-                    run.write_metrics(history)
-                say(_epoch_line(row, settings.epochs, clock.lap()))
-            if len(history) < settings.epochs:
-                ending = "stopped early"
-        except KeyboardInterrupt:
-            ending = "interrupted"
-            history = run.restore("last", device, model) if run.has("last") else []
-            run.write_metrics(history)
-            best = _Best(task, settings, history)
-        except FloatingPointError as error:
-            raise UserError(
-                f"{error} in epoch {len(history) + 1}: lower --lr (now {settings.lr:g}); "
-                f"the {len(history)} finished epochs are kept in {run.path}"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{run.path} cannot be written ({error}); make room, then --resume {run.path}") from None
-        if best.epoch is not None:
-            run.restore("best", device, model)
-        if len(history) > already:
-            _draw_summary(writer, task, model, settings, history[-1])
-    return Outcome(history, best.epoch, ending, clock.seconds)
+    session = _Session(model, task, settings, run, device, say)
+    already = len(session.history)
+    try:
+        with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
+            try:
+                ending = session.train(writer)
+            except KeyboardInterrupt:
+                session.go_back_to_checkpoint()
+                ending = "interrupted"
+            if session.best.epoch is not None:
+                run.restore("best", device, model)
+            if len(session.history) > already:
+                _draw_summary(writer, task, model, settings, session.history[-1])
+    except FloatingPointError as error:
+        kept = run.keep_or_discard(session.history)
+        failed = len(session.history) + 1
+        raise UserError(f"{error} in epoch {failed}: lower --lr (now {settings.lr:g}); {kept}") from None
+    except OSError as error:
+        raise UserError(f"{run.path} cannot be written ({error}); make room, then --resume {run.path}") from None
+    return Outcome(session.history, session.best.epoch, ending, len(session.history) - already, session.clock.seconds)
+
+
+class _Session:
+    """The state of a run while it trains: what a checkpoint holds, the best epoch and the clock."""
+
+    def __init__(self, model: nn.Module, task, settings, run: RunFolder, device: torch.device, say) -> None:
+        self.model, self.task, self.settings, self.run, self.device, self.say = model, task, settings, run, device, say
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
+        self.clock = _Clock()
+        self.go_back_to_checkpoint()
+
+    def go_back_to_checkpoint(self) -> None:
+        """Take up the last finished epoch; what is newer than its checkpoint is written again."""
+        has_one = self.run.has("last")
+        self.history: History = self.run.restore("last", self.device, self.model, self.optimizer) if has_one else []
+        self.best = _Best(self.task, self.settings, self.history)
+        self.run.write_metrics(self.history)
+
+    def train(self, writer: SummaryWriter) -> str:
+        """Go on until all epochs are done, or until patience is over; says which."""
+        while len(self.history) < self.settings.epochs:
+            if self.best.is_settled(self.history):
+                return "stopped early"
+            with self.clock("training"):
+                losses = _train_epoch(
+                    self.model, self.task, self.settings.weights, self.optimizer, len(self.history) + 1
+                )
+            with self.clock("evaluation"):
+                row = {"epoch": len(self.history) + 1} | losses | _evaluate(self.model, self.task)
+            with self.clock("saving"):
+                _draw_epoch(writer, self.task, row)
+                self._save(row)
+            self.say(_epoch_line(row, self.settings.epochs, self.clock.lap()))
+        return "finished"
+
+    def _save(self, row: dict[str, float]) -> None:
+        history = [*self.history, row]
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "history": history}
+        if self.best.update(row):
+            self.run.save("best", state)
+        self.run.save("last", state)
+        self.history = history
+        self.run.write_metrics(history)
 
 
 class _Best:

@@ -1,0 +1,178 @@
+"""Ids, splits, negatives and the simulated world."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import interactions
+from scipy.stats import chisquare
+
+import dataset
+from dataset import Interactions, sample_uniform, sample_unseen, split_rows
+from errors import UserError
+
+
+def write(path, text: str):
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def pairs_of(part: Interactions) -> set[tuple[int, int]]:
+    return set(zip(part.user_ids.tolist(), part.item_ids.tolist(), strict=True))
+
+
+def test_split_follows_the_published_protocol():
+    train, validation, test = split_rows(100_000, 0.05, 0.0, seed=2)
+    order = np.random.RandomState(2).permutation(100_000)
+    assert (test == order[:5000]).all()
+    assert len(validation) == 0
+    assert (train == order[5000:]).all()
+
+
+def test_validation_is_cut_out_of_train_and_never_out_of_test():
+    without = split_rows(1000, 0.1, 0.0, seed=0)
+    train, validation, test = split_rows(1000, 0.1, 0.2, seed=0)
+    assert (test == without[2]).all()
+    assert len(validation) == 180
+    assert sorted([*train, *validation, *test]) == list(range(1000))
+
+
+def test_different_seeds_split_differently(tiny):
+    assert set(split_rows(1000, 0.1, 0, 0)[2]) != set(split_rows(1000, 0.1, 0, 1)[2])
+
+
+@pytest.mark.parametrize("fractions", [(0.001, 0.0), (0.999, 0.0), (0.1, 0.001)])
+def test_a_split_with_an_empty_part_is_refused(fractions):
+    with pytest.raises(UserError, match="too few"):
+        split_rows(20, *fractions, seed=0)
+
+
+def test_ids_are_mapped_at_the_door_and_come_back(tmp_path):
+    rows = [("007", "b", 1), ("7", "a", 2), ("007", "a", 3), ("x y", "b", 4), ("7", "b", 5)]
+    text = "user,item,rating\n" + "".join(f"{u},{i},{r}\n" for u, i, r in rows)
+    data = dataset.load(ratings=write(tmp_path / "r.csv", text), test_fraction=0.2)
+    everything = data.train + data.test
+    back = zip(everything.user_ids, everything.item_ids, everything.ratings, strict=True)
+    assert sorted((data.users[u], data.items[i], int(r)) for u, i, r in back) == sorted(rows)
+    assert list(data.users) == ["7", "007", "x y"]
+
+
+def test_number_ids_are_numbered_in_their_own_order(tmp_path):
+    text = "".join(f"{user},{item},3\n" for user in (10, 9, 2) for item in (100, 20))
+    data = dataset.load(ratings=write(tmp_path / "r.csv", text), test_fraction=0.2)
+    assert list(data.users) == ["2", "9", "10"]
+    assert list(data.items) == ["20", "100"]
+
+
+def test_ready_split_leaves_out_and_counts_what_only_the_test_file_knows(tmp_path):
+    train = write(tmp_path / "a.base", "1\t10\t5\n1\t20\t4\n2\t10\t3\n2\t30\t1\n")
+    test = write(tmp_path / "a.test", "1\t30\t2\n9\t10\t3\n2\t77\t4\n9\t78\t4\n1\t10\t5\n")
+    data = dataset.load(train_ratings=train, test_ratings=test)
+    assert pairs_of(data.test) == {(0, 2)}
+    assert len(data.train) == 4
+    assert (data.train.num_users, data.train.num_items) == (2, 3)
+    assert any("3 rows" in note and "1 users and 2 items" in note for note in data.notes)
+    assert any("1 rows" in note and "the same pairs" in note for note in data.notes)
+
+
+def test_ready_split_can_cut_a_validation_part(tmp_path):
+    rows = [f"{user},{item},3" for user in range(5) for item in range(6)]
+    train = write(tmp_path / "train.csv", "\n".join(rows[:-1]))
+    test = write(tmp_path / "test.csv", rows[-1])
+    data = dataset.load(train_ratings=train, test_ratings=test, val_fraction=0.25)
+    assert (len(data.train), len(data.validation), len(data.test)) == (22, 7, 1)
+    assert not pairs_of(data.train) & pairs_of(data.validation)
+
+
+def test_ready_split_with_nothing_left_to_test_is_refused(tmp_path):
+    train = write(tmp_path / "train.csv", "1,1,3\n1,2,3\n2,1,3\n")
+    test = write(tmp_path / "test.csv", "8,9,3\n")
+    with pytest.raises(UserError, match="left to test"):
+        dataset.load(train_ratings=train, test_ratings=test)
+
+
+def test_one_user_or_one_item_is_not_enough(tmp_path):
+    for text in ("1,1,3\n1,2,3\n1,3,3\n", "1,1,3\n2,1,3\n3,1,3\n"):
+        with pytest.raises(UserError, match="at least 2"):
+            dataset.load(ratings=write(tmp_path / "r.csv", text), test_fraction=0.3)
+
+
+def test_interactions_refuse_what_does_not_fit():
+    one, two = torch.zeros(1, dtype=torch.long), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match="equally long"):
+        Interactions(one, two, torch.zeros(2), 3, 3)
+    with pytest.raises(ValueError, match=r"item_ids must lie in \[0, 3\)"):
+        Interactions(one, one + 3, torch.zeros(1), 3, 3)
+
+
+def test_items_by_user_is_grouped_and_sorted():
+    part = interactions([(2, 1), (0, 3), (2, 0), (0, 1)], 4, 5)
+    assert part.items_by_user.tolist() == [1, 3, 0, 1]
+    assert part.offsets.tolist() == [0, 2, 2, 4, 4]
+
+
+def test_unseen_negatives_are_unseen_and_evenly_drawn():
+    seen = interactions([(0, 0), (0, 1), (0, 4), (0, 7), (1, 2), (2, 9)], 4, 10)
+    users = torch.tensor([0, 3, 1]).repeat(4000)
+    drawn = sample_unseen(seen, users, 3, torch.Generator().manual_seed(0))
+    for user, unseen in [(0, {2, 3, 5, 6, 8, 9}), (1, set(range(10)) - {2}), (3, set(range(10)))]:
+        values, counts = drawn[users == user].unique(return_counts=True)
+        assert set(values.tolist()) == unseen
+        assert chisquare(counts).pvalue > 1e-4
+
+
+def test_unseen_negatives_of_a_user_who_has_seen_all_come_from_all_items():
+    seen = interactions([(0, 0), (0, 1), (0, 2)], 2, 3)
+    drawn = sample_unseen(seen, torch.zeros(300, dtype=torch.long), 1, torch.Generator().manual_seed(0))
+    assert set(drawn.flatten().tolist()) == {0, 1, 2}
+
+
+def test_uniform_negatives_are_drawn_from_all_items():
+    seen = interactions([(0, 0)], 1, 5)
+    drawn = sample_uniform(seen, torch.zeros(4000, dtype=torch.long), 2, torch.Generator().manual_seed(0))
+    assert drawn.shape == (4000, 2)
+    assert chisquare(drawn.flatten().bincount(minlength=5)).pvalue > 1e-4
+
+
+def test_simulated_world_has_the_published_marginals():
+    data = dataset.load("simulated")
+    everything = data.train + data.test
+    assert (len(data.users), len(data.items), len(everything)) == (943, 1682, 100_000)
+    assert data.simulated
+    assert len(everything.pair_keys.unique()) == 100_000
+    shares = everything.ratings.long().bincount(minlength=6)[1:] / 1000
+    assert shares.round().tolist() == [6, 11, 27, 34, 21]
+    activity = everything.user_ids.bincount(minlength=943)
+    popularity = everything.item_ids.bincount(minlength=1682).sort(descending=True).values
+    assert activity.min() >= 20
+    assert activity.max() > 5 * activity.float().median()
+    assert popularity.min() >= 1
+    assert popularity[:168].sum() > 0.3 * 100_000  # the top tenth of the films has over three tenths of the ratings
+
+
+def test_simulated_world_is_always_the_same_and_comes_in_other_sizes():
+    sizes = {"simulated_size": (50, 60, 1200)}
+    assert dataset.load("simulated", **sizes).fingerprint == dataset.load("simulated", **sizes).fingerprint
+    assert dataset.load("simulated", seed=1, **sizes).fingerprint != dataset.load("simulated", **sizes).fingerprint
+    for users, items, ratings in [(2, 40, 40), (30, 1000, 1000), (50, 60, 1500), (3000, 100, 60_000)]:
+        data = dataset.load("simulated", simulated_size=(users, items, ratings), test_fraction=0.1)
+        everything = data.train + data.test
+        assert len(everything.pair_keys.unique()) == ratings
+        assert everything.user_ids.bincount(minlength=users).min() >= min(20, ratings // users)
+        assert everything.item_ids.bincount(minlength=items).min() >= 1
+
+
+@pytest.mark.parametrize("size", [(1, 100, 50), (10, 30, 300), (100, 100, 1000), (10, 100, 800), (10, 5000, 400)])
+def test_impossible_simulated_sizes_are_refused(size):
+    with pytest.raises(UserError, match="cannot be met"):
+        dataset.load("simulated", simulated_size=size)
+
+
+def test_real_movielens_is_read_as_published(movielens):
+    everything = movielens.train + movielens.test
+    assert (len(movielens.users), len(movielens.items), len(everything)) == (943, 1682, 100_000)
+    assert everything.ratings.long().bincount().tolist() == [0, 6110, 11370, 27145, 34174, 21201]
+    assert movielens.titles[0] == "Toy Story (1995)"
+    assert movielens.genres[0] == "Animation|Children's|Comedy"
+    assert movielens.users[0] == movielens.items[0] == "1"
+    assert "Seven Years in Tibet (1997)" in movielens.titles
+    assert any("é" in title for title in movielens.titles)
