@@ -227,7 +227,7 @@ def read_settings_file(path: Path) -> dict[str, object]:
         if not _fits(value, kinds[name]):
             raise UserError(f"{path}: {name} cannot be {value!r}")
         choices = Settings.__dataclass_fields__[name].metadata["argument"].get("choices")
-        if choices and value not in choices:
+        if choices and value is not None and value not in choices:
             raise UserError(f"{path}: {name} cannot be {value!r}; choose one of {', '.join(choices)}")
     return values
 

@@ -33,6 +33,8 @@ from errors import UserError
 from losses import joint_loss
 
 History = list[dict[str, float]]
+# Settings that say nothing about the result, or that a resumed run may change: TensorBoard keeps the first it sees.
+NOT_COMPARED = ("epochs", "data_dir", "device", "threads", "quiet", "profile", "logdir")
 
 
 class RunFolder:
@@ -189,6 +191,8 @@ def fit(model: nn.Module, task, settings, run: RunFolder, device: torch.device, 
     already = len(session.history)
     try:
         with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
+            if not already:
+                writer.add_text("data", repr(task.data), 0)
             try:
                 ending = session.train(writer)
             except KeyboardInterrupt:
@@ -197,7 +201,9 @@ def fit(model: nn.Module, task, settings, run: RunFolder, device: torch.device, 
             if session.best.epoch is not None:
                 run.restore("best", device, model)
             if len(session.history) > already:
-                _draw_summary(writer, task, model, settings, session.history[-1])
+                _draw_summary(
+                    writer, task, model, settings, session.history[-1], is_best=session.best.epoch is not None
+                )
     except FloatingPointError as error:
         kept = run.keep_or_discard(session.history)
         failed = len(session.history) + 1
@@ -337,20 +343,24 @@ def _draw_epoch(writer: SummaryWriter, task, row: dict[str, float]) -> None:
     writer.flush()  # before the checkpoint: a resumed run drops points after its checkpoint and never misses one before
 
 
-def _draw_summary(writer: SummaryWriter, task, model: nn.Module, settings, row: dict[str, float]) -> None:
-    """Settings beside final metrics, what the data were, and the item embeddings with titles and genres."""
-    values = asdict(settings) | {"data": repr(task.data)}
-    flat = {name: value if isinstance(value, int | float | str) else str(value) for name, value in values.items()}
+def _draw_summary(
+    writer: SummaryWriter, task, model: nn.Module, settings, row: dict[str, float], is_best: bool
+) -> None:
+    """Settings beside final metrics for the hparams page, and the item embeddings with titles and genres."""
+    values = {name: value for name, value in asdict(settings).items() if value is not None and name not in NOT_COMPARED}
+    flat = {name: value if type(value) in (int, float, str) else str(value) for name, value in values.items()}
     final = {tag: row[name] for name, tag in task.tags.items() if name in row}
-    # The hparams page reads its numbers from these tags. writer.add_hparams would make a stray run folder for them.
-    for summary in hparams(flat, final):
-        writer.file_writer.add_summary(summary)
-    writer.add_text("data", repr(task.data), row["epoch"])
+    # The page reads its numbers from these tags. Left out is the summary of the experiment: TensorBoard would take that
+    # of one arbitrary run for all of them. writer.add_hparams would write it, and make a stray run folder as well.
+    _, start, end = hparams(flat, final)
+    writer.file_writer.add_summary(start)
+    writer.file_writer.add_summary(end)
     data = task.data
     labels = list(zip(data.items, data.titles, (genres or "-" for genres in data.genres), strict=True))
     for name, table in task.embeddings(model).items():
+        tag = f"{name}_best" if is_best else name
         writer.add_embedding(
-            table, labels, global_step=row["epoch"], tag=name, metadata_header=["id", "title", "genres"]
+            table, labels, global_step=row["epoch"], tag=tag, metadata_header=["id", "title", "genres"]
         )
 
 

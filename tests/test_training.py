@@ -299,9 +299,7 @@ def test_the_summary_is_in_the_same_folder(without_validation, tmp_path):
     path = tmp_path / "run"
     run_in(path, without_validation)
     events = EventAccumulator(str(path)).Reload()
-    assert set(events.PluginTagToContent("hparams")) == {
-        "_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info",
-    }  # fmt: skip
+    assert set(events.PluginTagToContent("hparams")) == {"_hparams_/session_start_info", "_hparams_/session_end_info"}
     tables = sorted(path.rglob("metadata.tsv"))
     assert len(tables) == 1
     lines = tables[0].read_text(encoding="utf-8").splitlines()
