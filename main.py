@@ -106,7 +106,8 @@ def answer(request: Request) -> int:
 
 def unused_name(settings: Settings) -> Path:
     """A folder under run/ named by the tasks, with a number behind it where that name is taken."""
-    name = f"shared={settings.shared_embeddings}_LF={settings.factorization_weight:g}_LR={settings.regression_weight:g}"
+    weights = f"LF={settings.factorization_weight:g}_LR={settings.regression_weight:g}"
+    name = f"shared={settings.shared_embeddings}_{weights}_seed={settings.seed}"
     numbered = (RUNS / f"{name}-{number}" for number in itertools.count(2))
     return next(path for path in itertools.chain([RUNS / name], numbered) if not path.exists())
 

@@ -49,14 +49,14 @@ def simulate(num_users: int, num_items: int, num_ratings: int, seed: int = SEED)
     traits = (0.8 * traits + 0.6 * random.normal(size=traits.shape)).astype(np.float32)
     appeal = random.normal(size=num_items)
 
-    popularity = 1.5 * (0.4 * appeal + np.sqrt(1 - 0.4**2) * random.normal(size=num_items))
+    popularity = 1.45 * (0.4 * appeal + np.sqrt(1 - 0.4**2) * random.normal(size=num_items))
     activity = _draw_activity(random, num_users, num_items, num_ratings)
     user_ids, item_ids = _watch(random, tastes, traits, popularity.astype(np.float32), activity)
     item_ids = _give_every_item_a_rating(random, user_ids, item_ids, num_items)
 
     match = np.einsum("rd,rd->r", tastes[user_ids], traits[item_ids]) / np.sqrt(LATENT_DIM)
     mildness = random.normal(size=num_users)
-    opinion = 0.45 * appeal[item_ids] + 0.45 * mildness[user_ids] + 0.55 * match + 0.75 * random.normal(size=len(match))
+    opinion = 0.45 * appeal[item_ids] + 0.45 * mildness[user_ids] + 0.45 * match + 0.85 * random.normal(size=len(match))
     order = random.permutation(num_ratings)
     return World(
         user_ids[order],
@@ -90,7 +90,7 @@ def _draw_activity(random: np.random.Generator, num_users: int, num_items: int, 
     """(num_users,) how many films each user rates: long-tailed, within the limits, num_ratings in all."""
     spare = num_ratings - FEWEST_RATINGS * num_users
     room = max(num_items // 2, -(-num_ratings // num_users)) - FEWEST_RATINGS
-    share = random.lognormal(sigma=1.35, size=num_users)
+    share = random.lognormal(sigma=1.2, size=num_users)
     low, high = 0.0, num_items / share.min()
     for _ in range(60):  # bisection: the scale at which the capped shares use up what is to spare
         middle = (low + high) / 2
@@ -107,7 +107,7 @@ def _watch(random, tastes, traits, popularity, activity) -> tuple[np.ndarray, np
     users, items = [], []
     for start in range(0, len(tastes), USERS_AT_A_TIME):
         block = tastes[start : start + USERS_AT_A_TIME]
-        appetite = popularity + 1.1 * block @ traits.T / np.sqrt(LATENT_DIM)
+        appetite = popularity + 2.0 * block @ traits.T / np.sqrt(LATENT_DIM)
         appetite -= np.log(random.standard_exponential(size=appetite.shape, dtype=np.float32))
         count = activity[start : start + USERS_AT_A_TIME]
         most = count.max()

@@ -90,9 +90,9 @@ def test_runs_are_named_by_their_tasks_and_never_overwritten(capsys, tmp_path):
     for _ in range(2):
         assert run(*WORLD, "--epochs", 1) == 0
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"shared=True_LF=0.99_LR=0.01", "shared=True_LF=0.99_LR=0.01-2"}
+    assert names == {"shared=True_LF=0.99_LR=0.01_seed=0", "shared=True_LF=0.99_LR=0.01_seed=0-2"}
     capsys.readouterr()
-    first = tmp_path / "run" / "shared=True_LF=0.99_LR=0.01"
+    first = tmp_path / "run" / "shared=True_LF=0.99_LR=0.01_seed=0"
     before = (first / "last.pt").read_bytes()
     assert "holds a run already" in refused(capsys, *WORLD, "--logdir", first)
     assert (first / "last.pt").read_bytes() == before

@@ -1,0 +1,70 @@
+"""Every command and every snippet of the README runs as printed, only smaller."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+
+import download
+import main
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^(python main\.py.*|pip install.*|tensorboard.*|pytest.*)$", README, re.MULTILINE)
+SMALL = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
+FILES = {"my.csv": ",", "u1.base": "\t", "u1.test": "\t"}
+
+
+def smaller(arguments: list[str]) -> list[str]:
+    """The same command on a small simulated world, or on files of its own, for an epoch or two."""
+    if "--recommend" in arguments:
+        return [{"196": "19"}.get(argument, argument) for argument in arguments]
+    if "--resume" in arguments:
+        return ["2" if argument == "200" else argument for argument in arguments]
+    if "--dataset" in arguments:
+        place = arguments.index("--dataset")
+        arguments = arguments[:place] + arguments[place + 2 :]
+    own_files = {"--ratings", "--train_ratings"} & set(arguments)
+    return [*arguments, *([] if own_files else SMALL), "--epochs", "1"]
+
+
+def test_every_command_runs_in_the_order_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(download, "ADDRESS", "http://127.0.0.1:9")
+    for name, separator in FILES.items():
+        half = 0 if name.endswith("base") else 1
+        rows = [
+            (u, i, 1 + (u + i) % 5)
+            for u in range(1, 21)
+            for i in range(1, 16)
+            if name == "my.csv" or (u + i) % 2 == half
+        ]
+        (tmp_path / name).write_text("\n".join(separator.join(map(str, row)) for row in rows) + "\n")
+    commands = [shlex.split(line)[2:] for line in COMMANDS if line.startswith("python main.py")]
+    assert len(commands) >= 12
+    for arguments in commands:
+        assert main.main(smaller(arguments)) == 0, (arguments, capsys.readouterr().err)
+
+
+def test_the_python_snippet_runs(capsys):
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(snippet, "README.md", "exec"), {})
+    mrr, mse = map(float, capsys.readouterr().out.split())
+    assert 0 < mrr < 1 < mse
+
+
+def test_every_flag_it_names_exists():
+    import settings
+
+    known = set(settings._make_parser()._option_string_actions) | {"--logdir"}
+    assert set(re.findall(r"--[a-z_]+", README.replace("\n", " "))) <= known
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("pip install")])
+def test_the_requirement_files_it_names_exist(line):
+    assert (ROOT / line.split()[-1]).is_file()
+
+
+def test_the_list_of_files_is_complete():
+    for path in ROOT.glob("*.py"):
+        assert f"`{path.name}`" in README
