@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from errors import UserError
-from settings import Request, Settings, as_dict, parse
+from settings import Request, Settings, as_dict, checked, parse
 
 RUNS = Path("run")
 BOX = """\
@@ -52,7 +52,7 @@ def train(request: Request) -> int:
     if request.resume:
         run = RunFolder.open(request.resume)
         config = run.read_config()
-        settings = saved_settings(config, request.given)
+        settings = Settings(**checked(config["settings"], str(run.path / "config.json")) | request.given)
     else:
         config, settings = {}, request.settings
         run = RunFolder.new(Path(settings.logdir) if settings.logdir else unused_name(settings))
@@ -88,9 +88,8 @@ def answer(request: Request) -> int:
 
     run = RunFolder.open(Path(request.settings.logdir) if request.settings.logdir else newest_run())
     config = run.read_config()
-    settings = saved_settings(
-        config, {name: request.given[name] for name in ("data_dir", "device") if name in request.given}
-    )
+    given = {name: request.given[name] for name in ("data_dir", "device") if name in request.given}
+    settings = Settings(**checked(config["settings"], str(run.path / "config.json")) | given)
     device = choose_device(settings)
     data = load_data(settings, config)
     model = build_network(settings, data).to(device).eval()
@@ -119,13 +118,6 @@ def newest_run() -> Path:
             f"there is no trained run under {RUNS}/: train one by python main.py, or name its folder with --logdir"
         )
     return checkpoints[-1].parent
-
-
-def saved_settings(config: dict, given: dict) -> Settings:
-    try:
-        return Settings(**config["settings"] | given)
-    except TypeError as error:
-        raise UserError(f"the run's config.json does not fit this program: {error}") from None
 
 
 def choose_device(settings: Settings):

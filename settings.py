@@ -218,17 +218,26 @@ def read_settings_file(path: Path) -> dict[str, object]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     values = content.get("settings", content) if isinstance(content, dict) else content
+    return checked(values, str(path))
+
+
+def checked(values: object, source: str) -> dict[str, object]:
+    """The values themselves, if they are settings by name and type.
+
+    Raises:
+        UserError: naming `source` and the first value that is wrong.
+    """
     if not isinstance(values, dict):
-        raise UserError(f"{path} should hold an object of flag names and values")
+        raise UserError(f"{source} should hold an object of flag names and values")
     kinds = typing.get_type_hints(Settings)
     for name, value in values.items():
         if name not in kinds:
-            raise UserError(f"{path}: unknown setting {name!r}{_suggest(name, kinds)}")
+            raise UserError(f"{source}: unknown setting {name!r}{_suggest(name, kinds)}")
         if not _fits(value, kinds[name]):
-            raise UserError(f"{path}: {name} cannot be {value!r}")
+            raise UserError(f"{source}: {name} cannot be {value!r}")
         choices = Settings.__dataclass_fields__[name].metadata["argument"].get("choices")
         if choices and value is not None and value not in choices:
-            raise UserError(f"{path}: {name} cannot be {value!r}; choose one of {', '.join(choices)}")
+            raise UserError(f"{source}: {name} cannot be {value!r}; choose one of {', '.join(choices)}")
     return values
 
 
