@@ -168,9 +168,9 @@ def load(
         UserError: the data cannot be had, hold a wrong value, or are too few to split.
     """
     fractions = {"test_fraction": test_fraction, "val_fraction": val_fraction, "seed": seed}
-    if train_ratings:
+    if train_ratings is not None:
         return _load_ready_split(Path(train_ratings), Path(test_ratings), rating_scale, val_fraction, seed)
-    if ratings:
+    if ratings is not None:
         table, note = readers.read_ratings(Path(ratings), rating_scale)
         return _assemble(ratings, table, None, rating_scale, note, **fractions)
     if dataset != "simulated":
@@ -180,6 +180,9 @@ def load(
             source = download.fetch(name, folder)
             table, note = readers.read_ratings(source.ratings_file, source.scale)
             catalogue = readers.read_movies(source.movies_file)
+            if source.rows and len(table) != source.rows:
+                published = f"{source.ratings_file} holds {len(table):,} ratings, not the {source.rows:,} of {name}"
+                note = (*note, f"{published} as published: figures cannot be compared with others")
             return _assemble(name, table, catalogue, source.scale, note, **fractions)
         except download.Unreachable as reason:
             if dataset != "auto":

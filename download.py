@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -96,12 +95,18 @@ def fetch(name: str, data_dir: Path) -> Source:
         return source
     archive = data_dir / f"{name}.zip"
     if archive.is_file():
-        _unpack(archive, source)
+        try:
+            _unpack(archive, source)
+        except OSError as error:
+            raise UserError(
+                f"{archive} cannot be unpacked in {data_dir} ({error.strerror}); unpack it elsewhere and name "
+                "that place with --data_dir"
+            ) from None
         return source
     try:
         response = urllib.request.urlopen(f"{ADDRESS}/{name}.zip", timeout=PATIENCE)
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
-        cause = str(getattr(error, "reason", error))
+    except (OSError, http.client.HTTPException) as error:
+        cause = " ".join(str(getattr(error, "reason", error)).split())
         raise Unreachable(
             f"{name} is not in {data_dir} and {ADDRESS} cannot be reached ({cause}); put the unpacked folder "
             f"{source.folder} there, name its place with --data_dir, or use --dataset simulated",
@@ -113,12 +118,14 @@ def fetch(name: str, data_dir: Path) -> Source:
             _copy(response, part, name)
             part.flush()
             _unpack(Path(part.name), source)
-    except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         raise UserError(
             f"the download of {name} broke off ({error!r}); nothing was kept, run the command again"
         ) from None
     except OSError as error:
-        raise UserError(f"{data_dir} cannot be written: {error.strerror}; name another place with --data_dir") from None
+        raise UserError(
+            f"{data_dir} cannot take {name} ({error.strerror}); name another place with --data_dir"
+        ) from None
     return source
 
 
@@ -151,7 +158,7 @@ def _unpack(archive: Path, source: Source) -> None:
         os.replace(scratch / source.folder, source.root / source.folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise UserError(
-            f"the archive {archive.name} is damaged ({error}); nothing was unpacked, download it again"
+            f"the archive of {source.folder} is damaged ({error}); nothing was unpacked, download it again"
         ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

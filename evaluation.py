@@ -4,6 +4,7 @@ Ranks start at 1 for the best item. Items with equal scores share the average of
 cannot tell items apart is placed in the middle and never gains by the order in which items happen to be stored.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -171,6 +172,7 @@ def mse_score(model: nn.Module, test) -> float:
 
     Raises:
         ValueError: `test` is empty.
+        FloatingPointError: a predicted rating is nan or infinite.
     """
     _require_rows(test)
     total = 0.0
@@ -183,6 +185,8 @@ def mse_score(model: nn.Module, test) -> float:
         ):
             score = model(users, items)[1]
             total += (score - ratings).cpu().double().square().sum().item()
+    if not math.isfinite(total):
+        raise FloatingPointError(f"the squared error of the predicted ratings became {total}")
     return total / len(test)
 
 

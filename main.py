@@ -7,10 +7,18 @@
 `python main.py --help` lists all flags. Nothing heavy is imported before the flags are read.
 """
 
+if __name__ == "__main__":
+    # Ctrl-C in the first seconds ends the program at once: raised inside an import, it might be swallowed there.
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import itertools
 import json
+import os
 import platform
 import shlex
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -29,33 +37,45 @@ BOX = """\
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 something the user can mend, 130 ended by Ctrl-C."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # titles in a terminal that knows ASCII alone
     try:
         request = parse(argv)
-        if request.recommend is not None:
-            return answer(request)
-        return train(request)
-    except UserError as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
-        return 2
+        return train(request) if request.recommend is None else answer(request)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except NotImplementedError as error:  # the starter's models.py raises it
+        return refuse(f"models.py is not finished: {error}")
+    except MemoryError:
+        return refuse("there is not enough memory for this network, batch or data set")
+    except (UserError, OSError) as error:
+        return refuse(str(error))
     except KeyboardInterrupt:
         print("main.py: stopped", file=sys.stderr)
         return 130
+
+
+def refuse(sentence: str) -> int:
+    print(f"main.py: error: {sentence}", file=sys.stderr)
+    return 2
 
 
 def train(request: Request) -> int:
     """One run from settings to report."""
     import torch
 
+    from run_folder import RunFolder
     from tasks import WatchAndRate
-    from training import RunFolder, fit
+    from training import fit
 
-    if request.resume:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if request.resume is not None:
         run = RunFolder.open(request.resume)
         config = run.read_config()
         settings = Settings(**checked(config["settings"], str(run.path / "config.json")) | request.given)
     else:
         config, settings = {}, request.settings
-        run = RunFolder.new(Path(settings.logdir) if settings.logdir else unused_name(settings))
+        run = RunFolder.new(Path(settings.logdir) if settings.logdir is not None else unused_name(settings))
     device = choose_device(settings)
     torch.set_num_threads(settings.threads)
     start = time.perf_counter()
@@ -67,33 +87,58 @@ def train(request: Request) -> int:
     task = WatchAndRate(
         data, settings.batch_size, settings.bpr, settings.negatives, settings.negative_sampling, settings.seed
     )
-    run.write_config({"command": command_line()} | config | {"settings": as_dict(settings)} | describe(data))
-
     if data.simulated:
         print(BOX)
     print(*(f"note: {note}" for note in data.notes), sep="\n", end="\n" if data.notes else "")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{data}\n{parameters:,} parameters, {device}, {settings.threads} threads, run folder {run.path}", flush=True)
-    outcome = fit(model, task, settings, run, device, say=silence if settings.quiet else say)
-    print(report(outcome, task.directions, data, run.path, settings))
+    with CtrlC() as ctrl_c:
+        run.write_config({"command": command_line()} | config | {"settings": as_dict(settings)} | describe(data))
+        outcome = fit(model, task, settings, run, device, silence if settings.quiet else say, ctrl_c.pressed)
+        print(report(outcome, task.directions, data, run.path, settings), flush=True)
     if settings.profile:
         print(profile(seconds | outcome.seconds, outcome.epochs_run))
     return 130 if outcome.ending == "interrupted" else 0
 
 
+class CtrlC:
+    """While it is entered, Ctrl-C is noted and not raised: a run ends between two steps and never within a file.
+
+    The third one ends the program at once; even then the run folder holds the last finished epoch.
+    """
+
+    def __enter__(self) -> "CtrlC":
+        self.times = 0
+        self.before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        signal.signal(signal.SIGINT, self.before)
+
+    def pressed(self) -> bool:
+        return self.times > 0
+
+    def _note(self, *_) -> None:
+        self.times += 1
+        if self.times == 1:
+            os.write(2, b"\nstopping at the last finished epoch\n")
+        if self.times == 3:
+            os._exit(130)
+
+
 def answer(request: Request) -> int:
     """--recommend: ask a trained run."""
     from recommend import as_text, recommend
-    from training import RunFolder
+    from run_folder import RunFolder
 
-    run = RunFolder.open(Path(request.settings.logdir) if request.settings.logdir else newest_run())
+    run = RunFolder.open(Path(request.settings.logdir) if request.settings.logdir is not None else newest_run())
     config = run.read_config()
     given = {name: request.given[name] for name in ("data_dir", "device") if name in request.given}
     settings = Settings(**checked(config["settings"], str(run.path / "config.json")) | given)
     device = choose_device(settings)
     data = load_data(settings, config)
     model = build_network(settings, data).to(device).eval()
-    name = "best" if run.has("best") else "last"
+    name = "best" if settings.val_fraction else "last"
     run.restore(name, device, model)
     found = recommend(model, data.to(device), request.recommend)
     if request.as_json:
@@ -151,10 +196,11 @@ def pin_down(settings: Settings, data, device) -> Settings:
     own_files = {
         name: str(Path(getattr(settings, name)).resolve())
         for name in ("ratings", "train_ratings", "test_ratings")
-        if getattr(settings, name)
+        if getattr(settings, name) is not None
     }
     dataset = settings.dataset if own_files else data.name
-    return replace(settings, dataset=dataset, device=device.type, **own_files)
+    data_dir = settings.data_dir and str(Path(settings.data_dir).resolve())
+    return replace(settings, dataset=dataset, data_dir=data_dir, device=device.type, **own_files)
 
 
 def build_network(settings: Settings, data):
@@ -168,7 +214,7 @@ def build_network(settings: Settings, data):
         len(data.users),
         len(data.items),
         embedding_dim=settings.embedding_dim,
-        layer_sizes=settings.layer_sizes,
+        layer_sizes=settings.mlp_sizes,
         embedding_sharing=settings.shared_embeddings,
     )
 
@@ -211,7 +257,7 @@ def report(outcome, directions: dict[str, int], data, path: Path, settings: Sett
     if outcome.ending == "interrupted":
         lines.append(f"go on:   python main.py --resume {folder}")
     if history:
-        lines.append(f"ask it:  python main.py --recommend {shlex.quote(data.users[0])} --logdir {folder}")
+        lines.append(f"ask it:  python main.py --recommend={shlex.quote(data.users[0])} --logdir {folder}")
     lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
     return "\n".join(lines)
 
@@ -238,4 +284,6 @@ def metric_table(history: list[dict[str, float]], chosen: int | None, directions
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said and written
+    sys.exit(code)

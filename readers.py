@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -55,9 +56,19 @@ def read_movies(path: Path) -> pd.DataFrame:
     """Read a MovieLens catalogue, in any of its formats: a table indexed by raw item id, columns title and genres.
 
     Genres are joined by "|". A catalogue that is missing gives an empty table, since titles only decorate.
+
+    Raises:
+        UserError: the catalogue is there, and damaged.
     """
     if not path.is_file():
         return pd.DataFrame({"title": [], "genres": []}, index=pd.Index([], dtype=str))
+    try:
+        return _parse_movies(path)
+    except (ValueError, KeyError, IndexError, pd.errors.ParserError) as error:
+        raise UserError(f"the catalogue {path} is damaged ({type(error).__name__}); restore or remove it") from None
+
+
+def _parse_movies(path: Path) -> pd.DataFrame:
     if path.suffix == ".csv":
         movies = pd.read_csv(path, dtype=str, keep_default_na=False)
         return movies.set_index("movieId")[["title", "genres"]]
@@ -105,7 +116,7 @@ def _read_bytes(path: Path) -> bytes:
             text = gzip.decompress(text)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if not text.strip():
         raise UserError(f"{path} is empty; it should hold rows of user, item, rating")
@@ -114,9 +125,9 @@ def _read_bytes(path: Path) -> bytes:
 
 def _inspect_first_line(path: Path, text: bytes) -> tuple[str, list[str] | None]:
     """Find the separator, and the names of the columns where the first line is a header."""
-    line = _decode(path, text.split(b"\n", 1)[0]).rstrip("\r")
+    line = _decode(path, re.split(rb"[\r\n]", text, maxsplit=1)[0])
     for separator in SEPARATORS:
-        fields = line.split(separator) if len(separator) > 1 else next(csv.reader([line], delimiter=separator), [])
+        fields = _split(path, line, separator)
         if len(fields) >= 3:
             break
     else:
@@ -134,8 +145,20 @@ def _inspect_first_line(path: Path, text: bytes) -> tuple[str, list[str] | None]
             f"reads {_quote(line)}: neither a header naming user, item and rating, nor a row with its rating third",
         )
     if missing:
-        _refuse(path, 1, f"is a header without a column {missing[0]}: it names {', '.join(fields)}")
+        _refuse(path, 1, f"is a header without a column {missing[0]}: it names {_quote(', '.join(fields))}")
+    for column in COLUMNS:
+        if names.count(column) > 1:
+            _refuse(path, 1, f"is a header with {names.count(column)} columns for the {column}: {_quote(line)}")
     return separator, names
+
+
+def _split(path: Path, line: str, separator: str) -> list[str]:
+    if len(separator) > 1:
+        return line.split(separator)
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error as error:
+        _refuse(path, 1, f"cannot be split into columns ({error})")
 
 
 def _column_name(field: str) -> str:
@@ -159,6 +182,7 @@ def _parse(path: Path, text: bytes, separator: str, header: list[str] | None) ->
             skip_blank_lines=False,
             skipinitialspace=True,
             encoding="utf-8",
+            low_memory=False,  # or columns that nobody asked for are warned about
         )
     except UnicodeDecodeError:
         _decode(path, text)
@@ -166,7 +190,7 @@ def _parse(path: Path, text: bytes, separator: str, header: list[str] | None) ->
     except pd.errors.EmptyDataError:
         raise UserError(f"{path} holds a header but no rows") from None
     except pd.errors.ParserError as error:
-        _explain_parser_error(path, error, skipped=1 if header else 0)
+        _explain_parser_error(path, error)
     table.index += 2 if header else 1
     table = table.dropna(how="all")
     if header is None and table.shape[1] > 4:
@@ -184,14 +208,14 @@ def _parse(path: Path, text: bytes, separator: str, header: list[str] | None) ->
     return table.astype("category")
 
 
-def _explain_parser_error(path: Path, error: Exception, skipped: int) -> NoReturn:
+def _explain_parser_error(path: Path, error: Exception) -> NoReturn:
     found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
     if found:
         expected, line, saw = map(int, found.groups())
         _refuse(path, line, f"has {saw} columns where the lines before it have {expected}")
     found = re.search(r"starting at row (\d+)", str(error))
     if found:
-        _refuse(path, int(found[1]) + 1 + skipped, "opens a quotation mark that is never closed")
+        _refuse(path, int(found[1]) + 1, "opens a quotation mark that is never closed")
     raise UserError(f"{path} cannot be parsed: {error}")
 
 
@@ -207,11 +231,8 @@ def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -
         line = ratings.index[row]
         if not np.isfinite(number):
             _refuse(path, line, f"has the rating {_quote(value)}, which is not a number")
-        _refuse(
-            path,
-            line,
-            f"has the rating {value} outside the scale {low:g} to {high:g}; --rating_scale LOW HIGH sets another",
-        )
+        problem = f"has the rating {_quote(value)} outside the scale {low:g} to {high:g}"
+        _refuse(path, line, f"{problem}; --rating_scale LOW HIGH sets another")
     return numbers.astype(np.float32)[ratings.cat.codes]
 
 

@@ -19,7 +19,18 @@ from errors import UserError
 SIMULATED_SIZE = (943, 1682, 100_000)  # users, items and ratings of MovieLens 100K
 
 DATASETS = ("auto", *MOVIELENS, "simulated")
+# Bounds against slips of the finger: above them memory or patience would end before the run.
+HIGHEST = {
+    "negatives": 10_000,
+    "embedding_dim": 10_000,
+    "layer_sizes": 100_000,
+    "epochs": 10**6,
+    "batch_size": 10**7,
+    "patience": 10**6,
+    "threads": 1024,
+}
 MONITORED = ("mrr", "mse", "first_hit_mrr", "hit_rate@10", "ndcg@10", "auc")
+ASKING = {"logdir", "data_dir", "device"}
 # What may change when a run is resumed; anything else would make it another run.
 CHANGEABLE = {"epochs", "data_dir", "device", "threads", "quiet", "profile"}
 
@@ -101,14 +112,16 @@ class Settings:
     profile: bool = option(False, "print at the end where the time went", "output")
 
     def __post_init__(self) -> None:
-        if self.layer_sizes is None:
-            self.layer_sizes = [3 * self.embedding_dim, 64]
         self._check_numbers()
         self._check_combinations()
 
     @property
     def weights(self) -> dict[str, float]:
         return {"factorization": self.factorization_weight, "regression": self.regression_weight}
+
+    @property
+    def mlp_sizes(self) -> list[int]:
+        return self.layer_sizes or [3 * self.embedding_dim, 64]
 
     def _check_numbers(self) -> None:
         for name in ("factorization_weight", "regression_weight"):
@@ -117,13 +130,11 @@ class Settings:
                     f"--{name} must be greater than 0, not {getattr(self, name):g}; to keep the tasks "
                     "from touching each other, use --no_shared_embeddings"
                 )
-        for name in ("negatives", "embedding_dim", "epochs", "batch_size", "patience", "threads"):
+        for name, highest in HIGHEST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name} must be at least 1, not {value}")
-        for width in self.layer_sizes:
-            if width < 1:
-                raise UserError(f"--layer_sizes must all be at least 1, not {width}")
+            for number in value if isinstance(value, list) else [value]:
+                if number is not None and not 1 <= number <= highest:
+                    raise UserError(f"--{name} must be at least 1 and at most {highest}, not {number}")
         if not 0 < self.lr < math.inf:
             raise UserError(f"--lr must be greater than 0, not {self.lr:g}")
         if not 0 <= self.weight_decay < math.inf:
@@ -136,10 +147,10 @@ class Settings:
             raise UserError(f"--val_fraction must be at least 0 and less than 1, not {self.val_fraction:g}")
 
     def _check_combinations(self) -> None:
-        if self.layer_sizes[0] != 3 * self.embedding_dim:
+        if self.mlp_sizes[0] != 3 * self.embedding_dim:
             raise UserError(
                 f"--layer_sizes must begin with 3 * embedding_dim = {3 * self.embedding_dim}, the width of the user's "
-                f"and the item's embedding and their product, not with {self.layer_sizes[0]}"
+                f"and the item's embedding and their product, not with {self.mlp_sizes[0]}"
             )
         for name in ("patience", "monitor"):
             if getattr(self, name) is not None and self.val_fraction == 0:
@@ -153,17 +164,17 @@ class Settings:
             )
         if (self.train_ratings is None) != (self.test_ratings is None):
             raise UserError("--train_ratings and --test_ratings go together")
-        if self.ratings and self.train_ratings:
+        if self.ratings is not None and self.train_ratings is not None:
             raise UserError(
                 "--ratings is split by the program, --train_ratings and --test_ratings are split already: "
                 "give one or the other"
             )
-        if (self.ratings or self.train_ratings) and self.dataset != "auto":
+        if (self.ratings is not None or self.train_ratings is not None) and self.dataset != "auto":
             raise UserError(f"--dataset {self.dataset} and a ratings file of your own exclude each other")
         if self.simulated_size != list(SIMULATED_SIZE) and self.dataset != "simulated":
             raise UserError("--simulated_size is the size of the simulated set: add --dataset simulated")
         low, high = self.rating_scale
-        if not -math.inf < low < high < math.inf:
+        if not -1e6 <= low < high <= 1e6:
             raise UserError(f"--rating_scale takes the lowest and then the highest rating, not {low:g} {high:g}")
 
 
@@ -188,18 +199,25 @@ def parse(argv: list[str] | None = None) -> Request:
     parser = _make_parser()
     given = vars(parser.parse_args(argv))
     actions = {name: given.pop(name) for name in ("resume", "recommend", "json", "config")}
-    if actions["resume"] and actions["recommend"]:
+    if actions["resume"] is not None and actions["recommend"] is not None:
         raise UserError("--resume goes on training and --recommend asks a trained run: give one of them")
-    if actions["json"] and not actions["recommend"]:
+    if actions["json"] and actions["recommend"] is None:
         raise UserError("--json prints the answer to --recommend USER, which is missing")
-    if actions["resume"] and (fixed := set(given) - CHANGEABLE):
+    for action in ("resume", "recommend"):
+        if actions[action] is not None and actions["config"] is not None:
+            raise UserError(f"--{action} takes the settings of its run: leave out --config")
+    if actions["recommend"] is not None and (idle := set(given) - ASKING):
+        raise UserError(
+            f"--{min(idle)} means nothing to a trained run; --recommend takes --logdir, --data_dir and --device"
+        )
+    if actions["resume"] is not None and (fixed := set(given) - CHANGEABLE):
         changeable = ", ".join(f"--{name}" for name in sorted(CHANGEABLE))
         raise UserError(f"--{min(fixed)} cannot change in a resumed run; --resume takes only {changeable}")
-    from_file = read_settings_file(Path(actions["config"])) if actions["config"] else {}
+    from_file = read_settings_file(Path(actions["config"])) if actions["config"] is not None else {}
     return Request(
         Settings(**from_file | given),
         given,
-        Path(actions["resume"]) if actions["resume"] else None,
+        Path(actions["resume"]) if actions["resume"] is not None else None,
         actions["recommend"],
         actions["json"],
     )
@@ -215,7 +233,7 @@ def read_settings_file(path: Path) -> dict[str, object]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     values = content.get("settings", content) if isinstance(content, dict) else content
     return checked(values, str(path))
@@ -233,9 +251,11 @@ def checked(values: object, source: str) -> dict[str, object]:
     for name, value in values.items():
         if name not in kinds:
             raise UserError(f"{source}: unknown setting {name!r}{_suggest(name, kinds)}")
-        if not _fits(value, kinds[name]):
+        argument = Settings.__dataclass_fields__[name].metadata["argument"]
+        count = argument.get("nargs")
+        if not _fits(value, kinds[name]) or (isinstance(count, int) and len(value) != count):
             raise UserError(f"{source}: {name} cannot be {value!r}")
-        choices = Settings.__dataclass_fields__[name].metadata["argument"].get("choices")
+        choices = argument.get("choices")
         if choices and value is not None and value not in choices:
             raise UserError(f"{source}: {name} cannot be {value!r}; choose one of {', '.join(choices)}")
     return values
@@ -310,6 +330,8 @@ def _fits(value: object, kind) -> bool:
         return isinstance(value, list) and len(value) > 0 and all(_fits(entry, scalar) for entry in value)
     if isinstance(value, bool) or scalar is bool:
         return isinstance(value, bool) and scalar is bool
+    if isinstance(value, int) and abs(value) > 2**63:
+        return False
     return isinstance(value, (int, float) if scalar is float else scalar)
 
 

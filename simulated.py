@@ -6,6 +6,7 @@ their match drives both what is watched and how it is rated, so that a shared em
 Figures from this set say nothing about MovieLens and must be called simulated wherever they appear.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ GENRES = (
 )  # fmt: skip
 LATENT_DIM = 8
 USERS_AT_A_TIME = 1024
+TINY = np.finfo(np.float32).tiny  # the generator may return 0, which has no logarithm
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ def _watch(random, tastes, traits, popularity, activity) -> tuple[np.ndarray, np
     users, items = [], []
     for start in range(0, len(tastes), USERS_AT_A_TIME):
         block = tastes[start : start + USERS_AT_A_TIME]
-        appetite = popularity + 2.0 * block @ traits.T / np.sqrt(LATENT_DIM)
-        appetite -= np.log(random.standard_exponential(size=appetite.shape, dtype=np.float32))
+        appetite = popularity + 2.0 * block @ traits.T / math.sqrt(LATENT_DIM)
+        appetite -= np.log(np.maximum(random.standard_exponential(size=appetite.shape, dtype=np.float32), TINY))
         count = activity[start : start + USERS_AT_A_TIME]
         most = count.max()
         best = np.argpartition(-appetite, most - 1, axis=1)[:, :most]

@@ -26,7 +26,7 @@ from dataset import Data, sample_uniform, sample_unseen
 from evaluation import METRICS, mse_score, rank_test_items, ranking_metrics
 from losses import bpr_loss, regression_loss
 
-# Rows shuffled into place at a time, so that a pass over tens of millions of ratings needs no second copy of them.
+# Negatives drawn, and rows shuffled into place, at a time: bounds memory for any number of ratings and negatives.
 ROWS_AT_A_TIME = 2**20
 
 METRIC_TITLES = {
@@ -99,7 +99,8 @@ class WatchAndRate:
         train = self.data.train
         generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
         order = torch.randperm(len(train), generator=generator)
-        for rows in order.split(max(1, ROWS_AT_A_TIME // self.batch_size) * self.batch_size):
+        batches_at_a_time = max(1, ROWS_AT_A_TIME // self.negatives // self.batch_size)
+        for rows in order.split(batches_at_a_time * self.batch_size):
             block = train[rows.to(train.user_ids.device)]
             columns = {
                 "user_ids": block.user_ids,

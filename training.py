@@ -1,27 +1,15 @@
-"""fit(): the one training loop; and the run folder with its checkpoints, curves and tables.
+"""fit(): the one training loop, with early stopping, checkpoints and curves for TensorBoard.
 
-A run folder holds everything about a run:
-
-    config.json       settings, command, data and versions      events.out.tfevents.*   curves for TensorBoard
-    metrics.csv       one row an epoch                          last.pt, best.pt        checkpoints
-
-Every file but the events is written under another name and then moved into place, so that a kill at any moment leaves
-the last good state; and last.pt is written last, so that whatever is newer than it is written again on resuming.
+After every epoch the curve is drawn, then best.pt is saved, then last.pt: whatever is newer than last.pt when a run
+dies is done again, to the last bit, when it is resumed.
 """
 
-import csv
-import io
-import json
 import math
-import os
-import shutil
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -31,127 +19,10 @@ from tqdm import tqdm
 
 from errors import UserError
 from losses import joint_loss
+from run_folder import History, RunFolder
 
-History = list[dict[str, float]]
 # Settings that say nothing about the result, or that a resumed run may change: TensorBoard keeps the first it sees.
 NOT_COMPARED = ("epochs", "data_dir", "device", "threads", "quiet", "profile", "logdir")
-
-
-class RunFolder:
-    """The files of one run. Use `new` for a new one and `open` for one that exists."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @classmethod
-    def new(cls, path: Path) -> "RunFolder":
-        """A folder for a new run; it is made when config.json is written.
-
-        Raises:
-            UserError: it holds something already: a run is never overwritten.
-        """
-        try:
-            if (path / "config.json").exists():
-                raise UserError(
-                    f"{path} holds a run already: go on with it by --resume {path}, or give another --logdir"
-                )
-            if path.exists() and any(not file.name.startswith(".") for file in path.iterdir()):
-                raise UserError(f"{path} is not empty: give a new --logdir")
-        except OSError as error:
-            raise UserError(f"the run folder {path} cannot be used: {error.strerror}; give another --logdir") from None
-        return cls(path)
-
-    @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """Raises UserError where `path` holds no run."""
-        if not (path / "config.json").is_file():
-            raise UserError(f"{path} holds no run (it has no config.json)")
-        return cls(path)
-
-    def read_config(self) -> dict:
-        """Raises UserError where config.json is damaged."""
-        try:
-            config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-            return {"settings": dict(config["settings"]), "data": dict(config["data"])} | config
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.path / 'config.json'} is damaged ({error!r}); train anew with another --logdir"
-            ) from None
-
-    def write_config(self, config: dict) -> None:
-        """Raises UserError where the folder cannot be made or written."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._replace("config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
-        except OSError as error:
-            raise UserError(
-                f"the run folder {self.path} cannot be written: {error.strerror}; give another --logdir"
-            ) from None
-
-    def write_metrics(self, history: History) -> None:
-        """metrics.csv: one row an epoch, numbers with all their digits."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, fieldnames=list(history[0]) if history else ["epoch"], lineterminator="\n")
-        table.writeheader()
-        table.writerows(history)
-        self._replace("metrics.csv", text.getvalue().encode())
-
-    def save(self, name: str, state: dict) -> None:
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self._replace(f"{name}.pt", buffer.getvalue())
-
-    def has(self, name: str) -> bool:
-        return (self.path / f"{name}.pt").is_file()
-
-    def load(self, name: str, device: torch.device) -> dict:
-        """A checkpoint as `save` took it.
-
-        Raises:
-            UserError: the file is missing, damaged or not a checkpoint of this program.
-        """
-        path = self.path / f"{name}.pt"
-        try:
-            with zipfile.ZipFile(path) as opened:  # what torch.save writes; torch.load does not look at the checksums
-                if broken := opened.testzip():
-                    raise ValueError(f"{broken} has a wrong checksum")
-            state = torch.load(path, map_location=device, weights_only=True)
-            return {key: state[key] for key in ("model", "optimizer", "history")}
-        except FileNotFoundError:
-            raise UserError(f"there is no checkpoint {path}: no epoch of this run was finished") from None
-        except Exception as error:  # torch.load answers damaged files with a dozen kinds of errors
-            reason = str(error).split("\n")[0].split(". ")[0]
-            raise UserError(f"the checkpoint {path} is damaged ({reason}); train anew with another --logdir") from None
-
-    def restore(self, name: str, device: torch.device, model: nn.Module, optimizer=None) -> History:
-        """Load a checkpoint into the model, and the optimizer where one is given; returns its history.
-
-        Raises:
-            UserError: see `load`; or the checkpoint belongs to another network.
-        """
-        state = self.load(name, device)
-        try:
-            model.load_state_dict(state["model"])
-            if optimizer is not None:
-                optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise UserError(
-                f"the checkpoint {self.path / name}.pt does not fit the network of this run: {reason}"
-            ) from None
-        return state["history"]
-
-    def keep_or_discard(self, history: History) -> str:
-        """After a failure: keep the finished epochs, or remove a run that has none. Says which, in half a sentence."""
-        if history:
-            return f"{len(history)} finished epochs are kept in {self.path}"
-        shutil.rmtree(self.path, ignore_errors=True)
-        return "nothing was kept"
-
-    def _replace(self, name: str, content: bytes) -> None:
-        scratch = self.path / f".{name}.part"
-        scratch.write_bytes(content)
-        os.replace(scratch, self.path / name)
 
 
 @dataclass
@@ -172,81 +43,102 @@ class Outcome:
     seconds: dict[str, float]
 
 
-def fit(model: nn.Module, task, settings, run: RunFolder, device: torch.device, say: Callable[[str], None]) -> Outcome:
+def fit(
+    model: nn.Module,
+    task,
+    settings,
+    run: RunFolder,
+    device: torch.device,
+    say: Callable[[str], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Train to settings.epochs, from the last checkpoint of `run` where it has one.
 
     After every epoch the metrics are drawn and the state is saved. The best epoch and early stopping go by
     settings.monitor (default: the task's headline) on the validation part alone; without that part nothing is chosen.
-    Ctrl-C ends the run at the last finished epoch. Afterwards `model` holds the best epoch where there is one, else the
-    last.
+    Afterwards `model` holds the best epoch where there is one, else the last.
 
     Args:
         settings: lr, weight_decay, epochs, patience, monitor, and weights, {name: lambda} for the losses of the task.
         say: takes one line an epoch.
+        stop: asked after every step; True ends the run at its last finished epoch.
 
     Raises:
-        UserError: a loss or a score is not finite, the folder cannot be written, or the checkpoint does not fit.
+        UserError: a loss or a score is not finite, the folder cannot be written, the checkpoint does not fit, or more
+            epochs are finished already than settings.epochs.
     """
-    session = _Session(model, task, settings, run, device, say)
-    already = len(session.history)
+    already = 0
     try:
+        session = _Session(model, task, settings, run, device, say, stop)
+        history = session.history
+        already = len(history)
         with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
             if not already:
                 writer.add_text("data", repr(task.data), 0)
-            try:
-                ending = session.train(writer)
-            except KeyboardInterrupt:
-                session.go_back_to_checkpoint()
-                ending = "interrupted"
+            ending = session.train(writer)
+            history = session.history
             if session.best.epoch is not None:
                 run.restore("best", device, model)
-            if len(session.history) > already:
-                _draw_summary(
-                    writer, task, model, settings, session.history[-1], is_best=session.best.epoch is not None
-                )
+            if history and (len(history) > already or not run.has_summary()):
+                _draw_summary(writer, task, model, settings, history[-1], is_best=session.best.epoch is not None)
     except FloatingPointError as error:
-        kept = run.keep_or_discard(session.history)
-        failed = len(session.history) + 1
-        raise UserError(f"{error} in epoch {failed}: lower --lr (now {settings.lr:g}); {kept}") from None
+        history = session.history
+        kept = run.keep_or_discard(history)
+        raise UserError(f"{error} in epoch {len(history) + 1}: lower --lr (now {settings.lr:g}); {kept}") from None
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UserError(f"{run.path} cannot be written ({error}); make room, then --resume {run.path}") from None
-    return Outcome(session.history, session.best.epoch, ending, len(session.history) - already, session.clock.seconds)
+    return Outcome(history, session.best.epoch, ending, len(history) - already, session.clock.seconds)
+
+
+class _Stopped(Exception):
+    """The user has asked for an end in the middle of an epoch."""
 
 
 class _Session:
     """The state of a run while it trains: what a checkpoint holds, the best epoch and the clock."""
 
-    def __init__(self, model: nn.Module, task, settings, run: RunFolder, device: torch.device, say) -> None:
-        self.model, self.task, self.settings, self.run, self.device, self.say = model, task, settings, run, device, say
+    def __init__(self, model: nn.Module, task, settings, run: RunFolder, device: torch.device, say, stop) -> None:
+        self.model, self.task, self.settings, self.run, self.device = model, task, settings, run, device
+        self.say, self.stop = say, stop
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self.clock = _Clock()
         self.go_back_to_checkpoint()
+        if len(self.history) > settings.epochs:
+            raise UserError(f"{run.path} has {len(self.history)} epochs already: --epochs must be at least as many")
 
     def go_back_to_checkpoint(self) -> None:
         """Take up the last finished epoch; what is newer than its checkpoint is written again."""
+        self.run.require_last()
         has_one = self.run.has("last")
         self.history: History = self.run.restore("last", self.device, self.model, self.optimizer) if has_one else []
         self.best = _Best(self.task, self.settings, self.history)
         self.run.write_metrics(self.history)
 
     def train(self, writer: SummaryWriter) -> str:
-        """Go on until all epochs are done, or until patience is over; says which."""
+        """Go on until all epochs are done, patience is over or the user stops it; says which."""
         while len(self.history) < self.settings.epochs:
             if self.best.is_settled(self.history):
                 return "stopped early"
-            with self.clock("training"):
-                losses = _train_epoch(
-                    self.model, self.task, self.settings.weights, self.optimizer, len(self.history) + 1
-                )
-            with self.clock("evaluation"):
-                row = {"epoch": len(self.history) + 1} | losses | _evaluate(self.model, self.task)
+            try:
+                row = self._epoch(len(self.history) + 1)
+            except _Stopped:
+                self.go_back_to_checkpoint()
+                return "interrupted"
             with self.clock("saving"):
                 _draw_epoch(writer, self.task, row)
                 self._save(row)
             self.say(_epoch_line(row, self.settings.epochs, self.clock.lap()))
         return "finished"
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        with self.clock("training"):
+            losses = _train_epoch(self.model, self.task, self.settings, self.optimizer, epoch, self.stop)
+        with self.clock("evaluation"):
+            return {"epoch": epoch} | losses | _evaluate(self.model, self.task)
 
     def _save(self, row: dict[str, float]) -> None:
         history = [*self.history, row]
@@ -301,7 +193,7 @@ class _Clock:
         return self._lap_start - start
 
 
-def _train_epoch(model: nn.Module, task, weights: dict[str, float], optimizer, epoch: int) -> dict[str, float]:
+def _train_epoch(model: nn.Module, task, settings, optimizer, epoch: int, stop) -> dict[str, float]:
     """One pass over the training part: the mean of each loss over its batches, by their sizes."""
     model.train()
     sums: dict[str, torch.Tensor | float] = dict.fromkeys((*task.loss_names, "joint"), 0.0)
@@ -312,11 +204,14 @@ def _train_epoch(model: nn.Module, task, weights: dict[str, float], optimizer, e
         task.num_batches,
         leave=False,
         unit="step",
-        disable=not sys.stderr.isatty(),
+        disable=settings.quiet or not sys.stderr.isatty(),
     )
     for batch in bar:
+        if stop():
+            bar.close()
+            raise _Stopped
         losses = task.losses(model, batch)
-        joint = joint_loss(losses, weights)
+        joint = joint_loss(losses, settings.weights)
         optimizer.zero_grad()
         joint.backward()
         optimizer.step()
@@ -356,7 +251,9 @@ def _draw_summary(
     writer.file_writer.add_summary(start)
     writer.file_writer.add_summary(end)
     data = task.data
-    labels = list(zip(data.items, data.titles, (genres or "-" for genres in data.genres), strict=True))
+    columns = (data.items, data.titles, data.genres)
+    # The table has a line an item and tabs between columns, so that no text may hold either, and none may be empty.
+    labels = [[" ".join(text.split()) or "-" for text in row] for row in zip(*columns, strict=True)]
     for name, table in task.embeddings(model).items():
         tag = f"{name}_best" if is_best else name
         writer.add_embedding(

@@ -87,6 +87,27 @@ BAD = {
 }
 
 
+def test_a_folder_in_the_way_is_told_by_a_sentence(server, tmp_path):
+    folder = tmp_path / "data" / "ml-100k"
+    folder.mkdir(parents=True)
+    (folder / "README").write_text("only this")
+    (server / "ml-100k.zip").write_bytes(archive(GOOD))
+    with pytest.raises(UserError, match="cannot take ml-100k"):
+        dataset.load("auto", tmp_path / "data")
+    (tmp_path / "data" / "ml-100k.zip").write_bytes(archive(GOOD))
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        dataset.load("auto", tmp_path / "data")
+    assert [path.name for path in folder.iterdir()] == ["README"]
+
+
+def test_an_unpacked_copy_that_was_cut_short_is_used_and_named(server, tmp_path):
+    folder = tmp_path / "data" / "ml-100k"
+    folder.mkdir(parents=True)
+    (folder / "u.data").write_text("".join(ROWS.splitlines(keepends=True)[:400]))
+    data = dataset.load("auto", tmp_path / "data")
+    assert "holds 400 ratings, not the 600" in data.notes[0]
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_archive_is_refused_and_nothing_is_kept(server, tmp_path, case):
     content, complaint = BAD[case]

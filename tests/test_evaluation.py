@@ -170,6 +170,12 @@ def test_scores_that_are_no_numbers_are_refused(bad):
         one_user([1.0, bad, 2.0], [0])
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_ratings_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(FloatingPointError):
+        mse_score(Lookup([[1.0, 2.0]], [[bad, 2.0]]), interactions([(0, 0), (0, 1)], 1, 2))
+
+
 def test_every_metric_has_a_direction():
     assert {name: -1 if name == "mse" else +1 for name in METRICS} == METRICS
     assert set(one_user([1, 2, 3], [0])) | {"mse"} == set(METRICS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -112,7 +113,8 @@ def test_resume_goes_on_as_if_the_run_had_never_stopped(capsys, tmp_path):
 def test_ctrl_c_prints_the_table_and_how_to_go_on(capsys, monkeypatch):
     def interrupted(self, epoch, batches=tasks.WatchAndRate.batches):
         if epoch == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # twice in quick succession
         return batches(self, epoch)
 
     monkeypatch.setattr(tasks.WatchAndRate, "batches", interrupted)
@@ -206,6 +208,11 @@ REFUSED = {
     "no such run": (["--resume", "nowhere"], "nowhere holds no run"),
     "no network": (["--dataset", "ml-1m"], "cannot be reached"),
     "no runs to ask": (["--recommend", "1"], "there is no trained run"),
+    "config of another run": (["--resume", "x", "--config", "file"], "leave out --config"),
+    "setting of a trained run": (["--recommend", "1", "--lr", "3"], "--lr means nothing to a trained run"),
+    "no name at all": (["--ratings", ""], "cannot be read"),
+    "too wide": (["--embedding_dim", "1000000000"], "--embedding_dim must be at least 1 and at most"),
+    "name too long": (["--resume", "x" * 300], "File name too long"),
     "json of nothing": (["--json"], "--json prints the answer to --recommend"),
     "logdir in a file": ([*WORLD, "--logdir", "file/run"], "file/run cannot be"),
     "missing config": (["--config", "none.json"], "none.json cannot be read"),
@@ -220,6 +227,30 @@ def test_bad_input_gets_one_sentence_and_code_2(capsys, tmp_path, case):
     (tmp_path / "file").write_text("no folder")
     assert complaint in refused(capsys, *arguments)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing half-written
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        {"device": "foo"}, {"rating_scale": [1]}, {"layer_sizes": []}, {"embedding_dim": 32.0}, {"epochs": None},
+        {"seed": 1.5}, {"shared_embeddings": "no"}, {"data_dir": 5}, {"epochs": 2.5}, {"lr": 10**400},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_tampered_config_is_refused(capsys, tmp_path, tampered):
+    run(*WORLD, "--epochs", 1, "--logdir", "a")
+    capsys.readouterr()
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    config["settings"] |= tampered
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    assert f"{next(iter(tampered))} cannot be" in refused(capsys, "--resume", "a")
+    assert f"{next(iter(tampered))} cannot be" in refused(capsys, "--recommend", "1", "--logdir", "a")
+
+
+def test_output_that_nobody_reads_any_more_is_no_error(tmp_path):
+    command = f"{sys.executable} {ROOT / 'main.py'} {' '.join(WORLD)} --epochs 3 2>errors.txt | head -3"
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "errors.txt").read_text() == ""
 
 
 @pytest.mark.parametrize(

@@ -71,14 +71,22 @@ WRONG = {
     "word for a rating": (b"user,item,rating\n1,2,good\n", "line 2: has the rating 'good', which is not a number"),
     "nan": (b"user,item,rating\n1,2,nan\n", "line 2: has the rating 'nan'"),
     "infinity": (b"user,item,rating\n1,2,-inf\n", "line 2: has the rating '-inf'"),
-    "above the scale": (b"1,2,3\n1,3,5.5\n", "line 2: has the rating 5.5 outside the scale 0.5 to 5"),
-    "below the scale": (b"1,2,3\n1,3,0\n", "line 2: has the rating 0 outside"),
+    "above the scale": (b"1,2,3\n1,3,5.5\n", "line 2: has the rating '5.5' outside the scale 0.5 to 5"),
+    "below the scale": (b"1,2,3\n1,3,0\n", "line 2: has the rating '0' outside"),
     "open quotation": (b'1,2,3\n"1,3,4\n', "line 2: opens a quotation mark"),
     "latin-1": (b"1,2,3\n1,caf\xe9,4\n", "line 2: holds the byte 0xe9, which is not UTF-8"),
     "utf-16": ("1,2,3\n".encode("utf-16"), "line 1: holds the byte 0xff"),
     "empty": (b"", "is empty"),
     "blank": (b" \n\n", "is empty"),
     "header alone": (b"user,item,rating\n", "holds a header but no rows"),
+    "open quotation under a header": (b'user,item,rating\nb,c,3\n"d,e,3\nf,g,4\n', "line 3: opens a quotation mark"),
+    "old line ends in the header": (b"user,item\r1,2\n3,4\n", "line 1: reads 'user,item', which is not three columns"),
+    "a field without end": (b"1,2," + b"9" * 200_000 + b"\n", "line 1: cannot be split into columns"),
+    "two columns for the item": (
+        b"userId,movieId,item,rating\n1,2,3,4\n",
+        "line 1: is a header with 2 columns for the item",
+    ),
+    "gzip with a wrong byte": (gzip.compress(b"1,2,3\n" * 50)[:10] + b"\xff" * 20, "cannot be read"),
     "broken gzip": (gzip.compress(b"1,2,3\n" * 50)[:-12], "cannot be read"),
 }
 
@@ -93,6 +101,31 @@ def test_wrong_files_are_refused_by_file_line_and_value(tmp_path, case):
     assert complaint in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("u.item", b""),
+        ("u.item", b"no bars here\n"),
+        ("movies.dat", b"7::Heat\n"),
+        ("movies.csv", b""),
+        ("movies.csv", b"id,name\n7,Heat\n"),
+        ("movies.csv", b"movieId,title,genres\n7,Am\xe9lie,Comedy\n"),
+    ],
+)
+def test_a_damaged_catalogue_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"the catalogue .* is damaged"):
+        read_movies(tmp_path / name)
+
+
+def test_no_warning_of_pandas_reaches_the_user(tmp_path, recwarn):
+    path = tmp_path / "r.csv"
+    rows = [f"{u},{u % 7},3,{'x' if u > 300_000 else u}" for u in range(310_000)]
+    path.write_text("user,item,rating,what\n" + "\n".join(rows))
+    read_ratings(path, (0.5, 5))
+    assert not recwarn.list
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -56,8 +56,20 @@ def test_the_python_snippet_runs(capsys):
 def test_every_flag_it_names_exists():
     import settings
 
-    known = set(settings._make_parser()._option_string_actions) | {"--logdir"}
-    assert set(re.findall(r"--[a-z_]+", README.replace("\n", " "))) <= known
+    known = set(settings._make_parser()._option_string_actions)
+    known |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / "grader.py").read_text(encoding="utf-8")))
+    assert set(re.findall(r"(?<![-a-z])--[a-z][a-z_-]*", README)) <= known
+
+
+def test_every_grader_command_is_understood():
+    import grader
+    from grading.checks import all_checks
+
+    commands = re.findall(r"^python grader\.py(.*)$", README, re.MULTILINE)
+    assert len(commands) >= 4
+    for line in commands:
+        arguments = grader.parse(shlex.split(line))
+        assert grader.select(all_checks(), arguments.select, arguments.fast)
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("pip install")])

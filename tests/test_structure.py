@@ -15,10 +15,12 @@ MAY_IMPORT = {
     "readers": {"errors"},
     "dataset": {"errors", "download", "readers", "simulated"},
     "tasks": {"dataset", "evaluation", "losses"},
-    "training": {"errors", "losses", "tasks"},
+    "run_folder": {"errors"},
+    "training": {"errors", "losses", "tasks", "run_folder"},
+    "grader": set(),
     "recommend": {"dataset"},
     "settings": {"errors", "download"},
-    "main": {"errors", "settings", "dataset", "models", "tasks", "training", "recommend"},
+    "main": {"errors", "settings", "dataset", "models", "tasks", "training", "run_folder", "recommend"},
 }
 
 

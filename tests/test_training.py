@@ -10,9 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from errors import UserError
 from models import MultiTaskNet
+from run_folder import RunFolder
 from settings import Settings
 from tasks import WatchAndRate
-from training import RunFolder, fit
+from training import fit
 
 CPU = torch.device("cpu")
 THREE_EPOCHS = Settings(epochs=3)
@@ -27,13 +28,15 @@ def silence(line: str) -> None:
     pass
 
 
-def run_in(path, data, settings=THREE_EPOCHS, task=None, say=silence):
+def run_in(path, data, settings=THREE_EPOCHS, task=None):
     """Train a new model in a new or an existing run folder: (outcome, model)."""
     run = RunFolder(path)
     if not (path / "config.json").exists():
         run.write_config({"settings": {}, "data": {}})
     model = new_model(data)
-    return fit(model, task or WatchAndRate(data), settings, run, CPU, say), model
+    task = task or WatchAndRate(data)
+    stop = getattr(task, "pressed", lambda: False)
+    return fit(model, task, settings, run, CPU, silence, stop), model
 
 
 def weights_of(model) -> dict[str, list]:
@@ -49,12 +52,15 @@ class Interrupting(WatchAndRate):
     """Presses Ctrl-C in the middle of an epoch."""
 
     stop_in = 3
+    is_pressed = False
 
     def batches(self, epoch):
         for number, batch in enumerate(super().batches(epoch)):
-            if epoch == self.stop_in and number == 2:
-                raise KeyboardInterrupt
+            self.is_pressed |= epoch == self.stop_in and number == 2
             yield batch
+
+    def pressed(self) -> bool:
+        return self.is_pressed
 
 
 # the task
@@ -221,8 +227,11 @@ def test_without_a_validation_part_nothing_is_chosen(without_validation, tmp_pat
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(without_validation, tmp_path):
+    run = RunFolder.new(tmp_path / "new")
+    run.write_config({"settings": {}, "data": {}})
+    task = WatchAndRate(without_validation)
     with pytest.raises(UserError, match=r"in epoch 1: lower --lr \(now 1e\+30\); nothing was kept"):
-        run_in(tmp_path / "new", without_validation, Settings(epochs=3, lr=1e30))
+        fit(new_model(without_validation), task, Settings(lr=1e30), run, CPU, silence)
     assert not (tmp_path / "new").exists()
     run_in(tmp_path / "old", without_validation)
     good = (tmp_path / "old" / "last.pt").read_bytes()
@@ -284,11 +293,12 @@ def test_a_point_without_its_checkpoint_is_not_drawn_twice(without_validation, t
 
     def killed(self, name, state):
         if len(state["history"]) == 3:
-            raise KeyboardInterrupt
+            raise RuntimeError("killed")
         real(self, name, state)
 
     monkeypatch.setattr(RunFolder, "save", killed)
-    run_in(path, without_validation)
+    with pytest.raises(RuntimeError, match="killed"):
+        run_in(path, without_validation)
     monkeypatch.undo()
     run_in(path, without_validation)
     points = EventAccumulator(str(path)).Reload().Scalars("eval/MSE")
@@ -310,6 +320,45 @@ def test_the_summary_is_in_the_same_folder(without_validation, tmp_path):
     assert not list(path.rglob("*.part"))
 
 
+def test_taking_back_a_run_leaves_the_files_of_others(tmp_path):
+    run = RunFolder.new(tmp_path / "run")
+    run.write_config({"settings": {}, "data": {}})
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert run.keep_or_discard([]) == "nothing was kept"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+    reopened = RunFolder(tmp_path / "run")
+    reopened.write_config({"settings": {}, "data": {}})
+    reopened.keep_or_discard([])
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_of_two_runs_that_want_one_folder_the_second_is_refused(tmp_path):
+    first, second = RunFolder.new(tmp_path / "run"), RunFolder.new(tmp_path / "run")
+    first.write_config({"settings": {}, "data": {}})
+    with pytest.raises(UserError, match="another run has just taken"):
+        second.write_config({"settings": {}, "data": {}})
+
+
+def test_a_run_whose_checkpoint_was_removed_does_not_begin_anew(without_validation, tmp_path):
+    run_in(tmp_path / "run", without_validation)
+    (tmp_path / "run" / "last.pt").unlink()
+    with pytest.raises(UserError, match=r"last\.pt is missing"):
+        run_in(tmp_path / "run", without_validation, Settings(epochs=5))
+
+
+def test_fewer_epochs_than_there_are_is_refused(without_validation, tmp_path):
+    run_in(tmp_path / "run", without_validation)
+    with pytest.raises(UserError, match="has 3 epochs already"):
+        run_in(tmp_path / "run", without_validation, Settings(epochs=1))
+
+
+def test_a_summary_that_was_never_written_is_written_on_resuming(without_validation, tmp_path):
+    run_in(tmp_path / "run", without_validation)
+    (tmp_path / "run" / "projector_config.pbtxt").unlink()
+    run_in(tmp_path / "run", without_validation)
+    assert (tmp_path / "run" / "projector_config.pbtxt").is_file()
+
+
 def test_a_folder_with_something_in_it_is_never_written_over(tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").write_text("all my work")
@@ -324,13 +373,15 @@ def test_a_folder_with_something_in_it_is_never_written_over(tmp_path):
         RunFolder.new(tmp_path / "taken" / "thesis.txt")
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign", "crafted"])
 def test_a_damaged_checkpoint_is_refused(without_validation, tmp_path, damage):
     path = tmp_path / "run"
     run_in(path, without_validation)
     content = (path / "last.pt").read_bytes()
     if damage == "foreign":
         torch.save({"weights": torch.zeros(3)}, path / "last.pt")
+    elif damage == "crafted":
+        torch.save({"model": {}, "optimizer": {}, "history": [1, 2]}, path / "last.pt")
     else:
         middle = len(content) // 2
         flipped = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Gradescope runs this once, as root, when it builds the image.
+set -euo pipefail
+apt-get update
+apt-get install -y python3 python3-pip python3-venv
+python3 -m venv /autograder/venv
+# This takes PyTorch with its CUDA libraries; point pip at a build for processors alone to make a smaller image.
+/autograder/venv/bin/pip install --no-cache-dir -r /autograder/source/requirements.txt

@@ -1,0 +1,1 @@
+"""What grader.py checks, and the process that runs a solution. Needs nothing of the project but this folder."""

@@ -1,0 +1,353 @@
+"""The checks: what each asks of a solution, and how its answer is judged.
+
+A check sends a job to the worker (worker.py), which runs the solution in a process of its own, and judges the numbers
+that come back against reference.py. Judging happens here, in the process of the grader, where no solution ever runs.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from grading import reference
+
+QUESTIONS = {
+    "1a": "Tables of a network that shares them",
+    "1b": "Tables of a network with a pair for each task",
+    "1c": "Item bias",
+    "2": "Layers of the MLP",
+    "3a": "Forward with shared tables",
+    "3b": "Forward with separate tables",
+    "3c": "The whole network",
+}
+# Users, items, embedding width, then the layer sizes: no two numbers alike, so that no mix-up goes unseen.
+SIZES = [13, 19, 8, 24, 10, 6]
+TOLERANCE = 1e-4  # single precision against double, on numbers of about 1 to 10
+# What a right solution reaches on training.csv. Over the seeds 0 to 19 it was: shared, MSE 0.912 to 1.012 and MRR 0.171
+# to 0.196; separate, MSE 0.870 to 1.066 and MRR 0.196 to 0.242. Predicting the mean rating gives MSE 1.223, ranking by
+# popularity MRR 0.153.
+TRAINING_EPOCHS = 14
+TRAINING_WEIGHTS = [0.99, 0.01]
+WINDOWS = {
+    True: {"mse": (0.85, 1.10), "mrr": (0.160, 0.220)},
+    False: {"mse": (0.80, 1.15), "mrr": (0.175, 0.270)},
+}
+
+
+class Wrong(Exception):
+    """A check is not met: what was expected, what came, and where to read on."""
+
+    def __init__(self, expected: str, came: str, hint: str) -> None:
+        super().__init__(f"expected {expected}, got {came}")
+        self.expected, self.came, self.hint = expected, came, hint
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    id: question-number-kind, such as 1a-0-basic; kind "hidden" is shown to students after hand-in only.
+    jobs: what the worker is asked, one after another in the same process.
+    judge: takes the results of the jobs; raises Wrong.
+    seconds: the time allowed, loading PyTorch included.
+    trains: left out by --fast.
+    """
+
+    id: str
+    sentence: str
+    jobs: list[dict]
+    judge: Callable[[list[dict]], None]
+    seconds: float = 30.0
+    points: int = 1
+    trains: bool = False
+
+    @property
+    def question(self) -> str:
+        return self.id.split("-")[0]
+
+    @property
+    def hidden(self) -> bool:
+        return self.id.endswith("hidden")
+
+
+def all_checks() -> list[Check]:
+    return [*_table_checks(), *_mlp_checks(), *_forward_checks(), *_network_checks()]
+
+
+# Question 1: the tables
+
+
+def _table_checks() -> Iterator[Check]:
+    users, items = 220, 310
+    for question, method, rows, hint in [
+        ("1a", "init_shared_user_and_item_embeddings", [users, items], "the docstring of the method names two tables"),
+        (
+            "1b",
+            "init_separate_user_and_item_embeddings",
+            [users, items, users, items],
+            "the docstring of the method gives the order of the four tables",
+        ),
+    ]:
+        widths = [16, 40]
+        jobs = [
+            {"kind": "build_tables", "arguments": {"method": method, "arguments": [users, items, width]}}
+            for width in widths
+        ]
+
+        def judge(results: list[dict], rows=rows, widths=widths, hint=hint) -> None:
+            for result, width in zip(results, widths, strict=True):
+                _judge_shapes(result, [(count, width) for count in rows], hint)
+                for table in result["tables"]:
+                    _judge_spread(np.array(table["values"]), width)
+
+        sentence = f"{len(rows)} embedding tables of the right shapes and initial spread"
+        yield Check(f"{question}-0-basic", sentence, jobs, judge)
+
+    job = {"kind": "build_tables", "arguments": {"method": "init_item_bias", "arguments": [users, items]}}
+    yield Check("1c-0-basic", "one bias for every item, all zero", [job], _judge_bias)
+
+
+def _judge_shapes(result: dict, shapes: list[tuple[int, int]], hint: str) -> None:
+    found = [np.array(table["values"]).shape for table in result["tables"]]
+    _expect(found == shapes, f"tables of shapes {_list(shapes)}", _list(found), hint)
+    _expect(
+        result["distinct"] == len(shapes),
+        f"{len(shapes)} different tables",
+        f"{result['distinct']}",
+        "one table serves twice",
+    )
+    for table in result["tables"]:
+        _expect(
+            table["dtype"] == "torch.float32", "single precision (torch.float32)", table["dtype"], "leave dtype alone"
+        )
+        _expect(table["trained"], "tables that are trained", "requires_grad=False", "a table is a parameter")
+
+
+def _judge_spread(values: np.ndarray, width: int) -> None:
+    wanted = 1 / width
+    spread, mean = values.std(), values.mean()
+    hint = "read the docstring of ScaledEmbedding: what is the standard deviation, and of which width?"
+    _expect(
+        abs(spread / wanted - 1) < 0.1, f"a standard deviation of {wanted:.4f} at width {width}", f"{spread:.4f}", hint
+    )
+    _expect(abs(mean) < 6 * wanted / values.size**0.5, "a mean of 0", f"{mean:.5f}", hint)
+    kurtosis = ((values - mean) ** 4).mean() / spread**4
+    _expect(abs(kurtosis - 3) < 0.6, "a normal distribution (kurtosis 3)", f"a kurtosis of {kurtosis:.2f}", hint)
+
+
+def _judge_bias(results: list[dict]) -> None:
+    hint = "eq. (1) has one number for each item, and nothing for users"
+    _judge_shapes(results[0], [(310, 1)], hint)
+    largest = np.abs(np.array(results[0]["tables"][0]["values"])).max()
+    _expect(largest == 0, "zeros", f"values up to {largest:.4f}", "read the docstring of ZeroEmbedding")
+
+
+# Question 2: the MLP
+
+
+def _mlp_checks() -> Iterator[Check]:
+    for check, sentence, lists in [
+        ("2-0-basic", "the layers of [96, 64]", [[96, 64]]),
+        ("2-1-hidden", "the layers of other lists of sizes", [[96], [24, 10, 6], [60, 60, 60, 5], [3, 200]]),
+    ]:
+        jobs = [{"kind": "build_mlp", "arguments": {"layer_sizes": sizes}} for sizes in lists]
+
+        def judge(results: list[dict], lists=lists) -> None:
+            for result, sizes in zip(results, lists, strict=True):
+                wanted = [f"Linear({a}, {b}), ReLU" for a, b in pairwise(sizes)]
+                _expect(
+                    ", ".join(result["layers"]) == ", ".join([*wanted, f"Linear({sizes[-1]}, 1)"]),
+                    f"for layer_sizes={sizes}: {', '.join([*wanted, f'Linear({sizes[-1]}, 1)'])}",
+                    ", ".join(result["layers"]) or "no layers",
+                    "layer_sizes lists the input width of every dense layer; which of them is followed by a ReLU?",
+                )
+
+        yield Check(check, sentence, jobs, judge)
+
+
+# Question 3: forward
+
+
+def _forward_checks() -> Iterator[Check]:
+    random = np.random.default_rng(20231)
+    for question, sharing in (("3a", True), ("3b", False)):
+        weights = reference.random_weights(random, SIZES[0], SIZES[1], SIZES[3:], sharing)
+        name = f"forward_with{'' if sharing else 'out'}_embedding_sharing"
+        shapes = [_batch(random, size) for size in (1, 2, 256)]
+        yield Check(
+            f"{question}-0-basic",
+            "predictions and score of shape (batch,), for a batch of one too",
+            [_forward_job(sharing, weights, shapes, ["forward"])],
+            lambda results, batches=shapes: _judge_output_shapes(results[0], batches),
+        )
+        numbers = [_batch(random, 1), _batch(random, 256), ([3, 3, 3, 5], [7, 7, 2, 7])]
+        yield Check(
+            f"{question}-1-basic",
+            "eqs. (1) and (4) to the number",
+            [_forward_job(sharing, weights, numbers, ["forward", name])],
+            lambda results, weights=weights, batches=numbers: _judge_numbers(results[0], weights, batches),
+        )
+        batch = _batch(random, 24)
+        factors = random.normal(size=24).astype(np.float32).astype(float).tolist()
+        job = {
+            "kind": "run_backward",
+            "arguments": {
+                "sizes": SIZES,
+                "sharing": sharing,
+                "weights": _flat(weights),
+                "batch": batch,
+                "factors": factors,
+            },
+        }
+        sentence = "both tasks train the shared tables" if sharing else "neither task touches the other's tables"
+        yield Check(
+            f"{question}-2-hidden",
+            sentence,
+            [job],
+            lambda results, weights=weights, batch=batch, factors=factors: _judge_gradients(
+                results[0]["gradients"], weights, batch, factors
+            ),
+        )
+
+
+def _batch(random: np.random.Generator, size: int) -> tuple[list[int], list[int]]:
+    return random.integers(SIZES[0], size=size).tolist(), random.integers(SIZES[1], size=size).tolist()
+
+
+def _forward_job(sharing: bool, weights: dict, batches: list, methods: list[str]) -> dict:
+    arguments = {"sizes": SIZES, "sharing": sharing, "weights": _flat(weights), "batches": batches, "methods": methods}
+    return {"kind": "run_forward", "arguments": arguments}
+
+
+def _flat(weights: dict) -> dict[str, list]:
+    flat = {name: values.tolist() for name, values in weights.items() if name != "mlp"}
+    for number, (weight, bias) in enumerate(weights["mlp"]):
+        flat |= {f"mlp.{number}.weight": weight.tolist(), f"mlp.{number}.bias": bias.tolist()}
+    return flat
+
+
+def _judge_output_shapes(result: dict, batches: list) -> None:
+    for outputs, (users, _) in zip(result["outputs"][0], batches, strict=True):
+        for name, output in zip(("predictions", "score"), outputs, strict=True):
+            wanted, came = f"({len(users)},)", str(tuple(output["shape"]))
+            hint = "which dimension should go, and which must stay even if it is 1?"
+            _expect(came == wanted, f"{name} of shape {wanted}", came, hint)
+            _expect(
+                output["dtype"] == "torch.float32", f"{name} in torch.float32", output["dtype"], "leave dtype alone"
+            )
+
+
+def _judge_numbers(result: dict, weights: dict, batches: list) -> None:
+    equations = {"predictions": "eq. (1)", "score": "eq. (4)"}
+    for outputs_of_method in result["outputs"]:
+        for outputs, (users, items) in zip(outputs_of_method, batches, strict=True):
+            for (name, equation), output, right in zip(
+                equations.items(), outputs, reference.forward(weights, users, items), strict=True
+            ):
+                _judge_values(
+                    f"{name}, user {users[0]} and item {items[0]}", output["values"], right, f"read {equation} again"
+                )
+
+
+def _judge_values(name: str, came, right: np.ndarray, hint: str) -> None:
+    came = np.array(came, dtype=np.float64)
+    _expect(came.size == right.size, f"{right.size} numbers ({name})", str(came.size), hint)
+    came, right = came.ravel(), right.ravel()
+    far = ~(np.abs(came - right) <= TOLERANCE * (1 + np.abs(right)))
+    first = far.argmax()
+    _expect(
+        not far.any(),
+        f"{right[first]:.5f} ({name})",
+        f"{came[first]:.5f}; {far.sum()} of {far.size} numbers are off",
+        hint,
+    )
+
+
+def _judge_gradients(found: dict, weights: dict, batch: tuple, factors: list[float]) -> None:
+    off = [0.0] * len(factors)
+    for task, of_ranking, of_rating in [("ranking", factors, off), ("rating", off, factors)]:
+        for name, right in reference.gradients(weights, *batch, of_ranking, of_rating).items():
+            came = found[task].get(name)
+            values = np.zeros_like(right) if came is None else np.array(came, dtype=np.float64)
+            if not right.any():
+                hint = "which tables does each equation use, and which does it leave alone?"
+                _expect(not values.any(), f"no gradient from the {task} loss to {name}", "one", hint)
+                continue
+            hint = "is anything detached, copied or computed from other weights than it should be?"
+            _expect(values.any(), f"a gradient from the {task} loss to {name}", "none", hint)
+            _judge_values(f"gradient of the {task} output for {name}", values, right, hint)
+
+
+def _network_checks() -> Iterator[Check]:
+    jobs = [{"kind": "list_parameters", "arguments": {"sizes": SIZES, "sharing": sharing}} for sharing in (True, False)]
+    yield Check("3c-0-hidden", "exactly the parameters of the sheet, all of them trained", jobs, _judge_parameters)
+    data = reference.read_training_data()
+    rows = {name: column.tolist() for name, column in data["train"].items()}
+    for check, sharing in (("3c-1-hidden", True), ("3c-2-hidden", False)):
+        job = {"kind": "train", "arguments": training_arguments(sharing, rows, seed=0)}
+        yield Check(
+            check,
+            f"a short training with {'shared' if sharing else 'separate'} tables learns both tasks",
+            [job],
+            lambda results, sharing=sharing: _judge_training(results[0]["weights"], sharing, data),
+            seconds=60.0,
+            trains=True,
+        )
+
+
+def training_arguments(sharing: bool, rows: dict, seed: int) -> dict:
+    """The arguments of the job "train"."""
+    return {
+        "sizes": [max(rows["user"]) + 1, max(rows["item"]) + 1, 16, 48, 24],
+        "sharing": sharing,
+        "rows": rows,
+        "weights": TRAINING_WEIGHTS,
+        "epochs": TRAINING_EPOCHS,
+        "lr": 5e-3,
+        "seed": seed,
+    }
+
+
+def _judge_parameters(results: list[dict]) -> None:
+    for result, sharing in zip(results, (True, False), strict=True):
+        weights = reference.random_weights(np.random.default_rng(0), SIZES[0], SIZES[1], SIZES[3:], sharing)
+        wanted = sorted(np.array(values).shape for values in _flat(weights).values())
+        found = result["parameters"]
+        for parameter in found:
+            _expect(
+                parameter["dtype"] == "torch.float32", f"{parameter['name']} in torch.float32", parameter["dtype"], ""
+            )
+            _expect(parameter["trained"], f"{parameter['name']} to be trained", "requires_grad=False", "")
+        came = sorted(tuple(parameter["shape"]) for parameter in found)
+        kind = "shared" if sharing else "separate"
+        _expect(
+            came == wanted,
+            f"{len(wanted)} parameters with {kind} tables, {sum(map(np.prod, wanted))} numbers in all",
+            f"{len(came)} parameters, {sum(map(np.prod, came))} numbers: {', '.join(p['name'] for p in found)}",
+            "everything that is trained must be an attribute that nn.Module knows of, and nothing else may be",
+        )
+
+
+def _judge_training(flat: dict, sharing: bool, data: dict) -> None:
+    found = reference.metrics(unflatten(flat), data)
+    for name, (low, high) in WINDOWS[sharing].items():
+        hint = "each output alone may be right, and still not learn: does every weight get its gradient?"
+        _expect(low <= found[name] <= high, f"a test {name.upper()} of {low:g} to {high:g}", f"{found[name]:.4f}", hint)
+
+
+def unflatten(flat: dict) -> dict:
+    """Weights as the worker names them, in the form that reference.py takes."""
+    arrays = {name: np.array(values, dtype=np.float64) for name, values in flat.items()}
+    dense = sum(name.endswith(".weight") for name in arrays)
+    tables = {name: values for name, values in arrays.items() if not name.startswith("mlp.")}
+    return tables | {"mlp": [(arrays[f"mlp.{n}.weight"], arrays[f"mlp.{n}.bias"]) for n in range(dense)]}
+
+
+def _expect(met: bool, expected: str, came: str, hint: str) -> None:
+    if not met:
+        raise Wrong(expected, came, hint)
+
+
+def _list(shapes: list[tuple]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in shapes) or "none"

@@ -1,0 +1,122 @@
+"""The network of the course sheet a second time, in NumPy and double precision: what a solution is held against.
+
+Weights are a dict: the tables "U", "Q" (shared) or "U_reg", "Q_reg", "U_fact", "Q_fact" (separate), the item bias "B"
+(items, 1), and "mlp", a list of (weight (out, in), bias (out,)).
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+SHARED_TABLES = ("U", "Q")
+SEPARATE_TABLES = ("U_reg", "Q_reg", "U_fact", "Q_fact")
+TRAINING_FILE = Path(__file__).with_name("training.csv")
+
+
+def table_names(sharing: bool) -> tuple[str, ...]:
+    return SHARED_TABLES if sharing else SEPARATE_TABLES
+
+
+def random_weights(
+    random: np.random.Generator, num_users: int, num_items: int, layer_sizes: list[int], sharing: bool
+) -> dict:
+    """Weights large enough for every term of the equations to show, exact in single precision."""
+    width = layer_sizes[0] // 3
+
+    def draw(*shape: int, spread: float = 1.0) -> np.ndarray:
+        return (spread * random.normal(size=shape)).astype(np.float32).astype(np.float64)
+
+    outputs = [*layer_sizes[1:], 1]
+    return {
+        **{name: draw(num_users if name[0] == "U" else num_items, width) for name in table_names(sharing)},
+        "B": draw(num_items, 1),
+        "mlp": [
+            (draw(out, size, spread=size**-0.5), draw(out)) for size, out in zip(layer_sizes, outputs, strict=True)
+        ],
+    }
+
+
+def forward(weights: dict, user_ids, item_ids) -> tuple[np.ndarray, np.ndarray]:
+    """Eqs. (1) and (4): predictions (B,) and score (B,)."""
+    return _rank(weights, user_ids, item_ids), _rate(weights, user_ids, item_ids)[-1][:, 0]
+
+
+def gradients(weights: dict, user_ids, item_ids, of_ranking, of_rating) -> dict[str, np.ndarray]:
+    """The gradient of sum(of_ranking * predictions + of_rating * score) with respect to every weight.
+
+    Names as in the weights; those of the MLP are "mlp.0.weight", "mlp.0.bias" and so on, counting dense layers.
+    """
+    found = {name: np.zeros_like(weights[name]) for name in weights if name != "mlp"}
+    u_fact, q_fact, u_reg, q_reg = _names(weights)
+    users, items = weights[u_fact][user_ids], weights[q_fact][item_ids]
+    up = np.asarray(of_ranking)[:, None]
+    np.add.at(found[u_fact], user_ids, up * items)
+    np.add.at(found[q_fact], item_ids, up * users)
+    np.add.at(found["B"], item_ids, up)
+
+    *inputs, _ = _rate(weights, user_ids, item_ids)
+    flow = np.asarray(of_rating)[:, None]
+    for number in reversed(range(len(inputs))):
+        weight, _ = weights["mlp"][number]
+        found[f"mlp.{number}.weight"] = flow.T @ inputs[number]
+        found[f"mlp.{number}.bias"] = flow.sum(axis=0)
+        flow = flow @ weight
+        if number > 0:
+            flow = flow * (inputs[number] > 0)
+    users, items = weights[u_reg][user_ids], weights[q_reg][item_ids]
+    to_user, to_item, to_product = np.split(flow, 3, axis=1)
+    np.add.at(found[u_reg], user_ids, to_user + to_product * items)
+    np.add.at(found[q_reg], item_ids, to_item + to_product * users)
+    return found
+
+
+def read_training_data() -> dict[str, dict[str, np.ndarray]]:
+    """The simulated data set of the training checks: {"train" or "test": {"user", "item", "rating"}}."""
+    with TRAINING_FILE.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        part: {
+            "user": np.array([int(row["user"]) for row in rows if row["part"] == part]),
+            "item": np.array([int(row["item"]) for row in rows if row["part"] == part]),
+            "rating": np.array([float(row["rating"]) for row in rows if row["part"] == part]),
+        }
+        for part in ("train", "test")
+    }
+
+
+def metrics(weights: dict, data: dict) -> dict[str, float]:
+    """Test MSE and MRR (mean of 1 / average rank over a user's test items, then over users; train items masked)."""
+    train, test = data["train"], data["test"]
+    _, score = forward(weights, test["user"], test["item"])
+    per_user = []
+    items = np.arange(len(weights["B"]))
+    for user in np.unique(test["user"]):
+        predictions = _rank(weights, np.full_like(items, user), items)
+        candidate = ~np.isin(items, train["item"][train["user"] == user])
+        own = predictions[test["item"][test["user"] == user]][:, None]
+        ahead = (predictions[candidate] > own).sum(axis=1)
+        level = (predictions[candidate] == own).sum(axis=1)
+        per_user.append((1 / (ahead + (level + 1) / 2)).mean())
+    return {"mse": float(((score - test["rating"]) ** 2).mean()), "mrr": float(np.mean(per_user))}
+
+
+def _names(weights: dict) -> tuple[str, str, str, str]:
+    return ("U", "Q", "U", "Q") if "U" in weights else ("U_fact", "Q_fact", "U_reg", "Q_reg")
+
+
+def _rank(weights: dict, user_ids, item_ids) -> np.ndarray:
+    user_table, item_table, _, _ = _names(weights)
+    product = weights[user_table][user_ids] * weights[item_table][item_ids]
+    return product.sum(axis=1) + weights["B"][item_ids, 0]
+
+
+def _rate(weights: dict, user_ids, item_ids) -> list[np.ndarray]:
+    """The input of every dense layer, and the output of the last."""
+    _, _, user_table, item_table = _names(weights)
+    users, items = weights[user_table][user_ids], weights[item_table][item_ids]
+    values = [np.concatenate([users, items, users * items], axis=1)]
+    for number, (weight, bias) in enumerate(weights["mlp"]):
+        out = values[-1] @ weight.T + bias
+        values.append(np.maximum(out, 0) if number < len(weights["mlp"]) - 1 else out)
+    return values

@@ -1,0 +1,118 @@
+"""Wrong and right-but-different solutions, written as changes to models.py; tests/test_grader.py grades them.
+
+A change is a list of (text in models.py, text in its place). For a wrong solution the check that names its fault is
+given; it must lose that one, and may lose others.
+"""
+
+SHARED_TABLES = "return ScaledEmbedding(num_users, embedding_dim), ScaledEmbedding(num_items, embedding_dim)"
+BIAS = "return ZeroEmbedding(num_items, 1)"
+STD = "std=1.0 / self.embedding_dim"
+SHARED_P = "predictions = product.sum(dim=1) + self.B(item_ids).squeeze(1)"
+SEPARATE_P = "predictions = (self.U_fact(user_ids) * self.Q_fact(item_ids)).sum(dim=1) + self.B(item_ids).squeeze(1)"
+SHARED_RETURN = "return predictions, self._rate(user, item, product)"
+SEPARATE_LOOKUP = "user, item = self.U_reg(user_ids), self.Q_reg(item_ids)"
+SEPARATE_RETURN = "return predictions, self._rate(user, item, user * item)"
+CONCATENATION = "hidden = torch.cat([user, item, product], dim=1)"
+LAYERS = "layers.extend([nn.Linear(width_in, width_out), nn.ReLU()])"
+LAST_LAYER = "layers.append(nn.Linear(layer_sizes[-1], 1))"
+RETURN_LAYERS = "        return layers\n"
+SQUEEZE = "return hidden.squeeze(1)"
+LOOP = """        for layer in self.mlp_layers:
+            hidden = layer(hidden)
+"""
+MAKE_MLP = "self.mlp_layers = self.init_mlp_layers(layer_sizes)"
+MAKE_BIAS = "self.B = self.init_item_bias(num_users, num_items)"
+MAKE_SHARED = "self.U, self.Q = self.init_shared_user_and_item_embeddings(num_users, num_items, embedding_dim)"
+SEPARATE_TABLES = """        return (
+            ScaledEmbedding(num_users, embedding_dim),
+            ScaledEmbedding(num_items, embedding_dim),
+            ScaledEmbedding(num_users, embedding_dim),
+            ScaledEmbedding(num_items, embedding_dim),
+        )
+"""
+FORWARD = """        if self.embedding_sharing:
+            return self.forward_with"""
+
+WRONG = {
+    "tables swapped": ("1a-0-basic", [(SHARED_TABLES, SHARED_TABLES.replace("num_users", "x").replace("num_items", "num_users").replace("x", "num_items"))]),
+    "one table for users and items": ("1a-0-basic", [(SHARED_TABLES, "table = ScaledEmbedding(num_users, embedding_dim)\n        return table, table")]),
+    "three tables": ("1a-0-basic", [(SHARED_TABLES, SHARED_TABLES + ", ZeroEmbedding(num_items, 1)")]),
+    "embedding width fixed": ("1a-0-basic", [(SHARED_TABLES, SHARED_TABLES.replace("embedding_dim", "32"))]),
+    "initial spread 1 / sqrt(d)": ("1a-0-basic", [(STD, "std=self.embedding_dim ** -0.5")]),
+    "initial spread 1": ("1a-0-basic", [(STD, "std=1.0")]),
+    "initial variance 1 / d squared taken of rows": ("1b-0-basic", [(STD, "std=1.0 / self.num_embeddings")]),
+    "uniform instead of normal": ("1a-0-basic", [("nn.init.normal_(self.weight, mean=0.0, std=1.0 / self.embedding_dim)", "nn.init.uniform_(self.weight, -(3**0.5) / self.embedding_dim, 3**0.5 / self.embedding_dim)")]),
+    "mean not zero": ("1a-0-basic", [("mean=0.0", "mean=0.05")]),
+    "tables in double precision": ("1a-0-basic", [(SHARED_TABLES, "return ScaledEmbedding(num_users, embedding_dim, dtype=torch.float64), ScaledEmbedding(num_items, embedding_dim, dtype=torch.float64)")]),
+    "tables not trained": ("1a-0-basic", [(SHARED_TABLES, "return tuple(ScaledEmbedding(n, embedding_dim).requires_grad_(False) for n in (num_users, num_items))")]),
+    "separate in the wrong order": ("1b-0-basic", [(SEPARATE_TABLES, "        return tuple(ScaledEmbedding(n, embedding_dim) for n in (num_users, num_users, num_items, num_items))\n")]),
+    "separate that is shared": ("1b-0-basic", [(SEPARATE_TABLES, "        u, q = ScaledEmbedding(num_users, embedding_dim), ScaledEmbedding(num_items, embedding_dim)\n        return u, q, u, q\n")]),
+    "bias for users": ("1c-0-basic", [(BIAS, "return ZeroEmbedding(num_users, 1)")]),
+    "bias not zero": ("1c-0-basic", [(BIAS, "return ScaledEmbedding(num_items, 1)")]),
+    "bias of one dimension too many": ("1c-0-basic", [(BIAS, "return ZeroEmbedding(num_items, 32)")]),
+    "init method that reads self": ("1c-0-basic", [(BIAS, "return ZeroEmbedding(self.num_items, 1)")]),
+    "wrong widths": ("2-0-basic", [(LAYERS, "layers.extend([nn.Linear(width_in, width_in), nn.ReLU()])")]),
+    "ReLU after the last layer": ("2-0-basic", [(LAST_LAYER, LAST_LAYER + "\n        layers.append(nn.ReLU())")]),
+    "missing ReLU": ("2-0-basic", [(LAYERS, "layers.append(nn.Linear(width_in, width_out))")]),
+    "sigmoid instead of ReLU": ("2-0-basic", [(LAYERS, LAYERS.replace("ReLU", "Sigmoid"))]),
+    "last layer forgotten": ("2-0-basic", [(LAST_LAYER, "pass")]),
+    "linear layers without bias": ("2-0-basic", [(LAST_LAYER, "layers.append(nn.Linear(layer_sizes[-1], 1, bias=False))")]),
+    "layers fixed to [96, 64]": ("2-1-hidden", [("        layers = nn.ModuleList()\n", "        layer_sizes = [96, 64] if len(layer_sizes) == 2 else [layer_sizes[0], 64]\n        layers = nn.ModuleList()\n")]),
+    "one ReLU however many layers": ("2-1-hidden", [(LAYERS, "layers.append(nn.Linear(width_in, width_out))\n            if len(layers) == 1:\n                layers.append(nn.ReLU())")]),
+    "dropout between layers": ("2-0-basic", [(LAYERS, LAYERS.replace("nn.ReLU()", "nn.ReLU(), nn.Dropout(0.1)"))]),
+    "plain list of layers": ("2-0-basic", [(RETURN_LAYERS, "        return list(layers)\n")]),
+    "bare squeeze": ("3a-0-basic", [(SQUEEZE, "return hidden.squeeze()")]),
+    "bare squeeze of the bias": ("3b-0-basic", [(SEPARATE_P, SEPARATE_P.replace(".sum(dim=1) + self.B(item_ids).squeeze(1)", ".sum(dim=1).squeeze() + self.B(item_ids).squeeze()"))]),
+    "score of shape (B, 1)": ("3a-0-basic", [(SQUEEZE, "return hidden")]),
+    "bias broadcast to (B, B)": ("3a-0-basic", [(SHARED_P, "predictions = product.sum(dim=1) + self.B(item_ids)")]),
+    "outputs in double precision": ("3a-0-basic", [(SHARED_RETURN, "return predictions.double(), self._rate(user, item, product)")]),
+    "outputs swapped": ("3a-1-basic", [(SHARED_RETURN, "return self._rate(user, item, product), predictions")]),
+    "bias missing": ("3a-1-basic", [(SHARED_P, "predictions = product.sum(dim=1)")]),
+    "bias missing, separate": ("3b-1-basic", [(SEPARATE_P, SEPARATE_P.replace(" + self.B(item_ids).squeeze(1)", ""))]),
+    "bias added twice": ("3a-1-basic", [(SHARED_P, SHARED_P + " * 2")]),
+    "bias of the user's row": ("3a-1-basic", [(SHARED_P, SHARED_P.replace("self.B(item_ids)", "self.B(user_ids)"))]),
+    "product left out of the concatenation": ("3a-1-basic", [(CONCATENATION, "hidden = torch.cat([user, item, torch.zeros_like(product)], dim=1)")]),
+    "concatenation in another order": ("3a-1-basic", [(CONCATENATION, CONCATENATION.replace("user, item, product", "item, user, product"))]),
+    "product first": ("3b-1-basic", [(CONCATENATION, CONCATENATION.replace("user, item, product", "product, user, item"))]),
+    "sum instead of product": ("3a-1-basic", [(CONCATENATION, CONCATENATION.replace("product]", "user + item]"))]),
+    "dot product over the batch": ("3a-1-basic", [(SHARED_P, SHARED_P.replace("product.sum(dim=1)", "product.sum(dim=0)[0]"))]),
+    "mean instead of sum": ("3a-1-basic", [(SHARED_P, SHARED_P.replace("product.sum", "product.mean"))]),
+    "all pairs of the batch": ("3a-0-basic", [(SHARED_P, "predictions = user @ item.T + self.B(item_ids).squeeze(1)")]),
+    "sigmoid on p": ("3a-1-basic", [(SHARED_RETURN, SHARED_RETURN.replace("predictions,", "predictions.sigmoid(),"))]),
+    "score clipped": ("3a-1-basic", [(SQUEEZE, SQUEEZE + ".clamp(1, 5)")]),
+    "score shifted": ("3b-1-basic", [(SQUEEZE, SQUEEZE + " + 3")]),
+    "shared although separate": ("3b-1-basic", [(SEPARATE_LOOKUP, "user, item = self.U_fact(user_ids), self.Q_fact(item_ids)")]),
+    "tables of the tasks exchanged": ("3b-1-basic", [(SEPARATE_P, SEPARATE_P.replace("_fact", "_reg")), (SEPARATE_LOOKUP, SEPARATE_LOOKUP.replace("_reg", "_fact"))]),
+    "item table of the other task": ("3b-1-basic", [(SEPARATE_LOOKUP, SEPARATE_LOOKUP.replace("self.Q_reg", "self.Q_fact"))]),
+    "separate although shared": ("3a-2-hidden", [(MAKE_SHARED, MAKE_SHARED + "\n            self.V = ScaledEmbedding(num_users, embedding_dim)"), (SHARED_RETURN, "with torch.no_grad():\n            self.V.weight.copy_(self.U.weight)\n        return predictions, self._rate(self.V(user_ids), item, self.V(user_ids) * item)")]),
+    "rating detached": ("3a-2-hidden", [(SHARED_RETURN, "return predictions, self._rate(user.detach(), item.detach(), product.detach())")]),
+    "user detached in the concatenation alone": ("3a-2-hidden", [(SHARED_RETURN, "return predictions, self._rate(user.detach(), item, product)")]),
+    "bias detached": ("3a-2-hidden", [(SHARED_P, SHARED_P.replace("self.B(item_ids)", "self.B(item_ids).detach()"))]),
+    "ranking computed without gradient": ("3b-2-hidden", [(SEPARATE_RETURN, "return predictions.detach(), self._rate(user, item, user * item)")]),
+    "gradient leaks between the tasks": ("3b-2-hidden", [(SEPARATE_RETURN, "leak = self.U_fact(user_ids).sum() * 1e-3\n        return predictions, self._rate(user, item, user * item) + leak - leak.detach()")]),
+    "a second MLP": ("3c-0-hidden", [(MAKE_MLP, MAKE_MLP + "\n        self.other = self.init_mlp_layers(layer_sizes)")]),
+    "user bias besides": ("3c-0-hidden", [(MAKE_BIAS, MAKE_BIAS + "\n        self.A = ZeroEmbedding(num_users, 1)")]),
+    "layers that nn.Module does not know of": ("3c-0-hidden", [(MAKE_MLP, "object.__setattr__(self, 'mlp_layers', self.init_mlp_layers(layer_sizes))")]),
+    "bias that is not trained": ("3c-0-hidden", [(MAKE_BIAS, MAKE_BIAS + ".requires_grad_(False)")]),
+    "all tables in every network": ("3c-0-hidden", [(MAKE_BIAS, MAKE_BIAS + "\n        if embedding_sharing:\n            self.U_reg, self.Q_reg, _, _ = self.init_separate_user_and_item_embeddings(num_users, num_items, embedding_dim)")]),
+    "fresh tables whenever it is trained": ("3c-1-hidden", [(FORWARD, "        self.steps = getattr(self, 'steps', 0) + 1\n        if self.steps % 50 == 0:\n            self.B.reset_parameters(), [t.reset_parameters() for t in self.children() if isinstance(t, ScaledEmbedding)]\n" + FORWARD)]),
+    "gradients that point nowhere after a while": ("3c-2-hidden", [(FORWARD, "        self.steps = getattr(self, 'steps', 0) + 1\n        if self.steps > 20:\n            [p.data.mul_(0.9) for p in self.parameters()]\n" + FORWARD)]),
+}  # fmt: skip
+
+RIGHT = {
+    "another order of attributes": [
+        (MAKE_MLP, "pass"),
+        ("        if embedding_sharing:\n            self.U", f"        {MAKE_MLP}\n        if embedding_sharing:\n            self.U"),
+    ],
+    "F.embedding": [(SHARED_P, "predictions = product.sum(1) + torch.nn.functional.embedding(item_ids, self.B.weight)[:, 0]")],
+    "einsum": [(SHARED_P, "predictions = torch.einsum('bd,bd->b', user, item) + self.B(item_ids).view(-1)")],
+    "bmm": [(SHARED_P, "predictions = torch.bmm(user.unsqueeze(1), item.unsqueeze(2)).view(-1) + self.B(item_ids).flatten()")],
+    "nn.Sequential inside the ModuleList": [(LAYERS, "layers.append(nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU()))")],
+    "loop by index": [(LOOP, "        for number in range(len(self.mlp_layers)):\n            hidden = self.mlp_layers[number](hidden)\n")],
+    "hstack and reshape": [(CONCATENATION, "hidden = torch.hstack((user, item, torch.mul(user, item)))"), (SQUEEZE, "return hidden.reshape(-1)")],
+    "plain nn.Embedding with its own start": [
+        (SHARED_TABLES, "u, q = nn.Embedding(num_users, embedding_dim), nn.Embedding(num_items, embedding_dim)\n        for t in (u, q):\n            t.weight.data.normal_(0, 1.0 / t.embedding_dim)\n        return u, q"),
+    ],
+    "lists instead of tuples": [(SEPARATE_TABLES, "        return [ScaledEmbedding(n, embedding_dim) for n in (num_users, num_items) * 2]\n")],
+    "prints and warns": [(FORWARD, "        print('hello', item_ids.shape)\n        import warnings\n        warnings.warn('hm')\n" + FORWARD)],
+}  # fmt: skip

@@ -1,0 +1,444 @@
+"""The grader: right solutions get all points, every wrong one loses the check that names its fault."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import types
+import zipfile
+from functools import cache
+
+import pytest
+from conftest import ROOT
+from solutions import RIGHT, WRONG
+
+import grader
+from grading import checks, reference, worker
+from grading.starter import make_starter
+
+MODELS = (ROOT / "models.py").read_text(encoding="utf-8")
+
+
+def changed(changes: list[tuple[str, str]]) -> str:
+    source = MODELS
+    for old, new in changes:
+        assert old in source, f"models.py does not hold {old!r}"
+        source = source.replace(old, new)
+    return source
+
+
+@cache
+def all_checks() -> tuple:
+    return tuple(checks.all_checks())
+
+
+def grade_here(source: str, wanted: str = "") -> dict[str, str]:
+    """Grade a solution without processes, for speed: {check: PASS, FAIL or ERROR}."""
+    module = types.ModuleType("models")
+    with contextlib.redirect_stdout(io.StringIO()), pytest.warns() if "warn(" in source else contextlib.nullcontext():
+        exec(compile(source, "models.py", "exec"), module.__dict__)
+        return {check.id: verdict_here(module, check) for check in all_checks() if wanted in check.id}
+
+
+def verdict_here(module, check) -> str:
+    try:
+        check.judge([json.loads(json.dumps(worker.perform(module, job))) for job in check.jobs])
+    except (checks.Wrong, worker.Fault):
+        return "FAIL"
+    except Exception:
+        return "ERROR"
+    return "PASS"
+
+
+def command(*arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "grader.py"), *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def solution(folder, source: str):
+    folder.mkdir(exist_ok=True)
+    (folder / "models.py").write_text(source, encoding="utf-8")
+    return folder
+
+
+# Points
+
+
+def test_points_are_14_of_which_8_are_visible():
+    points = dict.fromkeys(checks.QUESTIONS, 0)
+    for check in all_checks():
+        points[check.question] += check.points
+    assert sum(points.values()) == 14
+    assert sum(check.points for check in all_checks() if not check.hidden) == 8
+    assert points["1a"] + points["1b"] + points["1c"] == 3
+    assert points["2"] == 2
+    assert points["3a"] + points["3b"] + points["3c"] == 9
+
+
+def test_models_py_passes_every_check():
+    assert set(grade_here(MODELS).values()) == {"PASS"}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_but_different_solutions_pass_every_check(name):
+    assert {check for check, verdict in grade_here(changed(RIGHT[name])).items() if verdict != "PASS"} == set()
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_solutions_lose_the_check_that_names_their_fault(name):
+    names_it, changes = WRONG[name]
+    assert grade_here(changed(changes), names_it) == {names_it: "FAIL"} or name == "init method that reads self"
+
+
+@pytest.mark.slow
+def test_kill_table(capsys):
+    """Prints which check catches which wrong solution; every check catches one."""
+    lines, caught_by = [], dict.fromkeys((check.id for check in all_checks()), 0)
+    for name, (names_it, changes) in WRONG.items():
+        verdicts = grade_here(changed(changes))
+        lost = [check for check, verdict in verdicts.items() if verdict != "PASS"]
+        assert names_it in lost
+        for check in lost:
+            caught_by[check] += 1
+        lines.append(f"{name:<46} {14 - len(lost):>2}/14   {names_it:<12} {' '.join(c for c in lost if c != names_it)}")
+    with capsys.disabled():
+        print(f"\n\n{'wrong solution':<46} points  named by     also lost\n" + "\n".join(lines))
+        print("\ncaught by: " + ", ".join(f"{check} {count}" for check, count in caught_by.items()))
+    assert len(WRONG) >= 30
+    assert min(caught_by.values()) > 0
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.slow
+def test_the_training_windows_hold_for_20_seeds_of_20(sharing, capsys):
+    import models
+
+    data = reference.read_training_data()
+    rows = {name: column.tolist() for name, column in data["train"].items()}
+    found = []
+    for seed in range(20):
+        weights = worker.train(models, **checks.training_arguments(sharing, rows, seed))["weights"]
+        found.append(reference.metrics(checks.unflatten(weights), data))
+        checks._judge_training(weights, sharing, data)
+    with capsys.disabled():
+        for name in ("mse", "mrr"):
+            values = [metrics[name] for metrics in found]
+            print(f"\nsharing={sharing}: {name} {min(values):.4f} to {max(values):.4f}", end="")
+
+
+# The reference
+
+
+def test_the_reference_gradient_is_the_slope_of_the_reference_forward():
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    for sharing in (True, False):
+        weights = reference.random_weights(random, 4, 5, [12, 6, 3], sharing)
+        users, items, factors = [0, 3, 0], [1, 1, 4], random.normal(size=(2, 3))
+
+        def total(weights=weights, users=users, items=items, factors=factors):
+            return sum(float(f @ out) for f, out in zip(factors, reference.forward(weights, users, items), strict=True))
+
+        found = reference.gradients(weights, users, items, *factors)
+        arrays = {name: values for name, values in weights.items() if name != "mlp"}
+        for number, (weight, bias) in enumerate(weights["mlp"]):
+            arrays |= {f"mlp.{number}.weight": weight, f"mlp.{number}.bias": bias}
+        for name, array in arrays.items():
+            for place in np.ndindex(array.shape):
+                kept = array[place]
+                array[place] = kept + 1e-6
+                above = total()
+                array[place] = kept - 1e-6
+                slope = (above - total()) / 2e-6
+                array[place] = kept
+                assert found[name][place] == pytest.approx(slope, abs=1e-6)
+
+
+def test_the_reference_metrics_are_those_of_evaluation_py():
+    import numpy as np
+    import torch
+    from conftest import interactions
+
+    from evaluation import mrr_score, mse_score
+    from models import MultiTaskNet
+
+    data = reference.read_training_data()
+    parts = {
+        part: interactions(list(zip(rows["user"], rows["item"], strict=True)), 100, 120, rows["rating"])
+        for part, rows in data.items()
+    }
+    torch.manual_seed(0)
+    model = MultiTaskNet(100, 120, embedding_dim=16, layer_sizes=[48, 24])
+    flat = worker._take_weights(model, True)
+    found = reference.metrics(checks.unflatten(flat), data)
+    assert found["mrr"] == pytest.approx(mrr_score(model, parts["test"], parts["train"]), rel=1e-5)
+    assert found["mse"] == pytest.approx(mse_score(model, parts["test"]), rel=1e-5)
+    assert not set(zip(data["train"]["user"], data["train"]["item"], strict=True)) & set(
+        zip(data["test"]["user"], data["test"]["item"], strict=True)
+    )
+    assert np.isin(data["test"]["user"], data["train"]["user"]).all()
+
+
+# The starter
+
+
+def test_the_starter_is_models_py_without_the_parts_to_write():
+    assert (ROOT / "starter" / "models.py").read_text(encoding="utf-8") == make_starter(MODELS), (
+        "models.py has changed: python -m grading.starter makes the starter anew"
+    )
+
+
+def test_the_starter_holds_no_answer():
+    starter = make_starter(MODELS)
+    for answer in ("torch.cat", "nn.Linear(", "squeeze", "nn.ReLU", "ScaledEmbedding(num_"):
+        assert answer in MODELS
+        assert answer not in starter
+
+
+# The command
+
+
+def test_a_right_solution_gets_14_of_14_and_a_clean_exit():
+    start = time.perf_counter()
+    done = command()
+    assert done.returncode == 0, done.stdout
+    assert "Total" in done.stdout
+    assert "14 / 14" in done.stdout
+    assert done.stdout.count("PASS") == 14
+    assert done.stderr == ""
+    print(f"{time.perf_counter() - start:.1f} s")
+
+
+def test_the_starter_gets_0_of_14_without_a_trace():
+    done = command("--path", ROOT / "starter", "-v")
+    assert done.returncode == 1
+    assert " 0 / 14" in done.stdout
+    assert done.stdout.count("NOT IMPLEMENTED") == 14
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_student_view_hides_the_hidden_checks(tmp_path):
+    wrong = solution(tmp_path / "s", changed(WRONG["user bias besides"][1]))  # found by hidden checks alone
+    done = command("--public", "--fast", "--path", wrong)
+    assert "8 / 8" in done.stdout
+    assert done.stdout.count("shown after hand-in") == 4
+    assert done.returncode == 0
+    assert "3c-0-hidden" in done.stdout
+    assert "expected" not in done.stdout
+
+
+def test_a_question_a_check_and_the_fast_ones_can_be_chosen():
+    assert "Total" in command("2").stdout
+    assert "2 / 2" in command("2").stdout
+    done = command("1a-0-basic", "1c")
+    assert "2 / 2" in done.stdout
+    assert "1b" not in done.stdout
+    listed = command("--list").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == [check.id for check in all_checks()]
+    fast = grader.select(list(all_checks()), [], fast=True)
+    assert {check.id for check in all_checks()} - {check.id for check in fast} == {"3c-1-hidden", "3c-2-hidden"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["1d"], "there is no check '1d'"),
+        (["1a-0-basics"], "did you mean 1a-0-basic?"),
+        (["--path", "/nowhere"], "there is no models.py in"),
+        (["--gradescope", "/nowhere/results.json"], "cannot be written"),
+        (["--timeout-scale", "0"], "must be greater than 0"),
+        (["--fast", "3c-1-hidden"], "leaves none"),
+    ],
+)
+def test_bad_arguments_get_one_sentence_and_code_2(arguments, complaint):
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failure_says_what_was_expected_what_came_and_where_to_read_on(tmp_path):
+    wrong = solution(tmp_path / "s", changed(WRONG["missing ReLU"][1]))
+    done = command("2-0-basic", "--path", wrong)
+    assert "expected: for layer_sizes=[96, 64]: Linear(96, 64), ReLU, Linear(64, 1)" in done.stdout
+    assert "got:      Linear(96, 64), Linear(64, 1)" in done.stdout
+    assert "hint:     layer_sizes lists" in done.stdout
+
+
+# Solutions that misbehave: each costs the check it spoils, and no other
+
+
+MISBEHAVING = {
+    "endless loop": ("while True:\n            pass", "TIMEOUT"),
+    "endless loop that swallows everything": (
+        "import time\n        while True:\n            try:\n                time.sleep(1)\n"
+        "            except BaseException:\n                pass",
+        "TIMEOUT",
+    ),
+    "hang in a long tensor operation": ("torch.rand(3000, 3000).matrix_power(10**9)", "TIMEOUT"),
+    "sys.exit": ("import sys; sys.exit(0)", "ERROR"),
+    "os._exit": ("import os; os._exit(0)", "ERROR"),
+    "crash": ("import os; os.abort()", "ERROR"),
+    "exception": ("raise RuntimeError('no idea')", "ERROR"),
+    "writes a file": ("open('answer.txt', 'w').write('14')", "ERROR"),
+    "writes over the grader": (f"open({str(ROOT / 'grader.py')!r}, 'a').write('#')", "ERROR"),
+    "starts a process": ("import subprocess; subprocess.run(['true'])", "ERROR"),
+    "reads the answers": ("import grading.reference", "ERROR"),
+    "opens the answers": (f"open({str(ROOT / 'grading' / 'checks.py')!r}).read()", "ERROR"),
+    "kills the grader": ("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", "ERROR"),
+}
+
+
+@pytest.mark.parametrize("name", MISBEHAVING)
+def test_misbehaviour_costs_its_own_check_alone(name, tmp_path):
+    spoil, status = MISBEHAVING[name]
+    source = changed(
+        [("        return ZeroEmbedding(num_items, 1)", f"        {spoil}\n        return ZeroEmbedding(num_items, 1)")]
+    )
+    source = f"import sys\nsys.path.append({str(ROOT)!r})\n" + source
+    folder = solution(tmp_path / "s", source)
+    before = (ROOT / "grader.py").read_bytes()
+    spoilt = [check for check in all_checks() if check.id == "1c-0-basic"]
+    others = [check for check in all_checks() if check.id in ("1a-0-basic", "2-0-basic")]
+    scale = 0.15 if status == "TIMEOUT" else 1
+    (verdict,) = grader.grade(folder, spoilt, scale)
+    assert verdict.status == status, verdict
+    assert [verdict.status for verdict in grader.grade(folder, others)] == ["PASS", "PASS"]
+    assert (ROOT / "grader.py").read_bytes() == before
+    assert [path.name for path in folder.iterdir()] == ["models.py"]
+
+
+def test_patching_torch_earns_nothing(tmp_path):
+    patch = """
+import builtins, numpy
+for module in (torch, numpy):
+    module.allclose = lambda *a, **k: True
+torch.equal = lambda *a, **k: True
+torch.testing.assert_close = lambda *a, **k: None
+torch.manual_seed = lambda *a: None
+builtins.isinstance = lambda *a: True
+"""
+    wrong = changed(WRONG["mean instead of sum"][1]).replace(
+        "\nclass ScaledEmbedding", patch + "\nclass ScaledEmbedding", 1
+    )
+    done = command("3a-1-basic", "--path", solution(tmp_path / "s", wrong))
+    assert "0 / 1" in done.stdout
+
+
+def test_changed_global_state_stays_in_its_process(tmp_path):
+    folder = solution(tmp_path / "s", "import os\nos.environ['X'] = '1'\nos.chdir('/')\n" + MODELS)
+    here = os.getcwd()
+    chosen = [check for check in all_checks() if check.question in ("1a", "1c")]
+    assert [verdict.status for verdict in grader.grade(folder, chosen)] == ["PASS", "PASS"]
+    assert os.getcwd() == here
+    assert "X" not in os.environ
+
+
+@pytest.mark.parametrize("source", ["def (", "import nothing_like_this", "x = 1"])
+def test_a_file_that_cannot_be_used_is_told_by_a_sentence(tmp_path, source):
+    done = command("1a", "--path", solution(tmp_path / "s", source), "-v")
+    assert done.returncode == 1
+    assert "ERROR" in done.stdout
+    assert {"def (": "SyntaxError", "x = 1": "AttributeError"}.get(source, "ModuleNotFoundError") in done.stdout
+
+
+def test_neighbours_of_a_solution_can_be_imported(tmp_path):
+    folder = solution(tmp_path / "s", "from helper import *\n" + MODELS)
+    (folder / "helper.py").write_text("ANSWER = 42\n")
+    assert "1 / 1" in command("1a", "--path", folder).stdout
+
+
+@pytest.mark.slow
+def test_a_solution_that_hangs_everywhere_still_gets_a_full_report(tmp_path):
+    folder = solution(tmp_path / "s", "while True:\n    pass\n")
+    start = time.perf_counter()
+    done = command("--path", folder, "--timeout-scale", 0.1)
+    limit = sum(check.seconds for check in all_checks()) * 0.1
+    assert done.stdout.count("TIMEOUT") == 14
+    assert "0 / 14" in done.stdout
+    assert time.perf_counter() - start < limit
+
+
+# Gradescope
+
+
+def test_results_json_is_gradescopes_format(tmp_path):
+    path = tmp_path / "results.json"
+    wrong = solution(tmp_path / "s", changed(WRONG["missing ReLU"][1]))
+    command("2", "1c", "--path", wrong, "--gradescope", path)
+    results = json.loads(path.read_text())
+    assert set(results) <= {
+        "score",
+        "execution_time",
+        "output",
+        "visibility",
+        "stdout_visibility",
+        "extra_data",
+        "tests",
+    }
+    assert results["execution_time"] > 0
+    allowed = {
+        "score",
+        "max_score",
+        "status",
+        "name",
+        "name_format",
+        "number",
+        "output",
+        "tags",
+        "visibility",
+        "extra_data",
+    }
+    for test in results["tests"]:
+        assert {"number", "name", "score", "max_score", "output", "visibility"} <= set(test) <= allowed
+        assert test["visibility"] in {"visible", "hidden", "after_due_date", "after_published"}
+        assert test["status"] in {"passed", "failed"}
+        assert isinstance(test["score"], int | float)
+        assert 0 <= test["score"] <= test["max_score"]
+        assert isinstance(test["output"], str)
+    by_number = {test["number"]: test for test in results["tests"]}
+    assert {number: test["score"] for number, test in by_number.items()} == {
+        "1c-0-basic": 1,
+        "2-0-basic": 0,
+        "2-1-hidden": 0,
+    }
+    assert by_number["2-1-hidden"]["visibility"] == "after_published"
+    assert by_number["2-0-basic"]["visibility"] == "visible"
+    assert "expected:" in by_number["2-0-basic"]["output"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="Gradescope's harness is a Linux machine")
+def test_the_zip_runs_as_the_harness_runs_it(tmp_path):
+    sys.path.insert(0, str(ROOT / "autograder"))
+    from make_zip import make_zip
+
+    make_zip(tmp_path / "autograder.zip")
+    place = tmp_path / "autograder"
+    with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
+        archive.extractall(place / "source")
+        assert archive.getinfo("run_autograder").external_attr >> 16 & 0o111
+    (place / "results").mkdir()
+    solution(place / "submission", MODELS)
+    shutil.copy(place / "source" / "run_autograder", place / "run_autograder")
+    environment = {**os.environ, "AUTOGRADER": str(place), "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["bash", place / "run_autograder"], cwd=place, env=environment, capture_output=True, text=True
+    )
+    results = json.loads((place / "results" / "results.json").read_text())
+    assert done.returncode == 0
+    assert sum(test["score"] for test in results["tests"]) == 14
+
+    (place / "submission" / "models.py").unlink()
+    (place / "results" / "results.json").unlink()
+    done = subprocess.run(
+        ["bash", place / "run_autograder"], cwd=place, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert json.loads((place / "results" / "results.json").read_text())["score"] == 0
