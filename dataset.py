@@ -171,25 +171,18 @@ def load(
     if train_ratings is not None:
         return _load_ready_split(Path(train_ratings), Path(test_ratings), rating_scale, val_fraction, seed)
     if ratings is not None:
-        table, note = readers.read_ratings(Path(ratings), rating_scale)
-        return _assemble(ratings, table, None, rating_scale, note, **fractions)
-    if dataset != "simulated":
-        folder = Path(data_dir or os.environ.get("MOVIELENS_DIR") or DEFAULT_DATA_DIR)
-        try:
-            name = "ml-100k" if dataset == "auto" else dataset
-            source = download.fetch(name, folder)
-            table, note = readers.read_ratings(source.ratings_file, source.scale)
-            catalogue = readers.read_movies(source.movies_file)
-            if source.rows and len(table) != source.rows:
-                published = f"{source.ratings_file} holds {len(table):,} ratings, not the {source.rows:,} of {name}"
-                note = (*note, f"{published} as published: figures cannot be compared with others")
-            return _assemble(name, table, catalogue, source.scale, note, **fractions)
-        except download.Unreachable as reason:
-            if dataset != "auto":
-                raise
-            fallback = f"MovieLens 100K is not in {folder} and could not be downloaded ({reason.cause})"
-            return _load_simulated(simulated_size, fallback, fractions)
-    return _load_simulated(simulated_size, "", fractions)
+        table, notes = readers.read_ratings(Path(ratings), rating_scale)
+        return _assemble(ratings, table, None, rating_scale, notes, **fractions)
+    if dataset == "simulated":
+        return _load_simulated(simulated_size, (), fractions)
+    folder = Path(data_dir or os.environ.get("MOVIELENS_DIR") or DEFAULT_DATA_DIR)
+    if dataset != "auto":
+        return _load_movielens(dataset, folder, fractions)
+    try:
+        return _load_movielens("ml-100k", folder, fractions)
+    except download.Unreachable as reason:
+        note = f"MovieLens 100K is not in {folder} and could not be downloaded ({reason.cause})"
+        return _load_simulated(simulated_size, (note,), fractions)
 
 
 def split_rows(num_rows: int, test_fraction: float, val_fraction: float, seed: int) -> tuple[np.ndarray, ...]:
@@ -248,9 +241,17 @@ def _shifted_keys(seen: Interactions) -> Tensor:
     return seen.pair_keys - place
 
 
-def _load_simulated(size: Sequence[int], fallback: str, fractions: dict) -> Data:
+def _load_movielens(name: str, folder: Path, fractions: dict) -> Data:
+    source = download.fetch(name, folder)
+    table, notes = readers.read_ratings(source.ratings_file, source.scale)
+    if source.rows and len(table) != source.rows:
+        found = f"{source.ratings_file} holds {len(table):,} ratings, not the {source.rows:,} of {name} as published"
+        notes = (*notes, f"{found}: figures cannot be compared with others")
+    return _assemble(name, table, readers.read_movies(source.movies_file), source.scale, notes, **fractions)
+
+
+def _load_simulated(size: Sequence[int], notes: tuple[str, ...], fractions: dict) -> Data:
     world = simulate(*size)
-    notes = (fallback,) if fallback else ()
     return _finish(
         Interactions(*map(torch.from_numpy, (world.user_ids, world.item_ids, world.ratings)), *size[:2]),
         name="simulated",
@@ -265,7 +266,7 @@ def _load_simulated(size: Sequence[int], fallback: str, fractions: dict) -> Data
     )
 
 
-def _assemble(name, table, catalogue, rating_scale, note, **fractions) -> Data:
+def _assemble(name, table, catalogue, rating_scale, notes, **fractions) -> Data:
     users, user_ids = readers.map_ids(table["user"])
     items, item_ids = readers.map_ids(table["item"])
     titles, genres = readers.describe(items, catalogue)
@@ -277,7 +278,7 @@ def _assemble(name, table, catalogue, rating_scale, note, **fractions) -> Data:
         titles=titles,
         genres=genres,
         rating_scale=tuple(rating_scale),
-        notes=note,
+        notes=notes,
         **fractions,
     )
 
@@ -306,8 +307,8 @@ def _require_enough(interactions: Interactions, name: str) -> None:
 
 def _load_ready_split(train_file: Path, test_file: Path, rating_scale, val_fraction: float, seed: int) -> Data:
     """Ids are mapped by the train file alone; what only the test file knows is counted and left out."""
-    train_table, train_note = readers.read_ratings(train_file, rating_scale)
-    test_table, test_note = readers.read_ratings(test_file, rating_scale)
+    train_table, train_notes = readers.read_ratings(train_file, rating_scale)
+    test_table, test_notes = readers.read_ratings(test_file, rating_scale)
     users, user_ids = readers.map_ids(train_table["user"])
     items, item_ids = readers.map_ids(train_table["item"])
     train = _tensors(user_ids, item_ids, train_table["rating"], len(users), len(items))
@@ -318,7 +319,7 @@ def _load_ready_split(train_file: Path, test_file: Path, rating_scale, val_fract
     known = (test_users >= 0) & (test_items >= 0)
     test = _tensors(test_users[known], test_items[known], test_table["rating"][known], len(users), len(items))
     leaked = torch.isin(test.user_ids * len(items) + test.item_ids, train.pair_keys)
-    notes = [*train_note, *test_note]
+    notes = [*train_notes, *test_notes]
     if not known.all():
         strange_users = test_table["user"][test_users < 0].nunique()
         strange_items = test_table["item"][test_items < 0].nunique()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+import dataset
 import download
 import evaluation
 import main
@@ -274,6 +275,7 @@ def test_a_resumed_run_refuses_other_settings_and_other_data(capsys, tmp_path):
 
 def test_settings_know_the_metrics_and_every_setting_has_a_flag():
     assert set(settings.MONITORED) == set(evaluation.METRICS)
+    assert settings.SIMULATED_SIZE == dataset.SIMULATED_SIZE
     flags = settings._make_parser()._option_string_actions
     assert {f"--{name}" for name in settings.Settings.__dataclass_fields__} <= set(flags)
 
