@@ -103,7 +103,7 @@ def look_up(raw: pd.Series, ids: np.ndarray) -> np.ndarray:
 
 def describe(items: np.ndarray, catalogue: pd.DataFrame | None) -> tuple[list[str], list[str]]:
     """Titles and genres of raw item ids; what no catalogue knows is called by its raw id."""
-    if catalogue is None:
+    if catalogue is None or catalogue.empty:
         return list(items), [""] * len(items)
     known = catalogue[~catalogue.index.duplicated()].reindex(items)
     return list(known["title"].where(known["title"].notna(), items)), list(known["genres"].fillna(""))

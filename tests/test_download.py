@@ -100,12 +100,14 @@ def test_a_folder_in_the_way_is_told_by_a_sentence(server, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["README"]
 
 
-def test_an_unpacked_copy_that_was_cut_short_is_used_and_named(server, tmp_path):
+def test_an_unpacked_copy_that_was_cut_short_is_used_and_named(server, tmp_path, recwarn):
     folder = tmp_path / "data" / "ml-100k"
     folder.mkdir(parents=True)
     (folder / "u.data").write_text("".join(ROWS.splitlines(keepends=True)[:400]))
     data = dataset.load("auto", tmp_path / "data")
     assert "holds 400 ratings, not the 600" in data.notes[0]
+    assert data.titles == list(data.items)  # there is no catalogue beside it
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("case", BAD)
