@@ -25,8 +25,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 WORKER = ROOT / "grading" / "worker.py"
-# What a solution has no business reading; its own folder is added to neither list.
-ANSWERS = [ROOT / "grader.py", ROOT / "grading", ROOT / "tests", ROOT / "autograder"]
+# What a solution has no business reading.
+ANSWERS = [ROOT / name for name in ("grader.py", "grading", "tests", "autograder", ".git", "__pycache__")]
 GRADESCOPE_KIND = {False: "visible", True: "after_published"}
 
 
@@ -54,15 +54,19 @@ class Verdict:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 all points, 1 something failed, 2 nothing could be graded."""
     arguments = parse(argv)
+    sys.stdout.reconfigure(errors="backslashreplace")  # what a solution says may not fit the terminal
     from grading.checks import all_checks
 
     checks = all_checks()
     if arguments.list:
-        print(*(f"{check.id:<12} {check.points} point   {check.sentence}" for check in checks), sep="\n")
+        shown = [(check, "hidden" if arguments.public and check.hidden else check.sentence) for check in checks]
+        print(*(f"{check.id:<12} {check.points} point   {sentence}" for check, sentence in shown), sep="\n")
         return 0
     folder = Path(arguments.path).resolve()
     try:
         checks = select(checks, arguments.select, arguments.fast)
+        if arguments.public and all(check.hidden for check in checks):
+            raise ValueError("these checks are hidden, and --public counts none of them")
         if not (folder / "models.py").is_file():
             raise ValueError(f"there is no models.py in {folder}; --path DIR names another folder")
         if arguments.gradescope:
@@ -74,9 +78,13 @@ def main(argv: list[str] | None = None) -> int:
     start = time.monotonic()
     verdicts = []
     print(f"grading {folder / 'models.py'}\n", flush=True)
-    for verdict in grade(folder, checks, arguments.timeout_scale):
-        verdicts.append(verdict)
-        print(line(verdict, arguments.public, arguments.verbose), flush=True)
+    try:
+        for verdict in grade(folder, checks, arguments.timeout_scale, arguments.jobs):
+            verdicts.append(verdict)
+            print(line(verdict, arguments.public, arguments.verbose), flush=True)
+    except KeyboardInterrupt:
+        print(f"grader.py: stopped after {len(verdicts)} of {len(checks)} checks", file=sys.stderr)
+        return 130
     counted = [verdict for verdict in verdicts if not (arguments.public and verdict.check.hidden)]
     print(table(counted))
     if arguments.gradescope:
@@ -96,12 +104,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--timeout-scale", type=float, default=1.0, metavar="X", help="X times the time for every check"
     )
+    parser.add_argument(
+        "--jobs", type=int, default=processors(), metavar="N", help="checks at a time (default: processors)"
+    )
     parser.add_argument("--gradescope", metavar="FILE", help="write Gradescope's results.json, too")
     parser.add_argument("-v", "--verbose", action="store_true", help="print the traceback of every error")
     arguments = parser.parse_args(argv)
-    if not arguments.timeout_scale > 0:
-        parser.error(f"--timeout-scale must be greater than 0, not {arguments.timeout_scale:g}")
+    if not 0 < arguments.timeout_scale <= 1000:
+        parser.error(f"--timeout-scale must be greater than 0 and at most 1000, not {arguments.timeout_scale:g}")
+    if arguments.jobs < 1:
+        parser.error(f"--jobs must be at least 1, not {arguments.jobs}")
     return arguments
+
+
+def processors() -> int:
+    """Those this process may use: a container often has fewer than its host."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def select(checks: list, wanted: list[str], fast: bool) -> list:
@@ -124,69 +142,89 @@ def select(checks: list, wanted: list[str], fast: bool) -> list:
     return chosen
 
 
-def grade(folder: Path, checks: list, timeout_scale: float = 1.0) -> Iterator[Verdict]:
-    """Run the checks, as many at a time as there are processors, and yield their verdicts in order."""
-    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        yield from pool.map(lambda check: run_check(folder, check, timeout_scale * check.seconds), checks)
+def grade(folder: Path, checks: list, timeout_scale: float = 1.0, jobs: int = 1) -> Iterator[Verdict]:
+    """Run the checks, some at a time, and yield their verdicts in order. Leaves no process behind, whatever ends it."""
+    running: set[subprocess.Popen] = set()
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=jobs)
+    try:
+        yield from pool.map(lambda check: run_check(folder, check, timeout_scale * check.seconds, running), checks)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(running):
+            stop(process)
 
 
-def run_check(folder: Path, check, allowed: float) -> Verdict:
+def run_check(folder: Path, check, allowed: float, running: set[subprocess.Popen]) -> Verdict:
     """Run one check in a process of its own, and judge what comes back."""
     from grading.checks import Wrong
 
     start = time.monotonic()
-    answer, problem = ask_worker(folder, check.jobs, allowed)
+    answer, problem = ask_worker(folder, check.jobs, allowed, running)
     seconds = time.monotonic() - start
     if answer is None:
         status = "TIMEOUT" if seconds >= allowed else "ERROR"
         return Verdict(check, status, seconds, allowed, (problem,))
-    if "not_implemented" in answer:
-        return Verdict(check, "NOT IMPLEMENTED", seconds, allowed)
-    if "error" in answer:
-        return Verdict(check, "ERROR", seconds, allowed, (answer["error"],), answer["trace"])
     try:
+        if "not_implemented" in answer:
+            return Verdict(check, "NOT IMPLEMENTED", seconds, allowed)
+        if "error" in answer:
+            why, trace = printable(answer["error"]), str(answer["trace"])
+            return Verdict(check, "ERROR", seconds, allowed, (why,), trace)
         if "fault" in answer:
-            raise Wrong(answer["fault"]["expected"], answer["fault"]["came"], "")
+            raise Wrong(printable(answer["fault"]["expected"]), printable(answer["fault"]["came"]), "")
         check.judge(answer["results"])
     except Wrong as wrong:
-        why = [
-            f"expected: {wrong.expected}",
-            f"got:      {wrong.came}",
-            *([f"hint:     {wrong.hint}"] if wrong.hint else []),
-        ]
-        return Verdict(check, "FAIL", seconds, allowed, tuple(why))
-    except (KeyError, TypeError, ValueError, IndexError) as error:  # an answer that no worker gives was tampered with
-        return Verdict(check, "ERROR", seconds, allowed, (f"the answer cannot be read ({error!r})",))
+        why = [f"expected: {wrong.expected}", f"got:      {printable(wrong.came)}"]
+        hint = [f"hint:     {wrong.hint}"] if wrong.hint else []
+        return Verdict(check, "FAIL", seconds, allowed, (*why, *hint))
+    except Exception as error:  # no worker gives such an answer: the solution has tampered with it
+        return Verdict(check, "ERROR", seconds, allowed, (f"the answer cannot be read ({type(error).__name__})",))
     return Verdict(check, "PASS", seconds, allowed)
 
 
-def ask_worker(folder: Path, jobs: list[dict], allowed: float) -> tuple[dict | None, str]:
+def ask_worker(folder: Path, jobs: list[dict], allowed: float, running: set) -> tuple[dict | None, str]:
     """Send jobs to a fresh worker: its answer, or None and what went wrong."""
     other_solutions = [ROOT / "models.py"] if folder != ROOT else []
-    command = [sys.executable, "-P", "-B", WORKER, folder, *ANSWERS, *other_solutions]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-B", WORKER, folder, *ANSWERS, *other_solutions],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
+    running.add(process)
     try:
         out, _ = process.communicate(json.dumps(jobs).encode(), timeout=allowed)
     except subprocess.TimeoutExpired:
         return None, f"no answer within {allowed:g} s: an endless loop, or far more work than is needed"
+    except (OSError, ValueError) as error:
+        return None, f"the process could not be asked ({error})"
     finally:
         stop(process)
+        running.discard(process)
     try:
         answer = json.loads(out)
         return (answer, "") if isinstance(answer, dict) else (None, "the answer cannot be read")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, f"the process ended without an answer, with exit code {process.returncode}"
 
 
 def stop(process: subprocess.Popen) -> None:
-    """End the process, and where the system knows process groups whatever it may have started."""
+    """End the process and, where the system knows process groups, what it has started; never waits for the latter."""
     if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.communicate()
+    with contextlib.suppress(OSError):
+        process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError, ValueError):
+            pipe.close()
+
+
+def printable(text: object) -> str:
+    """A line without what moves the cursor: a solution must not print verdicts over ours."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
 
 def line(verdict: Verdict, public: bool, verbose: bool) -> str:
@@ -197,7 +235,7 @@ def line(verdict: Verdict, public: bool, verbose: bool) -> str:
     lines = [f"{check.id:<12} {verdict.status:<16} {verdict.points}/{check.points}  {times:<16}  {check.sentence}"]
     lines += [f"{'':<13}{sentence}" for sentence in verdict.why]
     if verbose and verdict.trace:
-        lines += [f"{'':<13}| {row}" for row in verdict.trace.rstrip().splitlines()]
+        lines += [f"{'':<13}| {printable(row)}" for row in verdict.trace.rstrip().splitlines()]
     return "\n".join(lines)
 
 
@@ -244,9 +282,12 @@ def write_gradescope(path: Path, verdicts: list[Verdict], seconds: float) -> Non
         "tests": tests,
     }
     scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    scratch.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     os.replace(scratch, path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # `| head` has seen enough
+        os._exit(1)

@@ -4,6 +4,7 @@ A check sends a job to the worker (worker.py), which runs the solution in a proc
 that come back against reference.py. Judging happens here, in the process of the grader, where no solution ever runs.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,8 +22,8 @@ QUESTIONS = {
     "3b": "Forward with separate tables",
     "3c": "The whole network",
 }
-# Users, items, embedding width, then the layer sizes: no two numbers alike, so that no mix-up goes unseen.
-SIZES = [13, 19, 8, 24, 10, 6]
+# Users, items, embedding width, then the layer sizes. The equal widths show a layer that is used twice.
+SIZES = [13, 19, 8, 24, 10, 6, 6, 6]
 TOLERANCE = 1e-4  # single precision against double, on numbers of about 1 to 10
 # What a right solution reaches on training.csv. Over the seeds 0 to 19 it was: shared, MSE 0.912 to 1.012 and MRR 0.171
 # to 0.196; separate, MSE 0.870 to 1.066 and MRR 0.196 to 0.242. Predicting the mean rating gives MSE 1.223, ranking by
@@ -79,33 +80,38 @@ def all_checks() -> list[Check]:
 
 
 def _table_checks() -> Iterator[Check]:
-    users, items = 220, 310
-    for question, method, rows, hint in [
-        ("1a", "init_shared_user_and_item_embeddings", [users, items], "the docstring of the method names two tables"),
+    cases = [(220, 310, 16), (270, 190, 40)]  # more items than users, and the other way round
+    for question, method, pairs, hint in [
+        ("1a", "init_shared_user_and_item_embeddings", 1, "the docstring of the method names two tables"),
         (
             "1b",
             "init_separate_user_and_item_embeddings",
-            [users, items, users, items],
-            "the docstring of the method gives the order of the four tables",
+            2,
+            "the docstring of the method gives the order of four tables",
         ),
     ]:
-        widths = [16, 40]
-        jobs = [
-            {"kind": "build_tables", "arguments": {"method": method, "arguments": [users, items, width]}}
-            for width in widths
-        ]
+        jobs = [{"kind": "build_tables", "arguments": {"method": method, "arguments": case}} for case in cases]
 
-        def judge(results: list[dict], rows=rows, widths=widths, hint=hint) -> None:
-            for result, width in zip(results, widths, strict=True):
-                _judge_shapes(result, [(count, width) for count in rows], hint)
-                for table in result["tables"]:
-                    _judge_spread(np.array(table["values"]), width)
+        def judge(results: list[dict], pairs=pairs, hint=hint) -> None:
+            for result, (users, items, width) in zip(results, cases, strict=True):
+                _judge_shapes(result, [(users, width), (items, width)] * pairs, hint)
+                tables = [np.array(table["values"]) for table in result["tables"]]
+                for table in tables:
+                    _judge_spread(table, width)
+                _judge_independence(tables)
 
-        sentence = f"{len(rows)} embedding tables of the right shapes and initial spread"
+        sentence = f"{2 * pairs} embedding tables of the right shapes and initial spread"
         yield Check(f"{question}-0-basic", sentence, jobs, judge)
 
-    job = {"kind": "build_tables", "arguments": {"method": "init_item_bias", "arguments": [users, items]}}
-    yield Check("1c-0-basic", "one bias for every item, all zero", [job], _judge_bias)
+    jobs = [
+        {"kind": "build_tables", "arguments": {"method": "init_item_bias", "arguments": case[:2]}} for case in cases
+    ]
+    yield Check(
+        "1c-0-basic",
+        "one bias for every item, all zero",
+        jobs,
+        lambda results: [_judge_bias(result, items) for result, (_, items, _) in zip(results, cases, strict=True)],
+    )
 
 
 def _judge_shapes(result: dict, shapes: list[tuple[int, int]], hint: str) -> None:
@@ -136,10 +142,18 @@ def _judge_spread(values: np.ndarray, width: int) -> None:
     _expect(abs(kurtosis - 3) < 0.6, "a normal distribution (kurtosis 3)", f"a kurtosis of {kurtosis:.2f}", hint)
 
 
-def _judge_bias(results: list[dict]) -> None:
+def _judge_independence(tables: list[np.ndarray]) -> None:
+    for first, second in itertools.combinations(tables, 2):
+        rows = min(len(first), len(second))
+        alike = np.corrcoef(first[:rows].ravel(), second[:rows].ravel())[0, 1]
+        hint = "are the tables copies of each other, or drawn from one seed?"
+        _expect(abs(alike) < 0.1, "tables drawn independently", f"two with a correlation of {alike:.2f}", hint)
+
+
+def _judge_bias(result: dict, items: int) -> None:
     hint = "eq. (1) has one number for each item, and nothing for users"
-    _judge_shapes(results[0], [(310, 1)], hint)
-    largest = np.abs(np.array(results[0]["tables"][0]["values"])).max()
+    _judge_shapes(result, [(items, 1)], hint)
+    largest = np.abs(np.array(result["tables"][0]["values"])).max()
     _expect(largest == 0, "zeros", f"values up to {largest:.4f}", "read the docstring of ZeroEmbedding")
 
 
@@ -228,7 +242,8 @@ def _flat(weights: dict) -> dict[str, list]:
 
 
 def _judge_output_shapes(result: dict, batches: list) -> None:
-    for outputs, (users, _) in zip(result["outputs"][0], batches, strict=True):
+    both_modes = [outputs for outputs_of_mode in result["outputs"] for outputs in outputs_of_mode]
+    for outputs, (users, _) in zip(both_modes, batches * 2, strict=True):
         for name, output in zip(("predictions", "score"), outputs, strict=True):
             wanted, came = f"({len(users)},)", str(tuple(output["shape"]))
             hint = "which dimension should go, and which must stay even if it is 1?"
@@ -280,8 +295,25 @@ def _judge_gradients(found: dict, weights: dict, batch: tuple, factors: list[flo
 
 
 def _network_checks() -> Iterator[Check]:
-    jobs = [{"kind": "list_parameters", "arguments": {"sizes": SIZES, "sharing": sharing}} for sharing in (True, False)]
-    yield Check("3c-0-hidden", "exactly the parameters of the sheet, all of them trained", jobs, _judge_parameters)
+    networks = [  # sizes (None: the default arguments), users, items, shared tables
+        (SIZES, *SIZES[:2], True),
+        (SIZES, *SIZES[:2], False),
+        ([31, 12, *SIZES[2:]], 31, 12, True),
+        (None, 31, 47, True),
+    ]
+    jobs = [
+        {
+            "kind": "list_parameters",
+            "arguments": dict(zip(("sizes", "num_users", "num_items", "sharing"), case, strict=True)),
+        }
+        for case in networks
+    ]
+    yield Check(
+        "3c-0-hidden",
+        "exactly the parameters of the sheet, all trained, and a fresh start",
+        jobs,
+        lambda results: [_judge_parameters(result, *case) for result, case in zip(results, networks, strict=True)],
+    )
     data = reference.read_training_data()
     rows = {name: column.tolist() for name, column in data["train"].items()}
     for check, sharing in (("3c-1-hidden", True), ("3c-2-hidden", False)):
@@ -297,10 +329,12 @@ def _network_checks() -> Iterator[Check]:
 
 
 def training_arguments(sharing: bool, rows: dict, seed: int) -> dict:
-    """The arguments of the job "train"."""
+    """The arguments of the job "train"; the weights to start from are given, so that any start of the MLP is right."""
+    sizes = [max(rows["user"]) + 1, max(rows["item"]) + 1, 16, 48, 24]
     return {
-        "sizes": [max(rows["user"]) + 1, max(rows["item"]) + 1, 16, 48, 24],
+        "sizes": sizes,
         "sharing": sharing,
+        "start": _flat(reference.fresh_weights(np.random.default_rng(seed), sizes[0], sizes[1], sizes[3:], sharing)),
         "rows": rows,
         "weights": TRAINING_WEIGHTS,
         "epochs": TRAINING_EPOCHS,
@@ -309,24 +343,33 @@ def training_arguments(sharing: bool, rows: dict, seed: int) -> dict:
     }
 
 
-def _judge_parameters(results: list[dict]) -> None:
-    for result, sharing in zip(results, (True, False), strict=True):
-        weights = reference.random_weights(np.random.default_rng(0), SIZES[0], SIZES[1], SIZES[3:], sharing)
-        wanted = sorted(np.array(values).shape for values in _flat(weights).values())
-        found = result["parameters"]
-        for parameter in found:
-            _expect(
-                parameter["dtype"] == "torch.float32", f"{parameter['name']} in torch.float32", parameter["dtype"], ""
-            )
-            _expect(parameter["trained"], f"{parameter['name']} to be trained", "requires_grad=False", "")
-        came = sorted(tuple(parameter["shape"]) for parameter in found)
-        kind = "shared" if sharing else "separate"
-        _expect(
-            came == wanted,
-            f"{len(wanted)} parameters with {kind} tables, {sum(map(np.prod, wanted))} numbers in all",
-            f"{len(came)} parameters, {sum(map(np.prod, came))} numbers: {', '.join(p['name'] for p in found)}",
-            "everything that is trained must be an attribute that nn.Module knows of, and nothing else may be",
-        )
+def _judge_parameters(result: dict, sizes: list[int] | None, num_users: int, num_items: int, sharing: bool) -> None:
+    width, layer_sizes = (sizes[2], sizes[3:]) if sizes else (32, [96, 64])
+    right = _flat(reference.fresh_weights(np.random.default_rng(0), num_users, num_items, layer_sizes, sharing))
+    found = result["parameters"]
+    for parameter in found:
+        _expect(parameter["dtype"] == "torch.float32", f"{parameter['name']} in torch.float32", parameter["dtype"], "")
+        _expect(parameter["trained"], f"{parameter['name']} to be trained", "requires_grad=False", "")
+    wanted = sorted(np.array(values).shape for values in right.values())
+    came = sorted(tuple(parameter["shape"]) for parameter in found)
+    kind = ("shared tables" if sharing else "separate tables") if sizes else "the default arguments"
+    _expect(
+        came == wanted,
+        f"with {kind} {len(wanted)} parameters, {sum(map(np.prod, wanted))} numbers in all",
+        f"{len(came)} parameters, {sum(map(np.prod, came))} numbers: {', '.join(p['name'] for p in found)}",
+        "everything that is trained must be an attribute that nn.Module knows of, and nothing else may be",
+    )
+    hint = "what else does the constructor do to the tables and layers once they are made?"
+    for name, (largest, spread) in result["start"].items():
+        if name == "B":
+            _expect(largest == 0, "a fresh network whose item bias is zero", f"values up to {largest:.4f}", hint)
+        elif not name.startswith("mlp."):
+            near = 0.6 < spread * width < 1.5
+            _expect(near, f"a fresh network with {name} of spread {1 / width:.4f}", f"{spread:.4f}", hint)
+        elif name.endswith("weight"):
+            usual = np.array(right[name]).shape[1] ** -0.5
+            near = 0.05 * usual < spread < 20 * usual
+            _expect(near, f"a fresh network with {name} of a spread near {usual:.3f}", f"{spread:.4f}", hint)
 
 
 def _judge_training(flat: dict, sharing: bool, data: dict) -> None:

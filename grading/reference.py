@@ -37,6 +37,23 @@ def random_weights(
     }
 
 
+def fresh_weights(
+    random: np.random.Generator, num_users: int, num_items: int, layer_sizes: list[int], sharing: bool
+) -> dict:
+    """Weights as a network starts with them: tables N(0, 1/d), B zero, dense layers uniform within 1 / sqrt(inputs)."""
+    width = layer_sizes[0] // 3
+    weights = random_weights(random, num_users, num_items, layer_sizes, sharing)
+    for name in table_names(sharing):
+        weights[name] /= width
+    weights["B"][:] = 0
+    bounds = [size**-0.5 for size in layer_sizes]
+    weights["mlp"] = [
+        tuple(random.uniform(-bound, bound, size=part.shape) for part in layer)
+        for bound, layer in zip(bounds, weights["mlp"], strict=True)
+    ]
+    return weights
+
+
 def forward(weights: dict, user_ids, item_ids) -> tuple[np.ndarray, np.ndarray]:
     """Eqs. (1) and (4): predictions (B,) and score (B,)."""
     return _rank(weights, user_ids, item_ids), _rate(weights, user_ids, item_ids)[-1][:, 0]

@@ -1,17 +1,27 @@
 """The process in which a solution runs: it does what it is asked and hands back what it saw, and knows no answers.
 
-    python -P -B worker.py FOLDER [FORBIDDEN ...]      job on standard input, result on standard output, both JSON
+    python -B worker.py FOLDER [FORBIDDEN ...]      jobs on standard input, results on standard output, both JSON
 
 FOLDER holds the models.py to be run. Whatever it prints goes nowhere; files under FORBIDDEN cannot be read, and nothing
 can be written, started or connected to. The verdict is reached in the process of the grader, from the numbers alone:
 patching torch here changes nothing there.
+
+The guard stops what a student might try. It does not stop somebody who sets out to break it: no code within the same
+process can. Where that matters, keep the right models.py off the machine, as the Gradescope zip does.
 """
 
+import sys
+
+if __name__ == "__main__":
+    del sys.path[0]  # this folder: a solution must not import its neighbours here
+
 import importlib.util
+import itertools
 import json
 import os
-import sys
+import signal
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -37,10 +47,10 @@ def perform(models, job: dict) -> dict:
 
 
 def build_tables(models, method: str, arguments: list) -> dict:
-    """Call an init method without an object of its class, and describe the embedding tables that it returns."""
+    """Call an init method of a network that holds nothing yet, and describe the embedding tables that it returns."""
     torch.manual_seed(0)
-    found = getattr(models.MultiTaskNet, method)(object(), *arguments)
-    tables = list(found) if isinstance(found, tuple | list) else [found]
+    found = getattr(_empty_network(models), method)(*arguments)
+    tables = list(found) if isinstance(found, Iterable) and not isinstance(found, nn.Module) else [found]
     for table in tables:
         if not isinstance(table, nn.Embedding):
             raise Fault("nn.Embedding tables", type(table).__name__)
@@ -55,18 +65,22 @@ def build_tables(models, method: str, arguments: list) -> dict:
 
 def build_mlp(models, layer_sizes: list[int]) -> dict:
     """Call init_mlp_layers and describe the layers in order, those inside containers too."""
-    found = models.MultiTaskNet.init_mlp_layers(object(), list(layer_sizes))
+    given = list(layer_sizes)
+    found = _empty_network(models).init_mlp_layers(given)
+    if given != layer_sizes:
+        raise Fault(f"layer_sizes left as it was, {layer_sizes}", str(given))
     if not isinstance(found, nn.ModuleList):
         raise Fault("an nn.ModuleList", type(found).__name__)
     return {"layers": [_describe(layer) for layer in _leaves(found)]}
 
 
 def run_forward(models, sizes: list[int], sharing: bool, weights: dict, batches: list, methods: list[str]) -> dict:
-    """Outputs of a network that was given these weights: [method][batch] -> predictions and score."""
+    """Outputs of a network with these weights: [training or not, and method][batch] -> predictions and score."""
     model = _build(models, sizes, sharing)
     _give_weights(model, weights)
     outputs = []
-    for method in methods:
+    for training, method in itertools.product((True, False), methods):
+        model.train(training)
         call = model if method == "forward" else getattr(model, method)
         outputs.append(
             [_outputs(call(torch.tensor(users).long(), torch.tensor(items).long())) for users, items in batches]
@@ -91,9 +105,14 @@ def run_backward(models, sizes: list[int], sharing: bool, weights: dict, batch: 
     return {"gradients": found}
 
 
-def list_parameters(models, sizes: list[int], sharing: bool) -> dict:
-    """What nn.Module.parameters() of a fresh network finds: name, shape and type of each."""
-    model = _build(models, sizes, sharing)
+def list_parameters(models, sizes: list[int] | None, num_users: int, num_items: int, sharing: bool) -> dict:
+    """What nn.Module.parameters() of a fresh network finds; without sizes, of one with the default arguments."""
+    torch.manual_seed(0)
+    model = _build(models, sizes, sharing) if sizes else models.MultiTaskNet(num_users, num_items)
+    start = {
+        name: [parameter.abs().max().item(), parameter.std().item() if parameter.numel() > 1 else 0.0]
+        for name, parameter in _named_parameters(model, sharing).items()
+    }
     return {
         "parameters": [
             {
@@ -103,16 +122,18 @@ def list_parameters(models, sizes: list[int], sharing: bool) -> dict:
                 "trained": parameter.requires_grad,
             }
             for name, parameter in model.named_parameters()
-        ]
+        ],
+        "start": start,
     }
 
 
 def train(
-    models, sizes: list[int], sharing: bool, rows: dict, weights: list, epochs: int, lr: float, seed: int
+    models, sizes: list[int], sharing: bool, start: dict, rows: dict, weights: list, epochs: int, lr: float, seed: int
 ) -> dict:
-    """Train for a few epochs by the losses of the sheet: the weights at the end."""
+    """Train from given weights for a few epochs by the losses of the sheet: the weights at the end."""
     torch.manual_seed(seed)
     model = _build(models, sizes, sharing)
+    _give_weights(model, start)
     parameters = list(model.parameters())
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
     users, items = (torch.tensor(rows[name]).long() for name in ("user", "item"))
@@ -161,14 +182,21 @@ def _build(models, sizes: list[int], sharing: bool):
     )
 
 
+def _empty_network(models):
+    """A network whose __init__ has not run: its init methods can be called, and find nothing to read from self."""
+    network = models.MultiTaskNet.__new__(models.MultiTaskNet)
+    nn.Module.__init__(network)
+    return network
+
+
 def _leaves(module: nn.Module) -> list[nn.Module]:
-    if isinstance(module, nn.ModuleList | nn.Sequential):
-        return [leaf for child in module for leaf in _leaves(child)]
-    return [module]
+    """The layers that hold no other layers, in order."""
+    children = list(module.children())
+    return [leaf for child in children for leaf in _leaves(child)] if children else [module]
 
 
 def _describe(layer: nn.Module) -> str:
-    if type(layer) is nn.Linear:
+    if isinstance(layer, nn.Linear):
         return f"Linear({layer.in_features}, {layer.out_features})" + (
             "" if layer.bias is not None else " without bias"
         )
@@ -206,13 +234,10 @@ def _take_weights(model, sharing: bool) -> dict:
 
 
 def _outputs(found) -> list[dict]:
-    if (
-        not isinstance(found, tuple | list)
-        or len(found) != 2
-        or not all(isinstance(part, torch.Tensor) for part in found)
-    ):
-        raise Fault("two tensors, predictions and score", type(found).__name__)
-    return [{"shape": list(part.shape), "dtype": str(part.dtype), "values": part.flatten().tolist()} for part in found]
+    parts = list(found) if isinstance(found, Iterable) else [found]
+    if len(parts) != 2 or not all(isinstance(part, torch.Tensor) for part in parts):
+        raise Fault("two tensors, predictions and score", ", ".join(type(part).__name__ for part in parts) or "nothing")
+    return [{"shape": list(part.shape), "dtype": str(part.dtype), "values": part.flatten().tolist()} for part in parts]
 
 
 def load(folder: Path):
@@ -232,55 +257,87 @@ def main(folder: str, *forbidden: str) -> None:
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
     torch.set_num_threads(1)
-    sys.addaudithook(_guard([Path(path).resolve() for path in forbidden]))
+    _take_away_what_no_hook_sees()
+    sys.addaudithook(_guard(Path(folder).resolve(), tuple(Path(path).resolve() for path in forbidden)))
     try:
         models = load(Path(folder))
         result = {"results": [perform(models, job) for job in jobs]}
     except Fault as fault:
         result = {"fault": {"expected": fault.expected, "came": fault.came}}
-    except NotImplementedError:
-        result = {"not_implemented": True}
     except BaseException as error:
         result = {"error": _sentence(error), "trace": traceback.format_exc()}
+        if isinstance(error, NotImplementedError) and "NotImplementedError" in (_frames(error)[-1].line or ""):
+            result = {"not_implemented": True}  # raised in so many words, and not by PyTorch
     answer = json.dumps(result).encode()
     while answer:
         answer = answer[os.write(answer_to, answer) :]
     os._exit(0)  # whatever the solution registered to run at the end does not
 
 
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return list(traceback.extract_tb(error.__traceback__))
+
+
 def _sentence(error: BaseException) -> str:
     """The kind of error, its first line and where in the solution it arose."""
-    frames = traceback.extract_tb(error.__traceback__)
-    line = next((frame.lineno for frame in reversed(frames) if frame.filename.endswith("models.py")), None)
-    if isinstance(error, SyntaxError):
-        line = error.lineno
     message = str(error).partition("\n")[0]
+    line = next((frame.lineno for frame in reversed(_frames(error)) if frame.filename.endswith("models.py")), None)
+    if isinstance(error, SyntaxError):
+        line = error.lineno if str(error.filename).endswith("models.py") and "line" not in message else None
     return f"{type(error).__name__}: {message}" + (f" (models.py, line {line})" if line else "")
 
 
-def _guard(forbidden: list[Path]):
+def _refuse(*_, **__):
+    raise PermissionError("the grader lets no solution use files or processes")
+
+
+def _take_away_what_no_hook_sees() -> None:
+    """Doors in C code to files and processes that raise no audit event."""
+    import subprocess
+
+    torch.from_file = torch.save = torch.UntypedStorage.from_file = torch.TypedStorage.from_file = _refuse
+    torch._C.PyTorchFileWriter = torch._C.PyTorchFileReader = _refuse
+    if hasattr(subprocess, "_fork_exec"):
+        import _posixsubprocess
+
+        _posixsubprocess.fork_exec = subprocess._fork_exec = _refuse
+    for module, name in [(os, "pidfd_open"), (signal, "pidfd_send_signal")]:
+        if hasattr(module, name):
+            delattr(module, name)
+    sys.modules["readline"] = None
+
+
+def _guard(folder: Path, forbidden: tuple[Path, ...]):
     """An audit hook (PEP 578; it cannot be removed) that keeps a solution from files, processes and the network."""
     refused = ("subprocess.", "shutil.", "socket.", "ctypes.", "sqlite3.", *(f"os.{name}" for name in REFUSED_OF_OS))
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+    # Bound now: a solution may replace what it finds in the modules later.
+    real_path, is_folder, as_text, nowhere = os.path.realpath, os.path.isdir, os.fsdecode, os.devnull
+    may_read_own = any(path == folder or path in folder.parents for path in forbidden)
+    closed = tuple(str(path) for path in forbidden)
+    own = str(folder)
+
+    def lies_in(path: str, place: str, separator: str = os.sep) -> bool:
+        return path == place or path.startswith(place + separator)
 
     def hook(event: str, arguments: tuple) -> None:
         if event == "open":
             path, mode, flags = arguments
-            if not isinstance(path, str | bytes) or path == os.devnull:
+            if type(path) is int:
                 return
-            if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & writing):
+            path = real_path(str.__str__(as_text(path)))
+            if path == nowhere:
+                return
+            if (type(mode) is str and set(mode) & set("wax+")) or (type(flags) is int and flags & writing):
                 raise PermissionError(f"the grader lets no solution write a file ({path})")
-            if _lies_in(os.fsdecode(path), forbidden):
+            if may_read_own and lies_in(path, own):
+                return
+            if any(lies_in(path, place) for place in (*closed, "/proc")) or is_folder(path):
                 raise PermissionError("the grader lets no solution read its answers")
         elif event.startswith(refused):
             raise PermissionError(f"the grader lets no solution use {event}")
 
     return hook
-
-
-def _lies_in(path: str, folders: list[Path]) -> bool:
-    real = Path(os.path.realpath(path))
-    return any(folder == real or folder in real.parents for folder in folders) or real.parts[1:2] == ("proc",)
 
 
 if __name__ == "__main__":
