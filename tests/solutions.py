@@ -4,6 +4,11 @@ A change is a list of (text in models.py, text in its place). For a wrong soluti
 given; it must lose that one, and may lose others.
 """
 
+from conftest import ROOT
+
+MODELS = (ROOT / "models.py").read_text(encoding="utf-8")
+
+
 SHARED_TABLES = "return ScaledEmbedding(num_users, embedding_dim), ScaledEmbedding(num_items, embedding_dim)"
 BIAS = "return ZeroEmbedding(num_items, 1)"
 STD = "std=1.0 / self.embedding_dim"
@@ -138,3 +143,12 @@ RIGHT = {
     "xavier start and a bias of 3": [(MAKE_MLP, MAKE_MLP + "\n        [nn.init.xavier_uniform_(p) for p in self.mlp_layers.parameters() if p.dim() > 1]\n        nn.init.constant_(self.mlp_layers[-1].bias, 3.0)")],
     "prints and warns": [(FORWARD, "        print('hello', item_ids.shape)\n        import warnings\n        warnings.warn('hm')\n" + FORWARD)],
 }  # fmt: skip
+
+
+def changed(changes: list[tuple[str, str]]) -> str:
+    """The text of models.py with these changes."""
+    source = MODELS
+    for old, new in changes:
+        assert old in source, f"models.py does not hold {old!r}"
+        source = source.replace(old, new)
+    return source
