@@ -21,11 +21,11 @@ import shlex
 import signal
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from errors import UserError
-from settings import Request, Settings, as_dict, checked, parse
+from settings import Request, Settings, checked, parse
 
 RUNS = Path("run")
 BOX = """\
@@ -70,9 +70,7 @@ def train(request: Request) -> int:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if request.resume is not None:
-        run = RunFolder.open(request.resume)
-        config = run.read_config()
-        settings = Settings(**checked(config["settings"], str(run.path / "config.json")) | request.given)
+        run, config, settings = reopen(request.resume, request.given)
     else:
         config, settings = {}, request.settings
         run = RunFolder.new(Path(settings.logdir) if settings.logdir is not None else unused_name(settings))
@@ -93,7 +91,7 @@ def train(request: Request) -> int:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{data}\n{parameters:,} parameters, {device}, {settings.threads} threads, run folder {run.path}", flush=True)
     with CtrlC() as ctrl_c:
-        run.write_config({"command": command_line()} | config | {"settings": as_dict(settings)} | describe(data))
+        run.write_config({"command": command_line()} | config | {"settings": asdict(settings)} | describe(data))
         outcome = fit(model, task, settings, run, device, silence if settings.quiet else say, ctrl_c.pressed)
         print(report(outcome, task.directions, data, run.path, settings), flush=True)
     if settings.profile:
@@ -129,12 +127,10 @@ class CtrlC:
 def answer(request: Request) -> int:
     """--recommend: ask a trained run."""
     from recommend import as_text, recommend
-    from run_folder import RunFolder
 
-    run = RunFolder.open(Path(request.settings.logdir) if request.settings.logdir is not None else newest_run())
-    config = run.read_config()
+    path = Path(request.settings.logdir) if request.settings.logdir is not None else newest_run()
     given = {name: request.given[name] for name in ("data_dir", "device") if name in request.given}
-    settings = Settings(**checked(config["settings"], str(run.path / "config.json")) | given)
+    run, config, settings = reopen(path, given)
     device = choose_device(settings)
     data = load_data(settings, config)
     model = build_network(settings, data).to(device).eval()
@@ -146,6 +142,15 @@ def answer(request: Request) -> int:
     else:
         print(*([BOX] if data.simulated else []), f"{run.path}, {name} epoch\n", as_text(found), sep="\n")
     return 0
+
+
+def reopen(path: Path, given: dict[str, object]):
+    """A run that exists: its folder, its config, and its settings with those that are given now."""
+    from run_folder import RunFolder
+
+    run = RunFolder.open(path)
+    config = run.read_config()
+    return run, config, Settings(**checked(config["settings"], str(path / "config.json")) | given)
 
 
 def unused_name(settings: Settings) -> Path:

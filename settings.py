@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -259,10 +259,6 @@ def checked(values: object, source: str) -> dict[str, object]:
         if choices and value is not None and value not in choices:
             raise UserError(f"{source}: {name} cannot be {value!r}; choose one of {', '.join(choices)}")
     return values
-
-
-def as_dict(settings: Settings) -> dict[str, object]:
-    return asdict(settings)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -169,13 +169,10 @@ def _mlp_checks() -> Iterator[Check]:
 
         def judge(results: list[dict], lists=lists) -> None:
             for result, sizes in zip(results, lists, strict=True):
-                wanted = [f"Linear({a}, {b}), ReLU" for a, b in pairwise(sizes)]
-                _expect(
-                    ", ".join(result["layers"]) == ", ".join([*wanted, f"Linear({sizes[-1]}, 1)"]),
-                    f"for layer_sizes={sizes}: {', '.join([*wanted, f'Linear({sizes[-1]}, 1)'])}",
-                    ", ".join(result["layers"]) or "no layers",
-                    "layer_sizes lists the input width of every dense layer; which of them is followed by a ReLU?",
-                )
+                hidden = [f"Linear({a}, {b}), ReLU" for a, b in pairwise(sizes)]
+                wanted, came = ", ".join([*hidden, f"Linear({sizes[-1]}, 1)"]), ", ".join(result["layers"])
+                hint = "layer_sizes lists the input width of every dense layer; which of them is followed by a ReLU?"
+                _expect(came == wanted, f"for layer_sizes={sizes}: {wanted}", came or "no layers", hint)
 
         yield Check(check, sentence, jobs, judge)
 
