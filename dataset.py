@@ -1,4 +1,4 @@
-"""From files to tensors: read ratings, map ids, split, and sample negatives.
+"""From files to tensors: read ratings or feedback, map ids, split, and sample negatives.
 
 Two kinds of names for users and items are kept apart. *Raw ids* are what files, flags and reports say; they are strings
 of any kind. *Ids* (`user_ids`, `item_ids`) are row numbers from 0, without gaps, and are all that a model ever sees.
@@ -30,7 +30,7 @@ class Interactions:
 
     user_ids: (R,) int64 in [0, num_users).
     item_ids: (R,) int64 in [0, num_items).
-    ratings: (R,) float32.
+    ratings: (R,) float32; from a feedback file (R, T), one column of 0 and 1 for each label.
     """
 
     user_ids: Tensor
@@ -97,6 +97,7 @@ class Data:
     validation: a part cut out of train, or None.
     notes: sentences about rows that were left out, for the user.
     simulated: made by the program; figures from it say nothing about MovieLens.
+    labels: names of the T label columns where the data are feedback, in the order asked for; () for ratings.
     """
 
     name: str
@@ -110,12 +111,14 @@ class Data:
     validation: Interactions | None = None
     notes: tuple[str, ...] = ()
     simulated: bool = False
+    labels: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part is not None)
-        label = f"{self.name} (SIMULATED)" if self.simulated else self.name
-        return f"<{label}: {len(self.users):,} users x {len(self.items):,} items; ratings: {sizes}>"
+        name = f"{self.name} (SIMULATED)" if self.simulated else self.name
+        what = ", ".join(self.labels) or "ratings"
+        return f"<{name}: {len(self.users):,} users x {len(self.items):,} items; {what}: {sizes}>"
 
     @cached_property
     def seen(self) -> Interactions:
@@ -124,8 +127,9 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A sha256 over raw ids, ratings and the split: equal for equal data, whatever file they came from."""
+        """A sha256 over raw ids, labels, ratings and the split: equal for equal data, whatever file they came from."""
         digest = hashlib.sha256("\n".join([*self.users, "", *self.items]).encode())
+        digest.update("".join(f"\n\n{label}" for label in self.labels).encode())
         for part in (self.train, self.validation, self.test):
             if part is not None:
                 for tensor in (part.user_ids, part.item_ids, part.ratings):
@@ -144,6 +148,8 @@ def load(
     ratings: str | None = None,
     train_ratings: str | None = None,
     test_ratings: str | None = None,
+    feedback: str | None = None,
+    labels: Sequence[str] = (),
     rating_scale: Sequence[float] = (0.5, 5.0),
     simulated_size: Sequence[int] = SIMULATED_SIZE,
     test_fraction: float = 0.05,
@@ -158,7 +164,9 @@ def load(
         data_dir: folder of the MovieLens folders; None: $MOVIELENS_DIR, else data/.
         ratings: a file of one's own, split at random.
         train_ratings, test_ratings: two files of one's own, split already.
-        rating_scale: lowest and highest rating allowed in one's own files.
+        feedback: a file of impressions of one's own, split at random.
+        labels: names of its columns of 0 and 1 that are wanted.
+        rating_scale: lowest and highest rating allowed in one's own files of ratings.
         simulated_size: users, items and ratings of the simulated set.
         test_fraction: share of the rows that is held out.
         val_fraction: share of the remaining rows that is cut out of train for validation.
@@ -173,6 +181,9 @@ def load(
     if ratings is not None:
         table, notes = readers.read_ratings(Path(ratings), rating_scale)
         return _assemble(ratings, table, None, rating_scale, notes, **fractions)
+    if feedback is not None:
+        table, notes = readers.read_feedback(Path(feedback), labels)
+        return _assemble(feedback, table, None, (0.0, 1.0), notes, tuple(labels), **fractions)
     if dataset == "simulated":
         return _load_simulated(simulated_size, (), fractions)
     folder = Path(data_dir or os.environ.get("MOVIELENS_DIR") or DEFAULT_DATA_DIR)
@@ -183,6 +194,36 @@ def load(
     except download.Unreachable as reason:
         note = f"MovieLens 100K is not in {folder} and could not be downloaded ({reason.cause})"
         return _load_simulated(simulated_size, (note,), fractions)
+
+
+def is_chain(data: Data) -> bool:
+    """Whether no label is 1 in a row where a label before it is 0. Ratings are: what is liked was viewed."""
+    return not data.labels or not _breaks(data.seen + data.test).any()
+
+
+def require_chain(data: Data) -> None:
+    """Hold feedback to a chain.
+
+    Raises:
+        UserError: a label is 1 in a row where the one before it is 0.
+    """
+    if is_chain(data):
+        return
+    rows = data.seen + data.test
+    breaks = _breaks(rows)
+    row, place = breaks.nonzero()[0].tolist()
+    user, item = data.users[rows.user_ids[row]], data.items[rows.item_ids[row]]
+    raise UserError(
+        f"{data.name}: {data.labels[place + 1]} is 1 where {data.labels[place]} is 0 for user {user!r} and item "
+        f"{item!r}, one of {breaks.any(1).sum():,} such rows; models that assume a chain {' > '.join(data.labels)} "
+        "(ESMM, AITM, --chain conditional, --calibrator) need a label to be 0 where one before it is 0; fix the rows, "
+        "give --labels in the order of the chain, or choose another model"
+    )
+
+
+def _breaks(rows: Interactions) -> Tensor:
+    """(R, T - 1) where a label is 1 and the one before it 0: any broken chain rises between neighbours somewhere."""
+    return rows.ratings[:, 1:] > rows.ratings[:, :-1]
 
 
 def split_rows(num_rows: int, test_fraction: float, val_fraction: float, seed: int) -> tuple[np.ndarray, ...]:
@@ -266,12 +307,12 @@ def _load_simulated(size: Sequence[int], notes: tuple[str, ...], fractions: dict
     )
 
 
-def _assemble(name, table, catalogue, rating_scale, notes, **fractions) -> Data:
+def _assemble(name, table, catalogue, rating_scale, notes, labels=(), **fractions) -> Data:
     users, user_ids = readers.map_ids(table["user"])
     items, item_ids = readers.map_ids(table["item"])
     titles, genres = readers.describe(items, catalogue)
     return _finish(
-        _tensors(user_ids, item_ids, table["rating"], len(users), len(items)),
+        _tensors(user_ids, item_ids, table[list(labels) or "rating"], len(users), len(items)),
         name=name,
         users=users,
         items=items,
@@ -279,13 +320,14 @@ def _assemble(name, table, catalogue, rating_scale, notes, **fractions) -> Data:
         genres=genres,
         rating_scale=tuple(rating_scale),
         notes=notes,
+        labels=labels,
         **fractions,
     )
 
 
 def _tensors(user_ids, item_ids, ratings, num_users: int, num_items: int) -> Interactions:
     columns = (torch.as_tensor(np.array(c, dtype=np.int64)) for c in (user_ids, item_ids))
-    return Interactions(*columns, torch.as_tensor(np.array(ratings, dtype=np.float32)), num_users, num_items)
+    return Interactions(*columns, torch.as_tensor(np.array(ratings, dtype=np.float32, order="C")), num_users, num_items)
 
 
 def _finish(interactions: Interactions, test_fraction: float, val_fraction: float, seed: int, **about) -> Data:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Every metric by name, and whether more (+1) or less (-1) of it is better.
@@ -149,7 +150,7 @@ def rank_test_items(model: nn.Module, test, train=None) -> Ranking:
 
     ranks = []
     rows = max(1, BLOCK_CELLS // test.num_items)
-    with _evaluating(model):
+    with evaluating(model):
         for block_users, block_items in zip(users.split(rows), items.split(rows), strict=True):
             distinct, row_of = torch.unique_consecutive(block_users, return_inverse=True)
             scores = _score_all_items(model, distinct, test.num_items)
@@ -176,7 +177,7 @@ def mse_score(model: nn.Module, test) -> float:
     """
     _require_rows(test)
     total = 0.0
-    with _evaluating(model):
+    with evaluating(model):
         for users, items, ratings in zip(
             test.user_ids.split(BLOCK_PAIRS),
             test.item_ids.split(BLOCK_PAIRS),
@@ -196,7 +197,7 @@ def _require_rows(test) -> None:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards the model is in the mode it was in."""
     was_training = model.training
     model.eval()
@@ -222,3 +223,78 @@ def _mask(scores: Tensor, users: Tensor, seen) -> None:
     rows = torch.arange(len(users), device=users.device).repeat_interleave(counts)
     within = torch.arange(len(rows), device=users.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     scores[rows, seen.items_by_user[starts.repeat_interleave(counts) + within]] = -torch.inf
+
+
+def label_metrics(logits: Tensor, labels: Tensor, user_ids: Tensor) -> dict[str, float]:
+    """How well one task's logits tell rows with label 1 from rows with label 0.
+
+    Args:
+        logits: (R,) sigmoid(logit) is the predicted probability.
+        labels: (R,) 0 or 1.
+        user_ids: (R,) whose row it is.
+
+    Returns:
+        auc: over all rows; nan where there is one class only.
+        log_loss: mean cross-entropy in nats.
+        entropy: normalised entropy, log_loss over that of a constant at the rows' own rate (He et al. 2014; they take
+            the rate of the training rows); 1 is knowing nothing.
+        calibration: mean predicted probability over mean label; 1 is right.
+        user_auc: the AUC within each user, mean over users with both classes; nan where there are none.
+
+    Raises:
+        FloatingPointError: a logit is nan or infinite.
+    """
+    if not logits.isfinite().all():
+        raise FloatingPointError("the model scores a pair with nan or infinity")
+    logits, labels, user_ids = logits.cpu().double(), labels.cpu().double(), user_ids.cpu()
+    log_loss = F.binary_cross_entropy_with_logits(logits, labels).item()
+    rate = labels.mean()
+    entropy = -(torch.xlogy(rate, rate) + torch.xlogy(1 - rate, 1 - rate)).item()
+    return {
+        "auc": roc_auc(logits, labels),
+        "log_loss": log_loss,
+        "entropy": log_loss / entropy if entropy else math.nan,
+        "calibration": (logits.sigmoid().mean() / rate).item() if rate else math.nan,
+        "user_auc": auc_by_group(logits, labels, user_ids).nanmean().item(),
+    }
+
+
+def roc_auc(scores: Tensor, labels: Tensor) -> float:
+    """The chance that a row with label 1 scores above one with label 0, ties counting half: (R,), (R,) -> number.
+
+    nan where there is one class only.
+    """
+    return auc_by_group(scores, labels, torch.zeros_like(labels, dtype=torch.long)).item()
+
+
+def auc_by_group(scores: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+    """The AUC within each group, by the rank sum with average ranks (Mann and Whitney 1947).
+
+    Args:
+        scores: (R,) any numbers.
+        labels: (R,) 0 or 1.
+        groups: (R,) a whole number for each row.
+
+    Returns:
+        (number of groups,) float64, groups ascending; nan where a group has one class only.
+    """
+    scores, labels, groups = scores.cpu(), labels.cpu(), groups.cpu()  # some devices have no float64
+    order = torch.argsort(scores, stable=True)
+    order = order[torch.argsort(groups[order], stable=True)]
+    scores, labels = scores[order], labels[order].double()
+    place = torch.unique_consecutive(groups[order], return_inverse=True)[1]
+    ranks = _average_positions(scores, place)
+    sizes = torch.bincount(place).double()
+    starts = sizes.cumsum(0) - sizes
+    positives = torch.bincount(place, weights=labels)
+    rank_sums = torch.bincount(place, weights=(ranks - starts[place]) * labels)
+    return (rank_sums - positives * (positives + 1) / 2) / (positives * (sizes - positives))
+
+
+def _average_positions(scores: Tensor, groups: Tensor) -> Tensor:
+    """(R,) positions from 1 of rows that are sorted by group and score; equals share their average."""
+    starts_tie = torch.ones_like(groups, dtype=torch.bool)
+    starts_tie[1:] = (groups[1:] != groups[:-1]) | (scores[1:] != scores[:-1])
+    tie = starts_tie.cumsum(0) - 1
+    counts = torch.bincount(tie).double()
+    return (counts.cumsum(0) - (counts - 1) / 2)[tie]

@@ -1,7 +1,10 @@
 """Losses: pure functions of tensors. Each says how it reduces; none knows a model or a data set."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -69,3 +72,60 @@ def joint_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Te
     if losses.keys() != weights.keys():
         raise ValueError(f"losses {sorted(losses)} and weights {sorted(weights)} must carry the same names")
     return sum(weights[name] * loss for name, loss in losses.items())
+
+
+def masked_log_loss(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean binary cross-entropy over the rows of the mask: sum_i m_i loss_i / sum_i m_i (Tang et al. 2020, PLE).
+
+    Args:
+        logits: (B,) sigmoid(logit) is the probability of label 1.
+        labels: (B,) 0 or 1.
+        mask: (B,) bool, the rows that belong to the task; None: all of them. Without any row the loss is 0.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if mask is None:
+        mask = torch.ones_like(labels, dtype=torch.bool)
+    if not logits.shape == labels.shape == mask.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)}, labels {tuple(labels.shape)} and mask {tuple(mask.shape)} "
+            "must have one shape"
+        )
+    losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return torch.where(mask, losses, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def calibrator(logits: Sequence[Tensor]) -> Tensor:
+    """Behavioural expectation calibrator: the mean of sum_t max(p_t - p_{t-1}, 0) over rows (Xi et al. 2021, AITM).
+
+    It is 0, and pulls at nothing, where no step of the chain is likelier than the step before it.
+
+    Args:
+        logits: (B,) each, in the order of the chain; a single one gives 0.
+
+    Returns:
+        A scalar; nan for B = 0.
+    """
+    steps = [logit.sigmoid() for logit in logits]
+    # relu, as clamp has slope 1 at a tie: rows of ESMM whose second factor rounds to 1 are in order.
+    excess = [(later - earlier).relu() for earlier, later in pairwise(steps)]
+    return sum(excess, torch.zeros_like(steps[0])).mean()
+
+
+def joint_logit(first: Tensor, second: Tensor) -> Tensor:
+    """The logit of sigmoid(first) * sigmoid(second), both (B,): the product of ESMM, without leaving the logits.
+
+    With p = sigmoid(a) sigmoid(b) it is log p - log(1 - p) = -log(e^-a + e^-b + e^(-a-b)): finite for finite inputs,
+    and never above either of them, while the plain product underflows to 0 and takes the gradient with it.
+    """
+    return -torch.logsumexp(torch.stack([-first, -second, -first - second]), dim=0)
+
+
+def ratio_logit(joint: Tensor, first: Tensor) -> Tensor:
+    """The logit of sigmoid(joint) / sigmoid(first), both (B,): P(like | view) from P(view, like) and P(view).
+
+    The ratio is held a little below 1 (by 1e-6), as networks that do not multiply may put the joint above the first.
+    """
+    log_ratio = (F.logsigmoid(joint) - F.logsigmoid(first)).clamp(max=math.log1p(-1e-6))
+    return log_ratio - torch.log(-torch.expm1(log_ratio))

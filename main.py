@@ -1,6 +1,7 @@
 """Train one network for two tasks, which movies a user watches and what score they give, or ask a trained one.
 
     python main.py                                          train on MovieLens 100K
+    python main.py --model mmoe                             train a network of the zoo, on views and likes
     python main.py --resume run/NAME                        go on with a run
     python main.py --recommend 196                          ten films for a user
 
@@ -25,14 +26,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from errors import UserError
-from settings import Request, Settings, checked, parse
+from flags import Request, checked, parse
+from settings import Settings
 
 RUNS = Path("run")
-BOX = """\
-+--------------------------------------------------------------------------------------+
-|  SIMULATED DATA.  These are not MovieLens ratings: the program made them up.         |
-|  Their figures show how the program behaves and say nothing about MovieLens.         |
-+--------------------------------------------------------------------------------------+"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,8 +61,9 @@ def train(request: Request) -> int:
     """One run from settings to report."""
     import torch
 
+    from report import BOX, profile, report
     from run_folder import RunFolder
-    from tasks import WatchAndRate
+    from tasks import build_task
     from training import fit
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -82,9 +80,7 @@ def train(request: Request) -> int:
     settings = pin_down(settings, data, device)
     model = build_network(settings, data).to(device)
     data = data.to(device)
-    task = WatchAndRate(
-        data, settings.batch_size, settings.bpr, settings.negatives, settings.negative_sampling, settings.seed
-    )
+    task = build_task(settings.model, data, **settings.task_options)
     if data.simulated:
         print(BOX)
     print(*(f"note: {note}" for note in data.notes), sep="\n", end="\n" if data.notes else "")
@@ -93,7 +89,8 @@ def train(request: Request) -> int:
     with CtrlC() as ctrl_c:
         run.write_config({"command": command_line()} | config | {"settings": asdict(settings)} | describe(data))
         outcome = fit(model, task, settings, run, device, silence if settings.quiet else say, ctrl_c.pressed)
-        print(report(outcome, task.directions, data, run.path, settings), flush=True)
+        run.write_result(summarise(outcome, parameters, device))
+        print(report(outcome, task, run.path, settings), flush=True)
     if settings.profile:
         print(profile(seconds | outcome.seconds, outcome.epochs_run))
     return 130 if outcome.ending == "interrupted" else 0
@@ -127,6 +124,8 @@ class CtrlC:
 def answer(request: Request) -> int:
     """--recommend: ask a trained run."""
     from recommend import as_text, recommend
+    from report import BOX
+    from tasks import build_task
 
     path = Path(request.settings.logdir) if request.settings.logdir is not None else newest_run()
     given = {name: request.given[name] for name in ("data_dir", "device") if name in request.given}
@@ -134,9 +133,10 @@ def answer(request: Request) -> int:
     device = choose_device(settings)
     data = load_data(settings, config)
     model = build_network(settings, data).to(device).eval()
-    name = "best" if settings.val_fraction else "last"
-    run.restore(name, device, model)
-    found = recommend(model, data.to(device), request.recommend)
+    name = "best" if run.has("best") else "last"
+    run.restore(name, device, {"model": model})
+    task = build_task(settings.model, data.to(device), **settings.task_options)
+    found = recommend(model, task, request.recommend)
     if request.as_json:
         print(json.dumps({"run": str(run.path), "checkpoint": name, "simulated": data.simulated} | found, indent=2))
     else:
@@ -155,8 +155,7 @@ def reopen(path: Path, given: dict[str, object]):
 
 def unused_name(settings: Settings) -> Path:
     """A folder under run/ named by the tasks, with a number behind it where that name is taken."""
-    weights = f"LF={settings.factorization_weight:g}_LR={settings.regression_weight:g}"
-    name = f"shared={settings.shared_embeddings}_{weights}_seed={settings.seed}"
+    name = settings.run_name
     numbered = (RUNS / f"{name}-{number}" for number in itertools.count(2))
     return next(path for path in itertools.chain([RUNS / name], numbered) if not path.exists())
 
@@ -185,11 +184,7 @@ def load_data(settings: Settings, config: dict):
     """The data of these settings; for a run that exists already, the very same data as then."""
     from dataset import load
 
-    names = (
-        "dataset", "data_dir", "ratings", "train_ratings", "test_ratings", "rating_scale", "simulated_size",
-        "test_fraction", "val_fraction", "seed",
-    )  # fmt: skip
-    data = load(**{name: getattr(settings, name) for name in names})
+    data = load(**settings.data_options)
     if config and config["data"].get("fingerprint") != data.fingerprint:
         summary = config["data"].get("summary")
         raise UserError(f"the data are not those of the run, {summary}: the ratings or their split have changed")
@@ -200,12 +195,24 @@ def pin_down(settings: Settings, data, device) -> Settings:
     """Settings that mean the same when the run is resumed elsewhere, or when the network is back."""
     own_files = {
         name: str(Path(getattr(settings, name)).resolve())
-        for name in ("ratings", "train_ratings", "test_ratings")
+        for name in ("ratings", "train_ratings", "test_ratings", "feedback")
         if getattr(settings, name) is not None
     }
     dataset = settings.dataset if own_files else data.name
     data_dir = settings.data_dir and str(Path(settings.data_dir).resolve())
-    return replace(settings, dataset=dataset, data_dir=data_dir, device=device.type, **own_files)
+    pinned = replace(settings, dataset=dataset, data_dir=data_dir, device=device.type, **own_files)
+    return pinned if settings.model == "multitask" else replace(pinned, chain=settle_chain(settings, data))
+
+
+def settle_chain(settings: Settings, data) -> str:
+    """What later labels mean where no --chain says it: a chain where the data are one, or where the model needs one."""
+    from dataset import is_chain, require_chain
+
+    if settings.chain == "none":
+        return "none"
+    if settings.needs_chain:
+        require_chain(data)
+    return settings.chain or ("joint" if is_chain(data) else "none")
 
 
 def build_network(settings: Settings, data):
@@ -214,14 +221,7 @@ def build_network(settings: Settings, data):
     from models import build_model
 
     torch.manual_seed(settings.seed)
-    return build_model(
-        "multitask",
-        len(data.users),
-        len(data.items),
-        embedding_dim=settings.embedding_dim,
-        layer_sizes=settings.mlp_sizes,
-        embedding_sharing=settings.shared_embeddings,
-    )
+    return build_model(settings.model, len(data.users), len(data.items), **settings.network_options)
 
 
 def command_line() -> str:
@@ -238,54 +238,27 @@ def describe(data) -> dict:
     return {"data": about | {"fingerprint": data.fingerprint}, "versions": versions}
 
 
+def summarise(outcome, parameters: int, device) -> dict:
+    """What result.json holds. The epoch that counts is the chosen one, and the last where nothing was chosen."""
+    import torch
+
+    memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    return {
+        "ending": outcome.ending,
+        "epochs": len(outcome.history),
+        "metrics": outcome.history[(outcome.best_epoch or 0) - 1] if outcome.history else {},
+        "parameters": parameters,
+        "seconds": outcome.seconds,
+        "peak_device_memory_mb": memory,
+    }
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
 
 def silence(line: str) -> None:
     pass
-
-
-def report(outcome, directions: dict[str, int], data, path: Path, settings: Settings) -> str:
-    """The closing words: the table of metrics, how the run ended, and what to type next."""
-    folder, history = shlex.quote(str(path)), outcome.history
-    lines = ["", BOX] if data.simulated else [""]
-    if history:
-        lines += metric_table(history, outcome.best_epoch, directions)
-        if outcome.best_epoch:
-            lines.append(
-                f"chosen: epoch {outcome.best_epoch}, by the validation part; these test figures are for reporting"
-            )
-        else:
-            lines.append("best: over all epochs, seen on the test set; it is for reading the curves, not for reporting")
-    lines.append(f"{outcome.ending} after {len(history)} of {settings.epochs} epochs; everything about it is in {path}")
-    if outcome.ending == "interrupted":
-        lines.append(f"go on:   python main.py --resume {folder}")
-    if history:
-        lines.append(f"ask it:  python main.py --recommend={shlex.quote(data.users[0])} --logdir {folder}")
-    lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
-    return "\n".join(lines)
-
-
-def profile(seconds: dict[str, float], epochs: int) -> str:
-    """Where the time of this session went; importing PyTorch is not in it."""
-    lines = ["", f"{'seconds':<24}{'in all':>10}{'an epoch':>10}"]
-    for name, spent in seconds.items():
-        lines.append(f"{name:<24}{spent:>10.3f}" + (f"{spent / epochs:>10.3f}" if name != "reading" and epochs else ""))
-    return "\n".join(lines)
-
-
-def metric_table(history: list[dict[str, float]], chosen: int | None, directions: dict[str, int]) -> list[str]:
-    """Every loss and metric: its last and its best value, and its value at the chosen epoch where there is one."""
-    lines = [f"{'':<24}{'last':>10}{'best':>10}{'at epoch':>10}" + (f"{'chosen':>10}" if chosen else "")]
-    for column in list(history[-1])[1:]:
-        part, _, name = column.partition("_")
-        direction = directions.get(name, -1) if part != "train" else -1
-        values = [row[column] for row in history]
-        best = max(range(len(values)), key=lambda epoch: direction * values[epoch])
-        line = f"{part + ' ' + name:<24}{values[-1]:>10.4f}{values[best]:>10.4f}{best + 1:>10}"
-        lines.append(line + (f"{values[chosen - 1]:>10.4f}" if chosen else ""))
-    return lines
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reading rating files and movie catalogues, and mapping raw ids to row numbers.
+"""Reading files of ratings, files of feedback and movie catalogues, and mapping raw ids to row numbers.
 
 One reader serves all formats: columns separated by comma, tab, semicolon or `::`, with or without a header, plain or
 gzip. Every complaint names the file, the line and the value.
@@ -22,6 +22,7 @@ SEPARATORS = ("::", "\t", ";", ",")
 COLUMNS = ("user", "item", "rating")
 # Header names that count as ours, compared in lower case without "_" and a final "id".
 SYNONYMS = {"movie": "item", "film": "item", "product": "item", "score": "rating", "stars": "rating"}
+LABEL_VALUES = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
 
 def read_ratings(path: Path, rating_scale: Sequence[float]) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -38,18 +39,30 @@ def read_ratings(path: Path, rating_scale: Sequence[float]) -> tuple[pd.DataFram
     Raises:
         UserError: with file, line and value, at the first thing that is wrong.
     """
-    text = _read_bytes(path)
-    separator, header = _inspect_first_line(path, text)
-    if separator == "::":
-        # pandas reads a one-character separator with its fast parser, any other with a slow one
-        text, separator = text.replace(b"::", b"\t"), "\t"
-    table = _parse(path, text, separator, header)
+    table = _read_table(path, COLUMNS)
     table["rating"] = _to_numbers(path, table["rating"], rating_scale)
-    repeated = table.duplicated(["user", "item"], keep="last").to_numpy()
-    if not repeated.any():
-        return table.reset_index(drop=True), ()
-    note = f"{repeated.sum():,} of {len(table):,} rows of {path} repeat a (user, item) pair; the last of each counts"
-    return table[~repeated].reset_index(drop=True), (note,)
+    return _drop_repeated(path, table)
+
+
+def read_feedback(path: Path, labels: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read a file of feedback: what a user did, and did not do, with an item that was shown.
+
+    Args:
+        path: a header names its columns, in any order: user, item, the labels, and others; a label says 0 or 1.
+        labels: the columns wanted, found as user and item are: "Add to cart" means add_to_cart too.
+
+    Returns:
+        A table with the columns user and item as in `read_ratings` and, in the order of `labels` and called as there,
+        one for each label (float32, 0 or 1); and notes as in `read_ratings`.
+
+    Raises:
+        UserError: as in `read_ratings`; or `labels` are none, not distinct, or mean the user or the item.
+    """
+    _require_proper_labels(path, labels)
+    table = _read_table(path, ("user", "item", *labels), header_required=True)
+    for label in labels:
+        table[label] = _to_labels(path, table[label])
+    return _drop_repeated(path, table)
 
 
 def read_movies(path: Path) -> pd.DataFrame:
@@ -109,7 +122,40 @@ def describe(items: np.ndarray, catalogue: pd.DataFrame | None) -> tuple[list[st
     return list(known["title"].where(known["title"].notna(), items)), list(known["genres"].fillna(""))
 
 
-def _read_bytes(path: Path) -> bytes:
+def _require_proper_labels(path: Path, labels: Sequence[str]) -> None:
+    names = [_column_name(label) for label in labels]
+    if not names or "" in names:
+        raise UserError(f"no label is named for {path}; --labels takes the names of its columns of 0 and 1")
+    for label, name in zip(labels, names, strict=True):
+        if name in ("user", "item"):
+            raise UserError(f"the label {_quote(label)} means the {name} column of {path}; name a column of 0 and 1")
+        if names.count(name) > 1:
+            raise UserError(f"the labels {', '.join(labels)} name one column of {path} twice; name each column once")
+
+
+def _read_table(path: Path, columns: Sequence[str], header_required: bool = False) -> pd.DataFrame:
+    """The columns asked for, called as they are asked for: categories of strings, indexed by line number."""
+    text = _read_bytes(path, columns)
+    line = _decode(path, re.split(rb"[\r\n]", text, maxsplit=1)[0])
+    separator, fields = _split_first_line(path, line, columns)
+    bare = not header_required and _is_number(fields[2])
+    header = None if bare else _read_header(path, line, fields, columns, header_required)
+    if separator == "::":
+        # pandas reads a one-character separator with its fast parser, any other with a slow one
+        text, separator = text.replace(b"::", b"\t"), "\t"
+    return _parse(path, text, separator, header, columns)
+
+
+def _drop_repeated(path: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Keep the last row of every (user, item) pair: the table, and a note where rows were dropped."""
+    repeated = table.duplicated(["user", "item"], keep="last").to_numpy()
+    if not repeated.any():
+        return table.reset_index(drop=True), ()
+    note = f"{repeated.sum():,} of {len(table):,} rows of {path} repeat a (user, item) pair; the last of each counts"
+    return table[~repeated].reset_index(drop=True), (note,)
+
+
+def _read_bytes(path: Path, columns: Sequence[str]) -> bytes:
     try:
         text = path.read_bytes()
         if text[:2] == b"\x1f\x8b":
@@ -119,37 +165,36 @@ def _read_bytes(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if not text.strip():
-        raise UserError(f"{path} is empty; it should hold rows of user, item, rating")
+        raise UserError(f"{path} is empty; it should hold rows of {', '.join(columns)}")
     return text.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that spreadsheets write
 
 
-def _inspect_first_line(path: Path, text: bytes) -> tuple[str, list[str] | None]:
-    """Find the separator, and the names of the columns where the first line is a header."""
-    line = _decode(path, re.split(rb"[\r\n]", text, maxsplit=1)[0])
+def _split_first_line(path: Path, line: str, columns: Sequence[str]) -> tuple[str, list[str]]:
+    """The separator and the fields that it leaves: three at least."""
     for separator in SEPARATORS:
         fields = _split(path, line, separator)
         if len(fields) >= 3:
-            break
-    else:
-        _refuse(
-            path, 1, f"reads {_quote(line)}, which is not three columns user, item, rating separated by , tab ; or ::"
-        )
-    if _is_number(fields[2]):
-        return separator, None
+            return separator, fields
+    wanted = f"{'three' if len(columns) == 3 else len(columns)} columns {', '.join(columns)}"
+    _refuse(path, 1, f"reads {_quote(line)}, which is not {wanted} separated by , tab ; or ::")
+
+
+def _read_header(path: Path, line: str, fields: list[str], columns: Sequence[str], required: bool) -> list[str | None]:
+    """What each field is called in `columns`; None for those that nobody asked for."""
     names = [_column_name(field) for field in fields]
-    missing = [column for column in COLUMNS if column not in names]
-    if len(missing) == len(COLUMNS):
-        _refuse(
-            path,
-            1,
-            f"reads {_quote(line)}: neither a header naming user, item and rating, nor a row with its rating third",
-        )
+    called = {_column_name(column): column for column in columns}
+    missing = [column for name, column in called.items() if name not in names]
+    if len(missing) == len(columns):
+        header = f"a header naming {', '.join(columns[:-1])} and {columns[-1]}"
+        problem = f"it must be {header}" if required else f"neither {header}, nor a row with its rating third"
+        _refuse(path, 1, f"reads {_quote(line)}: {problem}")
     if missing:
-        _refuse(path, 1, f"is a header without a column {missing[0]}: it names {_quote(', '.join(fields))}")
-    for column in COLUMNS:
-        if names.count(column) > 1:
-            _refuse(path, 1, f"is a header with {names.count(column)} columns for the {column}: {_quote(line)}")
-    return separator, names
+        found = _quote(", ".join(fields), limit=600 if required else 60)  # a label is chosen among many columns
+        _refuse(path, 1, f"is a header without a column {missing[0]}: it names {found}")
+    for name, column in called.items():
+        if names.count(name) > 1:
+            _refuse(path, 1, f"is a header with {names.count(name)} columns for the {column}: {_quote(line)}")
+    return [called.get(name) for name in names]
 
 
 def _split(path: Path, line: str, separator: str) -> list[str]:
@@ -167,16 +212,15 @@ def _column_name(field: str) -> str:
     return SYNONYMS.get(name, name)
 
 
-def _parse(path: Path, text: bytes, separator: str, header: list[str] | None) -> pd.DataFrame:
-    """Parse into categories of strings, indexed by line number."""
-    names = header or COLUMNS
+def _parse(path: Path, text: bytes, separator: str, header: list | None, columns: Sequence[str]) -> pd.DataFrame:
+    names = header or columns
     try:
         table = pd.read_csv(
             io.BytesIO(text),
             sep=separator,
             header=None,
             skiprows=1 if header else 0,
-            dtype={names.index(column): str for column in COLUMNS},  # or pandas would read the id 007 as 7
+            dtype={names.index(column): str for column in columns},  # or pandas would read the id 007 as 7
             keep_default_na=False,
             na_values=[""],
             skip_blank_lines=False,
@@ -199,12 +243,12 @@ def _parse(path: Path, text: bytes, separator: str, header: list[str] | None) ->
         _refuse(path, 2, f"has {table.shape[1]} columns where the header names {len(header)}")
     if table.empty:
         raise UserError(f"{path} holds no rows")
-    table.columns = header or [*COLUMNS, "timestamp"][: table.shape[1]]
-    table = table[list(COLUMNS)]
-    for column in COLUMNS:
+    table.columns = header or [*columns, "timestamp"][: table.shape[1]]
+    table = table[list(columns)]
+    for column in columns:
         empty = table[column].isna().to_numpy()
         if empty.any():
-            _refuse(path, table.index[empty.argmax()], f"has no {column}; a row is user, item, rating")
+            _refuse(path, table.index[empty.argmax()], f"has no {column}; a row is {', '.join(columns)}")
     return table.astype("category")
 
 
@@ -236,6 +280,17 @@ def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -
     return numbers.astype(np.float32)[ratings.cat.codes]
 
 
+def _to_labels(path: Path, values: pd.Series) -> np.ndarray:
+    """Check every distinct value of a label once, then spread the numbers over the rows: (rows,) float32, 0 or 1."""
+    texts = values.cat.categories
+    numbers = np.array([LABEL_VALUES.get(text.strip().lower(), np.nan) for text in texts], dtype=np.float32)
+    wrong = np.isnan(numbers)[values.cat.codes]
+    if wrong.any():
+        row = wrong.argmax()
+        _refuse(path, values.index[row], f"has {_quote(values.iloc[row])} for {values.name}; a label must be 0 or 1")
+    return numbers[values.cat.codes]
+
+
 def _decode(path: Path, text: bytes) -> str:
     try:
         return text.decode("utf-8")
@@ -264,8 +319,8 @@ def _read_u_item(line: str, genre_names: list[str]) -> tuple[str, str, str]:
     return fields[0], fields[1], "|".join(name for name, flag in flags if flag == "1")
 
 
-def _quote(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+def _quote(text: str, limit: int = 60) -> str:
+    return repr(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
 def _refuse(path: Path, line: int, problem: str) -> NoReturn:

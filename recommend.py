@@ -4,21 +4,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from dataset import Data
+from dataset import Data, Interactions
 
 HOW_MANY = 10
 
 
-def recommend(model: nn.Module, data: Data, raw_user: str) -> dict:
+def recommend(model: nn.Module, task, raw_user: str) -> dict:
     """What a user rated highest, and the unseen items that the network ranks first.
 
-    Unseen means in no part of the data, the test part included. Predicted ratings are clipped to the rating scale
-    here, and only here: they are shown to people. An unknown user gets the most often rated items.
+    Unseen means in no part of the data, the test part included. `task.score` says what is ranked by and what is shown.
+    An unknown user gets the items that occur most often.
 
     Returns:
-        user, known; rated: item, title, rating; recommended: item, title, score, predicted_rating (for an unknown user:
-        item, title, ratings, how many). Plain strings and numbers, raw ids only.
+        user, known; rated: item, title and what the user said of it; recommended: item, title and what the network says
+        of it (for an unknown user: item, title, ratings, how many). Plain strings and numbers, raw ids only.
     """
+    data = task.data
     everything = data.seen + data.test
     found = np.flatnonzero(data.users == raw_user)
     if len(found) == 0:
@@ -28,16 +29,17 @@ def recommend(model: nn.Module, data: Data, raw_user: str) -> dict:
 
     user = int(found[0])
     own = everything[everything.user_ids == user]
-    rated = [_name(data, own.item_ids[row]) | {"rating": float(own.ratings[row])} for row in _best(own.ratings)]
     items = torch.arange(len(data.items), device=own.item_ids.device)
     with torch.no_grad():
-        scores, predicted = model(torch.full_like(items, user), items)
-    scores[own.item_ids] = -torch.inf
-    low, high = data.rating_scale
+        scores, shown = task.score(model, torch.full_like(items, user), items)
+    scores = scores.index_fill(0, own.item_ids, -torch.inf)
     recommended = [
-        _name(data, item) | {"score": float(scores[item]), "predicted_rating": float(predicted[item].clamp(low, high))}
+        _name(data, item) | {column: float(values[item]) for column, values in shown.items()}
         for item in _best(scores)
         if scores[item] > -torch.inf
+    ]
+    rated = [
+        _name(data, own.item_ids[row]) | _said(data, own, row) for row in _best(own.ratings.view(len(own), -1).sum(1))
     ]
     return {"user": raw_user, "known": True, "rated": rated, "recommended": recommended}
 
@@ -45,12 +47,9 @@ def recommend(model: nn.Module, data: Data, raw_user: str) -> dict:
 def as_text(answer: dict) -> str:
     if not answer["known"]:
         lines = [f"User {answer['user']} is not in these data; here is what most users have rated:", ""]
-        lines += _table(["item", "ratings", "title"], answer["recommended"])
-        return "\n".join(lines)
-    lines = [f"User {answer['user']} rated highest:", ""]
-    lines += _table(["item", "rating", "title"], answer["rated"])
-    lines += ["", "and has not seen:", ""]
-    lines += _table(["item", "score", "predicted_rating", "title"], answer["recommended"])
+        return "\n".join([*lines, *_table(answer["recommended"])])
+    lines = [f"User {answer['user']} rated highest:", "", *_table(answer["rated"])]
+    lines += ["", "and has not seen:", "", *_table(answer["recommended"])]
     return "\n".join(lines)
 
 
@@ -59,14 +58,26 @@ def _best(values: torch.Tensor) -> list[int]:
     return torch.sort(values, descending=True, stable=True).indices[:HOW_MANY].tolist()
 
 
+def _said(data: Data, own: Interactions, row: int) -> dict[str, float]:
+    """What the user said of an item: a rating, or the labels of the feedback."""
+    if not data.labels:
+        return {"rating": float(own.ratings[row])}
+    return dict(zip(data.labels, own.ratings[row].tolist(), strict=True))
+
+
 def _name(data: Data, item) -> dict[str, str]:
     return {"item": str(data.items[int(item)]), "title": data.titles[int(item)]}
 
 
-def _table(columns: list[str], rows: list[dict]) -> list[str]:
+def _table(rows: list[dict]) -> list[str]:
+    """One line a row under its column names, the title last."""
+
     def cell(value) -> str:
         return f"{value:.2f}" if isinstance(value, float) else str(value)
 
+    if not rows:
+        return ["  nothing"]
+    columns = sorted(rows[0], key=lambda column: (column == "title", list(rows[0]).index(column)))
     cells = [
         [column.replace("_", " ") for column in columns],
         *([cell(row[column]) for column in columns] for row in rows),

@@ -2,6 +2,7 @@
 
     config.json       settings, command, data and versions      events.out.tfevents.*   curves for TensorBoard
     metrics.csv       one row an epoch                          last.pt, best.pt        checkpoints
+    result.json       how it ended, the epoch that counts, seconds, parameters and memory
 
 Every file but the events is written under another name and then moved into place.
 """
@@ -15,12 +16,11 @@ import zipfile
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from errors import UserError
 
 History = list[dict[str, float]]
-OWN_FILES = ("config.json", "metrics.csv", "best.pt", "last.pt", ".*.part", "events.out.tfevents.*")
+OWN_FILES = ("config.json", "metrics.csv", "result.json", "best.pt", "last.pt", ".*.part", "events.out.tfevents.*")
 
 
 class RunFolder:
@@ -87,6 +87,9 @@ class RunFolder:
         table.writerows(history)
         self._replace("metrics.csv", text.getvalue().encode())
 
+    def write_result(self, result: dict) -> None:
+        self._replace("result.json", (json.dumps(result, indent=2) + "\n").encode())
+
     def save(self, name: str, state: dict) -> None:
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -122,24 +125,23 @@ class RunFolder:
             epochs = [row["epoch"] for row in state["history"]]
             if epochs != list(range(1, len(epochs) + 1)):
                 raise ValueError("its history does not count the epochs")
-            return {key: state[key] for key in ("model", "optimizer", "history")}
+            return {key: state[key] for key in ("model", "optimizer", "weighting", "history")}
         except FileNotFoundError:
             raise UserError(f"there is no checkpoint {path}: no epoch was finished, or the file was removed") from None
         except Exception as error:  # torch.load answers damaged files with a dozen kinds of errors
             reason = str(error).split("\n")[0].split(". ")[0]
             raise UserError(f"the checkpoint {path} is damaged ({reason}); train anew with another --logdir") from None
 
-    def restore(self, name: str, device: torch.device, model: nn.Module, optimizer=None) -> History:
-        """Load a checkpoint into the model, and the optimizer where one is given; returns its history.
+    def restore(self, name: str, device: torch.device, parts: dict) -> History:
+        """Load a checkpoint into those of its parts that are given, {"model": network, ..}; returns its history.
 
         Raises:
             UserError: see `load`; or the checkpoint belongs to another network.
         """
         state = self.load(name, device)
         try:
-            model.load_state_dict(state["model"])
-            if optimizer is not None:
-                optimizer.load_state_dict(state["optimizer"])
+            for key, part in parts.items():
+                part.load_state_dict(state[key])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = (str(error).splitlines() or [repr(error)])[-1].strip()
             raise UserError(

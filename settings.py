@@ -1,42 +1,73 @@
-"""The settings of a run: one dataclass, from which the flags of main.py and its config.json are made.
+"""The settings of a run: one dataclass, from which the flags of main.py (flags.py) and its config.json are made.
 
 Imports nothing heavy, so that `python main.py --help` answers at once.
 """
 
-import argparse
-import difflib
-import json
 import math
-import types
-import typing
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import NoReturn
+from dataclasses import dataclass, field
 
 from download import MOVIELENS
 from errors import UserError
 
 SIMULATED_SIZE = (943, 1682, 100_000)  # users, items and ratings of MovieLens 100K
-
+RATING_LABELS = ("view", "like")  # what a rating says: it was given, and it was high
 DATASETS = ("auto", *MOVIELENS, "simulated")
-# Bounds against slips of the finger: above them memory or patience would end before the run.
-HIGHEST = {
-    "negatives": 10_000,
-    "embedding_dim": 10_000,
-    "layer_sizes": 100_000,
-    "epochs": 10**6,
-    "batch_size": 10**7,
-    "patience": 10**6,
-    "threads": 1024,
+WEIGHTINGS = ("fixed", "uncertainty", "gradnorm", "dwa", "pcgrad")
+
+# What depends on the model: the settings it has, beside those that every run has, and their defaults.
+_MULTITASK = {
+    "factorization_weight": 0.99, "regression_weight": 0.01, "shared_embeddings": True, "bpr": "sigmoid",
+    "negative_sampling": "uniform", "layer_sizes": None,
+    "epochs": 100, "batch_size": 256, "lr": 5e-3, "negatives": 1, "test_fraction": 0.05, "val_fraction": 0.0,
+}  # fmt: skip
+_ZOO = {
+    "labels": "view,like", "label_weights": None, "like_from": 4.0, "chain": None, "calibrator": 0.0, "feedback": None,
+    "epochs": 20, "batch_size": 4096, "lr": 5e-3, "negatives": 4, "test_fraction": 0.1, "val_fraction": 1 / 9,
+    "tower_units": [32],
+}  # fmt: skip
+_BOTTOM = {**_ZOO, "expert_units": [64]}
+DEFAULTS = {
+    "multitask": _MULTITASK,
+    "single": _BOTTOM,
+    "shared_bottom": _BOTTOM,
+    "omoe": {**_BOTTOM, "experts": 8},
+    "mmoe": {**_BOTTOM, "experts": 8},
+    "cgc": {**_BOTTOM, "task_experts": 4, "shared_experts": 4},
+    "ple": {**_BOTTOM, "task_experts": 4, "shared_experts": 4, "levels": 2},
+    "me_mmoe": {**_BOTTOM, "experts": 8},
+    "me_ple": {**_BOTTOM, "task_experts": 4, "shared_experts": 4, "levels": 2},
+    "esmm": {**_ZOO, "tower_units": [64, 32]},
+    "aitm": {**_BOTTOM, "calibrator": 0.6},
+    "stem": {**_BOTTOM, "task_experts": 1, "shared_experts": 8},
+    "adatt": {**_BOTTOM, "task_experts": 2, "levels": 2},
 }
-MONITORED = ("mrr", "mse", "first_hit_mrr", "hit_rate@10", "ndcg@10", "auc")
-ASKING = {"logdir", "data_dir", "device"}
-# What may change when a run is resumed; anything else would make it another run.
-CHANGEABLE = {"epochs", "data_dir", "device", "threads", "quiet", "profile"}
+CHAINED = ("esmm", "aitm")  # they make no sense but for labels that follow one another
+NETWORK_OPTIONS = ("experts", "task_experts", "shared_experts", "levels", "expert_units", "tower_units")
+
+# Lowest and highest value; the highest are against slips of the finger: beyond them memory or patience would end first.
+RANGES = {
+    "negatives": (0, 10_000),
+    "embedding_dim": (1, 10_000),
+    "layer_sizes": (1, 100_000),
+    "experts": (1, 10_000),
+    "task_experts": (0, 10_000),
+    "shared_experts": (0, 10_000),
+    "levels": (1, 100),
+    "expert_units": (1, 100_000),
+    "tower_units": (1, 100_000),
+    "epochs": (1, 10**6),
+    "batch_size": (1, 10**7),
+    "patience": (1, 10**6),
+    "threads": (1, 1024),
+}
+RANKING_METRICS = ("mrr", "mse", "first_hit_mrr", "hit_rate@10", "ndcg@10", "auc")
 
 
 def option(default, doc: str, group: str, **argument):
-    """A field with what its flag needs: help text, group in --help, and further arguments of argparse."""
+    """A field with what its flag needs: help text, group in --help, and further arguments of argparse.
+
+    The default None of a setting that depends on the model is filled in from DEFAULTS.
+    """
     make = {"default_factory": lambda: list(default)} if isinstance(default, list) else {"default": default}
     return field(**make, metadata={"help": doc, "group": group, "argument": argument})
 
@@ -45,43 +76,89 @@ def option(default, doc: str, group: str, **argument):
 class Settings:
     """All that decides what a run does. Defaults train well on a laptop without a GPU."""
 
-    factorization_weight: float = option(0.99, "lambda_F, the weight of the ranking loss (BPR)", "tasks")
-    regression_weight: float = option(0.01, "lambda_R, the weight of the rating loss (MSE)", "tasks")
-    shared_embeddings: bool = option(True, "both tasks on one pair of embedding tables, or each on its own", "tasks")
-    bpr: str = option(
-        "sigmoid", "1 - sigmoid(x) as on the course sheet, or Rendle's -log sigmoid(x)", "tasks",
+    model: str = option(
+        "multitask", "multitask: the network of the course; the others, on view and like labels: the zoo", "model",
+        choices=tuple(DEFAULTS),
+    )  # fmt: skip
+
+    factorization_weight: float | None = option(
+        None, "lambda_F, the weight of the ranking loss (BPR)", "tasks of the multi-task net", metavar="LAMBDA"
+    )
+    regression_weight: float | None = option(
+        None, "lambda_R, the weight of the rating loss (MSE)", "tasks of the multi-task net", metavar="LAMBDA"
+    )
+    shared_embeddings: bool | None = option(
+        None, "both tasks on one pair of embedding tables, or each on its own", "tasks of the multi-task net"
+    )
+    bpr: str | None = option(
+        None, "1 - sigmoid(x) as on the course sheet, or Rendle's -log sigmoid(x)", "tasks of the multi-task net",
         choices=("sigmoid", "logsigmoid"),
     )  # fmt: skip
-    negatives: int = option(1, "random items drawn for each watched one", "tasks", metavar="N")
-    negative_sampling: str = option(
-        "uniform", "from all items; from those the user has not seen; or the highest-scored of N unseen ones", "tasks",
-        choices=("uniform", "unseen", "hardest"),
+    negative_sampling: str | None = option(
+        None, "from all items; from those the user has not seen; or the highest-scored of N unseen ones",
+        "tasks of the multi-task net", choices=("uniform", "unseen", "hardest"),
     )  # fmt: skip
+
+    labels: str | None = option(
+        None, "labels to learn, in the order of the chain; of ratings: view (rated), like (rated high)",
+        "labels of the zoo", metavar="NAME[,NAME...]",
+    )  # fmt: skip
+    label_weights: list[float] | None = option(
+        None, "weight of each label's loss (default: 1 each)", "labels of the zoo", nargs="+", metavar="WEIGHT"
+    )
+    like_from: float | None = option(None, "the lowest rating that is a like", "labels of the zoo", metavar="RATING")
+    chain: str | None = option(
+        None, "of a later label: this and all before it, over all rows; this given the one before, over the rows "
+        "where that is 1; or none: labels side by side (default: joint where the data are a chain, else none)",
+        "labels of the zoo", choices=("joint", "conditional", "none"),
+    )  # fmt: skip
+    calibrator: float | None = option(
+        None, "weight of AITM's penalty on a later label that is likelier than the one before it", "labels of the zoo",
+        metavar="ALPHA",
+    )  # fmt: skip
+
+    negatives: int | None = option(
+        None, "random items drawn for each watched one; 0 with --feedback takes the file as it is", "training",
+        metavar="N",
+    )  # fmt: skip
+    weighting: str = option(
+        "fixed", "the weights as given, or on top of them a method that balances the tasks while training", "training",
+        choices=WEIGHTINGS,
+    )  # fmt: skip
+    epochs: int | None = option(None, "passes over the training part", "training")
+    batch_size: int | None = option(None, "rows in a step", "training")
+    lr: float | None = option(None, "step size of Adam", "training")
+    weight_decay: float = option(0.0, "decoupled weight decay (AdamW)", "training")
+    patience: int | None = option(
+        None, "stop after this many epochs without a better --monitor on the validation part", "training",
+        metavar="EPOCHS",
+    )  # fmt: skip
+    monitor: str | None = option(
+        None, "validation metric that decides which epoch is best (default: mrr; of the zoo: auc)", "training",
+        metavar="METRIC",
+    )  # fmt: skip
+    seed: int = option(0, "of the split, the first weights, the order of the rows and the negatives", "training")
+    device: str = option("auto", "where to compute", "training", choices=("auto", "cpu", "cuda", "mps"))
+    # The networks are too small to share out: two threads gain nothing on an idle machine, and on a busy one they
+    # wait for each other (an epoch of 0.45 s was seen to take 28 s).
+    threads: int = option(1, "processor threads; more of them pay with large batches", "training", metavar="N")
 
     embedding_dim: int = option(32, "width d of the embeddings", "network", metavar="D")
     layer_sizes: list[int] | None = option(
         None, "input width of every dense layer of the rating MLP; the first must be 3 D (default: 3 D, 64)", "network",
         nargs="+", metavar="WIDTH",
     )  # fmt: skip
-
-    epochs: int = option(100, "passes over the training ratings", "training")
-    batch_size: int = option(256, "ratings in a step", "training")
-    lr: float = option(5e-3, "step size of Adam", "training")
-    weight_decay: float = option(0.0, "decoupled weight decay (AdamW)", "training")
-    patience: int | None = option(
-        None,
-        "stop after this many epochs without a better --monitor on the validation part",
-        "training",
-        metavar="EPOCHS",
+    experts: int | None = option(None, "experts that all tasks share", "network", metavar="E")
+    task_experts: int | None = option(None, "experts of each task", "network", metavar="M")
+    shared_experts: int | None = option(None, "experts beside those of the tasks", "network", metavar="S")
+    levels: int | None = option(None, "levels of experts, one on the other", "network", metavar="L")
+    expert_units: list[int] | None = option(
+        None, "widths of the dense layers of an expert, or of the bottom where there are no experts", "network",
+        nargs="+", metavar="WIDTH",
+    )  # fmt: skip
+    tower_units: list[int] | None = option(
+        None, "widths of the hidden layers of a task's tower", "network", nargs="+", metavar="WIDTH"
     )
-    monitor: str | None = option(
-        None, "validation metric that decides which epoch is best (default: mrr)", "training", choices=MONITORED
-    )
-    seed: int = option(0, "of the split, the first weights, the order of the ratings and the negatives", "training")
-    device: str = option("auto", "where to compute", "training", choices=("auto", "cpu", "cuda", "mps"))
-    # These networks are too small to share out: two threads gain nothing on an idle machine, and on a busy one they
-    # wait for each other (an epoch of 0.45 s was seen to take 28 s).
-    threads: int = option(1, "processor threads; more of them pay with large batches", "training", metavar="N")
 
     dataset: str = option(
         "auto", "auto: MovieLens 100K from --data_dir or the network, without either the simulated set", "data",
@@ -96,14 +173,18 @@ class Settings:
     )  # fmt: skip
     train_ratings: str | None = option(None, "a ready-made split: the training file", "data", metavar="FILE")
     test_ratings: str | None = option(None, "a ready-made split: the test file", "data", metavar="FILE")
+    feedback: str | None = option(
+        None, "your own file of 0/1 labels for the zoo: a header naming user, item and the --labels", "data",
+        metavar="FILE",
+    )  # fmt: skip
     rating_scale: list[float] = option(
         [0.5, 5.0], "lowest and highest rating your own files may hold", "data", nargs=2, metavar=("LOW", "HIGH")
     )
     simulated_size: list[int] = option(
         list(SIMULATED_SIZE), "size of --dataset simulated", "data", nargs=3, metavar=("USERS", "ITEMS", "RATINGS")
     )
-    test_fraction: float = option(0.05, "share of the ratings held out for the test", "data")
-    val_fraction: float = option(0.0, "share of the training ratings held out to choose the best epoch", "data")
+    test_fraction: float | None = option(None, "share of the rows held out for the test", "data")
+    val_fraction: float | None = option(None, "share of the remaining rows held out to choose the best epoch", "data")
 
     logdir: str | None = option(
         None, "folder of the run (default: a new one under run/, named by the tasks)", "output", metavar="DIR"
@@ -112,29 +193,103 @@ class Settings:
     profile: bool = option(False, "print at the end where the time went", "output")
 
     def __post_init__(self) -> None:
+        self._fill_in_defaults()
         self._check_numbers()
         self._check_combinations()
+        if self.model == "multitask":
+            self._check_multitask()
+        else:
+            self._check_zoo()
 
     @property
     def weights(self) -> dict[str, float]:
-        return {"factorization": self.factorization_weight, "regression": self.regression_weight}
+        """The weight of every loss, by its name."""
+        if self.model == "multitask":
+            return {"factorization": self.factorization_weight, "regression": self.regression_weight}
+        weights = dict(zip(self.label_names, self.label_weights or [1.0] * len(self.label_names), strict=True))
+        return weights | ({"calibrator": self.calibrator} if self.calibrator else {})
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(self.labels.split(","))
+
+    @property
+    def needs_chain(self) -> bool:
+        """Whether no label may be 1 where the one before it is 0."""
+        return self.model in CHAINED or self.chain in ("joint", "conditional") or bool(self.calibrator)
+
+    @property
+    def monitored(self) -> tuple[str, ...]:
+        """The metrics by which an epoch may be chosen."""
+        if self.model == "multitask":
+            return RANKING_METRICS
+        names = [f"{label}_{kind}" for label in self.label_names for kind in ("auc", "log_loss", "entropy", "user_auc")]
+        if self.chain != "none":
+            for before, label in zip(self.label_names, self.label_names[1:], strict=False):
+                names += [f"{label}_given_{before}_auc", f"{label}_given_{before}_user_auc"]
+        return ("auc", "log_loss", *names)
 
     @property
     def mlp_sizes(self) -> list[int]:
         return self.layer_sizes or [3 * self.embedding_dim, 64]
 
+    @property
+    def data_options(self) -> dict[str, object]:
+        """Arguments of dataset.load."""
+        names = (
+            "dataset", "data_dir", "ratings", "train_ratings", "test_ratings", "rating_scale", "simulated_size",
+            "test_fraction", "val_fraction", "seed",
+        )  # fmt: skip
+        options = {name: getattr(self, name) for name in names}
+        return options if self.feedback is None else options | {"feedback": self.feedback, "labels": self.label_names}
+
+    @property
+    def network_options(self) -> dict[str, object]:
+        """Arguments of models.build_model, beside name and sizes."""
+        if self.model == "multitask":
+            sizes = {"embedding_dim": self.embedding_dim, "layer_sizes": self.mlp_sizes}
+            return sizes | {"embedding_sharing": self.shared_embeddings}
+        own = {name: getattr(self, name) for name in NETWORK_OPTIONS if name in DEFAULTS[self.model]}
+        return {"embedding_dim": self.embedding_dim, "tasks": self.label_names} | own
+
+    @property
+    def task_options(self) -> dict[str, object]:
+        """Arguments of the task, beside the data."""
+        names = ("batch_size", "negatives", "seed")
+        own = ("bpr", "negative_sampling") if self.model == "multitask" else ("like_from", "chain")
+        options = {name: getattr(self, name) for name in (*names, *own)}
+        if self.model == "multitask":
+            return options
+        return options | {"labels": self.label_names, "calibrate": bool(self.calibrator)}
+
+    @property
+    def run_name(self) -> str:
+        if self.model == "multitask":
+            weights = f"LF={self.factorization_weight:g}_LR={self.regression_weight:g}"
+            return f"shared={self.shared_embeddings}_{weights}_seed={self.seed}"
+        return f"{self.model}_{'_'.join(self.label_names)}_seed={self.seed}"
+
+    def _fill_in_defaults(self) -> None:
+        if self.model not in DEFAULTS:
+            raise UserError(f"there is no model {self.model!r}: choose one of {', '.join(DEFAULTS)}")
+        own = dict(DEFAULTS[self.model])
+        if self.feedback is not None:
+            own["negatives"] = 0
+        if self.labels is not None and "," not in self.labels:
+            own["calibrator"] = 0.0
+        for name in sorted(set().union(*DEFAULTS.values())):
+            if getattr(self, name) is None:
+                setattr(self, name, own.get(name))
+            elif name not in own:
+                users = [model for model, options in DEFAULTS.items() if name in options]
+                raise UserError(f"--{name} means nothing to --model {self.model}; it is for {', '.join(users)}")
+
     def _check_numbers(self) -> None:
-        for name in ("factorization_weight", "regression_weight"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(
-                    f"--{name} must be greater than 0, not {getattr(self, name):g}; to keep the tasks "
-                    "from touching each other, use --no_shared_embeddings"
-                )
-        for name, highest in HIGHEST.items():
+        for name, (lowest, highest) in RANGES.items():
             value = getattr(self, name)
             for number in value if isinstance(value, list) else [value]:
-                if number is not None and not 1 <= number <= highest:
-                    raise UserError(f"--{name} must be at least 1 and at most {highest}, not {number}")
+                if number is not None and not lowest <= number <= highest:
+                    raise UserError(f"--{name} must be at least {lowest} and at most {highest}, not {number}")
         if not 0 < self.lr < math.inf:
             raise UserError(f"--lr must be greater than 0, not {self.lr:g}")
         if not 0 <= self.weight_decay < math.inf:
@@ -147,190 +302,94 @@ class Settings:
             raise UserError(f"--val_fraction must be at least 0 and less than 1, not {self.val_fraction:g}")
 
     def _check_combinations(self) -> None:
-        if self.mlp_sizes[0] != 3 * self.embedding_dim:
-            raise UserError(
-                f"--layer_sizes must begin with 3 * embedding_dim = {3 * self.embedding_dim}, the width of the user's "
-                f"and the item's embedding and their product, not with {self.mlp_sizes[0]}"
-            )
         for name in ("patience", "monitor"):
             if getattr(self, name) is not None and self.val_fraction == 0:
                 raise UserError(
                     f"--{name} needs a validation part to watch, since nothing is chosen on the test set: "
                     "add --val_fraction 0.05"
                 )
-        if self.negative_sampling == "hardest" and self.negatives == 1:
-            raise UserError(
-                "--negative_sampling hardest takes the highest-scored of N items: add --negatives N with N of 2 or more"
-            )
+        if self.monitor is not None and self.monitor not in self.monitored:
+            raise UserError(f"--monitor cannot be {self.monitor!r}; choose one of {', '.join(self.monitored)}")
         if (self.train_ratings is None) != (self.test_ratings is None):
             raise UserError("--train_ratings and --test_ratings go together")
-        if self.ratings is not None and self.train_ratings is not None:
-            raise UserError(
-                "--ratings is split by the program, --train_ratings and --test_ratings are split already: "
-                "give one or the other"
-            )
-        if (self.ratings is not None or self.train_ratings is not None) and self.dataset != "auto":
-            raise UserError(f"--dataset {self.dataset} and a ratings file of your own exclude each other")
+        own = [name for name in ("ratings", "train_ratings", "feedback") if getattr(self, name) is not None]
+        if len(own) > 1:
+            raise UserError(f"--{own[0]} and --{own[1]} are two sources of data: give one or the other")
+        if own and self.dataset != "auto":
+            raise UserError(f"--dataset {self.dataset} and a file of your own (--{own[0]}) exclude each other")
         if self.simulated_size != list(SIMULATED_SIZE) and self.dataset != "simulated":
             raise UserError("--simulated_size is the size of the simulated set: add --dataset simulated")
         low, high = self.rating_scale
         if not -1e6 <= low < high <= 1e6:
             raise UserError(f"--rating_scale takes the lowest and then the highest rating, not {low:g} {high:g}")
 
+    def _check_multitask(self) -> None:
+        for name in ("factorization_weight", "regression_weight"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(
+                    f"--{name} must be greater than 0, not {getattr(self, name):g}; to keep the tasks "
+                    "from touching each other, use --no_shared_embeddings"
+                )
+        if self.negatives < 1:
+            raise UserError("--negatives must be at least 1: the ranking loss compares a watched item with others")
+        if self.mlp_sizes[0] != 3 * self.embedding_dim:
+            raise UserError(
+                f"--layer_sizes must begin with 3 * embedding_dim = {3 * self.embedding_dim}, the width of the user's "
+                f"and the item's embedding and their product, not with {self.mlp_sizes[0]}"
+            )
+        if self.negative_sampling == "hardest" and self.negatives == 1:
+            raise UserError(
+                "--negative_sampling hardest takes the highest-scored of N items: add --negatives N with N of 2 or more"
+            )
 
-@dataclass
-class Request:
-    """A parsed command line: the settings, which of them were given as flags, and what else is asked for."""
-
-    settings: Settings
-    given: dict[str, object]
-    resume: Path | None = None
-    recommend: str | None = None
-    as_json: bool = False
-
-
-def parse(argv: list[str] | None = None) -> Request:
-    """Read the command line.
-
-    Raises:
-        UserError: a value is out of range or the --config file is wrong. (argparse itself ends the program with code 2
-            on an unknown flag or a wrong type.)
-    """
-    parser = _make_parser()
-    given = vars(parser.parse_args(argv))
-    actions = {name: given.pop(name) for name in ("resume", "recommend", "json", "config")}
-    if actions["resume"] is not None and actions["recommend"] is not None:
-        raise UserError("--resume goes on training and --recommend asks a trained run: give one of them")
-    if actions["json"] and actions["recommend"] is None:
-        raise UserError("--json prints the answer to --recommend USER, which is missing")
-    for action in ("resume", "recommend"):
-        if actions[action] is not None and actions["config"] is not None:
-            raise UserError(f"--{action} takes the settings of its run: leave out --config")
-    if actions["recommend"] is not None and (idle := set(given) - ASKING):
-        raise UserError(
-            f"--{min(idle)} means nothing to a trained run; --recommend takes --logdir, --data_dir and --device"
-        )
-    if actions["resume"] is not None and (fixed := set(given) - CHANGEABLE):
-        changeable = ", ".join(f"--{name}" for name in sorted(CHANGEABLE))
-        raise UserError(f"--{min(fixed)} cannot change in a resumed run; --resume takes only {changeable}")
-    from_file = read_settings_file(Path(actions["config"])) if actions["config"] is not None else {}
-    return Request(
-        Settings(**from_file | given),
-        given,
-        Path(actions["resume"]) if actions["resume"] is not None else None,
-        actions["recommend"],
-        actions["json"],
-    )
-
-
-def read_settings_file(path: Path) -> dict[str, object]:
-    """Settings from a JSON file: an object of flag names and values, or the config.json of a run.
-
-    Raises:
-        UserError: no such file, not JSON, an unknown name or a value of the wrong type.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    values = content.get("settings", content) if isinstance(content, dict) else content
-    return checked(values, str(path))
+    def _check_zoo(self) -> None:
+        names = self.label_names
+        if len(set(names)) < len(names) or not all(name.strip() for name in names):
+            raise UserError(f"--labels takes different names with commas between, not {self.labels!r}")
+        if self.feedback is None and list(names) != [name for name in RATING_LABELS if name in names]:
+            raise UserError(f"--labels of ratings are view,like or one of the two, not {self.labels!r}")
+        if self.label_weights is not None and len(self.label_weights) != len(names):
+            raise UserError(f"--label_weights takes {len(names)} numbers, one for each of {self.labels}")
+        for weight in self.label_weights or []:
+            if not 0 < weight < math.inf:
+                raise UserError(f"--label_weights must be greater than 0, not {weight:g}; --labels leaves a label out")
+        if self.calibrator and len(names) == 1:
+            raise UserError("--calibrator compares a label with the one before it: --labels must name two or more")
+        if not 0 <= self.calibrator < math.inf:
+            raise UserError(f"--calibrator must be 0 or more, not {self.calibrator:g}")
+        if not -1e6 <= self.like_from <= 1e6:
+            raise UserError(f"--like_from must be a rating, not {self.like_from:g}")
+        if self.chain in ("conditional", "none"):
+            if self.model in CHAINED:
+                raise UserError(f"--model {self.model} learns what follows one another: its --chain is joint")
+            if self.calibrator:
+                raise UserError(
+                    f"--calibrator compares a label with the one before it: --chain {self.chain} rules it out"
+                )
+        if self.feedback is None and self.chain == "none":
+            raise UserError("--chain none is for --feedback: what is liked in ratings was viewed")
+        experts = [getattr(self, name) for name in ("task_experts", "shared_experts") if name in DEFAULTS[self.model]]
+        fewest = 1 if self.model in ("stem", "adatt") else 0
+        if experts and (sum(experts) == 0 or min(experts) < fewest):
+            raise UserError(f"--model {self.model} needs more experts: --task_experts or --shared_experts is too small")
 
 
-def checked(values: object, source: str) -> dict[str, object]:
-    """The values themselves, if they are settings by name and type.
-
-    Raises:
-        UserError: naming `source` and the first value that is wrong.
-    """
-    if not isinstance(values, dict):
-        raise UserError(f"{source} should hold an object of flag names and values")
-    kinds = typing.get_type_hints(Settings)
-    for name, value in values.items():
-        if name not in kinds:
-            raise UserError(f"{source}: unknown setting {name!r}{_suggest(name, kinds)}")
-        argument = Settings.__dataclass_fields__[name].metadata["argument"]
-        count = argument.get("nargs")
-        if not _fits(value, kinds[name]) or (isinstance(count, int) and len(value) != count):
-            raise UserError(f"{source}: {name} cannot be {value!r}")
-        choices = argument.get("choices")
-        if choices and value is not None and value not in choices:
-            raise UserError(f"{source}: {name} cannot be {value!r}; choose one of {', '.join(choices)}")
-    return values
+def describe_default(name: str) -> str | None:
+    """The default of a setting in words, by model where it depends on the model; None where there is none to tell."""
+    if name not in set().union(*DEFAULTS.values()):
+        value = getattr(Settings(), name)
+        return None if value is None else _in_words(value)
+    models: dict[str, list[str]] = {}
+    for model, options in DEFAULTS.items():
+        if options.get(name) is not None:
+            models.setdefault(_in_words(options[name]), []).append(model)
+    if not models:
+        return None
+    most = max(models, key=lambda value: len(models[value]))
+    return "; ".join([most, *(f"{', '.join(models[value])}: {value}" for value in models if value != most)])
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is answered by one sentence and not by the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = message.partition("unrecognized arguments: ")[2].split()
-        if unknown:
-            message = f"unknown flag {unknown[0]}{_suggest(unknown[0].split('=')[0], self._option_string_actions)}"
-        self.exit(2, f"{self.prog}: error: {message} (--help lists all flags)\n")
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="main.py",
-        description="Train one network for two tasks: which movies a user watches, and what score they give.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=118),
-        allow_abbrev=False,
-    )
-    names = dict.fromkeys(setting.metadata["group"] for setting in fields(Settings))
-    groups = {name: parser.add_argument_group(name) for name in names}
-    for setting in fields(Settings):
-        _add_flag(groups[setting.metadata["group"]], setting)
-    asked = parser.add_argument_group("other things to do")
-    asked.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, as if it had never stopped")
-    asked.add_argument(
-        "--recommend", metavar="USER", help="ten films for a user (raw id), from the run --logdir or the newest one"
-    )
-    asked.add_argument("--json", action="store_true", help="with --recommend: answer in JSON")
-    asked.add_argument(
-        "--config", metavar="FILE", help="settings from a JSON file, such as a run's config.json; flags win over it"
-    )
-    return parser
-
-
-def _add_flag(group, setting) -> None:
-    kind = typing.get_type_hints(Settings)[setting.name]
-    text, argument = setting.metadata["help"], setting.metadata["argument"]
-    default = setting.default_factory() if isinstance(setting.default_factory, types.FunctionType) else setting.default
-    if kind is bool:
-        group.add_argument(f"--{setting.name}", action="store_true", default=argparse.SUPPRESS, help=text)
-        if default:
-            group.add_argument(
-                f"--no_{setting.name}", dest=setting.name, action="store_false", default=argparse.SUPPRESS,
-                help=f"the opposite of --{setting.name}, which is the default",
-            )  # fmt: skip
-        return
-    if default is not None:
-        text += f" (default: {' '.join(map(str, default)) if isinstance(default, list) else default})"
-    group.add_argument(f"--{setting.name}", type=_scalar_type(kind), default=argparse.SUPPRESS, help=text, **argument)
-
-
-def _scalar_type(kind) -> type:
-    """The type of one value: int for int, int | None, list[int] and list[int] | None."""
-    while typing.get_args(kind):
-        kind = typing.get_args(kind)[0]
-    return kind
-
-
-def _fits(value: object, kind) -> bool:
-    if type(None) in typing.get_args(kind) and value is None:
-        return True
-    scalar = _scalar_type(kind)
-    if "list" in str(kind):
-        return isinstance(value, list) and len(value) > 0 and all(_fits(entry, scalar) for entry in value)
-    if isinstance(value, bool) or scalar is bool:
-        return isinstance(value, bool) and scalar is bool
-    if isinstance(value, int) and abs(value) > 2**63:
-        return False
-    return isinstance(value, (int, float) if scalar is float else scalar)
-
-
-def _suggest(name: str, known) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _in_words(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_in_words, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

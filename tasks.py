@@ -3,31 +3,54 @@
 The training loop (training.py) knows no family: it asks its task for batches, losses and metrics. A task offers
 
     headline                 (name, +1 or -1): the metric that speaks for the family, and whether more or less is better
-    directions               the same for every metric: {name: +1 or -1}
+    directions               the same for every metric: {name: +1 or -1}; 0 where neither more nor less is better
+    told                     the metrics that are told in one line an epoch
     parts                    what is evaluated: "test", and "val" where there is a validation part
     loss_names               the keys of what `losses` returns; the settings carry a weight for each
+    squared_errors           those of them that are squared errors, not cross-entropies
+    penalties                those of them that are no tasks, which no method of weighting balances
     tags                     TensorBoard tag of every column of a history row
     num_batches              steps in an epoch
     batches(epoch)           an iterator over dicts of tensors, drawn from (seed, epoch) alone
-    batch_rows(batch)        how many ratings a batch holds
+    batch_rows(batch)        how many rows a batch holds
     losses(model, batch)     {name: scalar tensor}
     metrics(model, part)     {name: float} on the "test" or the "val" part
+    diagnostics(model)       {TensorBoard tag: float}: what is drawn beside the metrics
+    compared                 the metrics that are put beside those of the baselines
+    baselines()              {name: module}: what knows nothing personal or no network, measured like a network
     data                     the dataset.Data it draws from
     embeddings(model)        {name: (items, d) tensor} for the projector
+    score(model, users, items)   what `--recommend` ranks by, and what it shows: (B,), {column: (B,)}
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from baselines import Baseline, make_baselines
 from dataset import Data, sample_uniform, sample_unseen
-from evaluation import METRICS, mse_score, rank_test_items, ranking_metrics
-from losses import bpr_loss, regression_loss
+from errors import UserError
+from evaluation import (
+    METRICS,
+    auc_by_group,
+    evaluating,
+    label_metrics,
+    mse_score,
+    rank_test_items,
+    ranking_metrics,
+    roc_auc,
+)
+from labels import LabelledRows, Labeller
+from losses import bpr_loss, calibrator, joint_logit, masked_log_loss, regression_loss
+from randomness import stream
 
 # Negatives drawn, and rows shuffled into place, at a time: bounds memory for any number of ratings and negatives.
 ROWS_AT_A_TIME = 2**20
+# Pairs scored at a time where nothing is learnt.
+PAIRS_AT_A_TIME = 2**14
 
 METRIC_TITLES = {
     "mrr": "Mean Reciprocal Rank",
@@ -56,7 +79,11 @@ class WatchAndRate:
 
     headline = ("mrr", METRICS["mrr"])
     directions = METRICS
+    told = ("mrr", "mse")
+    compared = ()
     loss_names = ("factorization", "regression")
+    squared_errors = ("regression",)
+    penalties = ()
     tags: ClassVar = {
         "train_factorization": "training/Factorization Loss",
         "train_regression": "training/MSE",
@@ -97,7 +124,7 @@ class WatchAndRate:
             user_ids (B,), item_ids (B,), ratings (B,) and negative_ids (B, N); the last batch may be smaller.
         """
         train = self.data.train
-        generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
+        generator = stream(self.seed, epoch)
         order = torch.randperm(len(train), generator=generator)
         batches_at_a_time = max(1, ROWS_AT_A_TIME // self.negatives // self.batch_size)
         for rows in order.split(batches_at_a_time * self.batch_size):
@@ -137,18 +164,229 @@ class WatchAndRate:
             rows, seen = self.data.validation, self.data.train
         return ranking_metrics(rank_test_items(model, rows, seen)) | {"mse": mse_score(model, rows)}
 
+    def diagnostics(self, model: nn.Module) -> dict[str, float]:
+        return {}
+
+    def baselines(self) -> dict[str, nn.Module]:
+        return {}
+
     def embeddings(self, model: nn.Module) -> dict[str, Tensor]:
         """The item tables that `model` has, by the names of the course sheet: {name: (num_items, d)}."""
         names = ("Q", "Q_fact", "Q_reg")
         return {name: getattr(model, name).weight.detach() for name in names if hasattr(model, name)}
+
+    def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Ranking scores p, and them beside the ratings, clipped to the scale, here alone: they are shown to people."""
+        predictions, ratings = model(user_ids, item_ids)
+        return predictions, {"score": predictions, "predicted_rating": ratings.clamp(*self.data.rating_scale)}
+
+
+class ViewAndLike:
+    """Labels of 0 and 1, trained by cross-entropy: what a user views, and what they like of it; or any such labels.
+
+    Train negatives are drawn anew each epoch from what the user has not in *train*. Leaving out what is held out as
+    well would tell the network where the test items are; the price of not knowing is that some negatives are none.
+    Negatives of the test and the validation part are drawn once, from what the user has in no part of the data, for the
+    users of the positives: how active a user is tells nothing about a label.
+
+    Args:
+        data: ratings, or feedback with labels of its own; on the device of the model.
+        labels: the tasks, in the order of the chain.
+        batch_size: rows in a step.
+        negatives: k, rows drawn for each positive one.
+        like_from: the lowest rating that is a like.
+        chain: "joint": a network's later logits mean P(label and all before it), learnt on all rows. "conditional":
+            they mean P(label | the one before), learnt on the rows where that is 1. "none": labels side by side.
+            Metrics of a label are about the first meaning wherever there is a chain, those of "a given b" about the
+            second, on the rows where b is 1.
+        calibrate: whether the calibrator is among the losses.
+        seed: of order and negatives.
+
+    Raises:
+        UserError: the labels of a part are all the same.
+    """
+
+    squared_errors = ()
+
+    def __init__(
+        self,
+        data: Data,
+        labels: tuple[str, ...] = ("view", "like"),
+        batch_size: int = 4096,
+        negatives: int = 4,
+        like_from: float = 4.0,
+        chain: str = "joint",
+        calibrate: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.data = data
+        self.labels = labels
+        self.batch_size = batch_size
+        self.chain = chain
+        self.seed = seed
+        self.penalties = ("calibrator",) if calibrate else ()
+        self.loss_names = (*labels, *self.penalties)
+        self.pairs = tuple(pairwise(labels)) if chain != "none" else ()
+        self.directions = self._name_metrics()
+        self.headline = ("auc", +1)
+        self.compared = tuple(
+            name for name, way in self.directions.items() if way and not name.endswith(("_entropy", "_user_auc"))
+        )
+        self.told = (*(f"{label}_auc" for label in labels), "log_loss")
+        self._labeller = Labeller(data, labels, like_from, negatives)
+        self._evaluated = self._draw_evaluated()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return ("test",) if self.data.validation is None else ("val", "test")
+
+    @property
+    def tags(self) -> dict[str, str]:
+        losses = {f"train_{name}": f"training/{name} loss" for name in (*self.loss_names, "joint")}
+        metrics = {name: name.replace("_", " ") for name in self.directions}
+        tested = {f"test_{name}": f"eval/{words}" for name, words in metrics.items()}
+        return losses | tested | {f"val_{name}": f"validation/{words}" for name, words in metrics.items()}
+
+    @property
+    def num_batches(self) -> int:
+        rows = self._labeller.label(self.data.train)
+        return -(-(len(rows) + self._labeller.count_negatives(rows, self.data.train)) // self.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
+        """Yield every training row once, in random order, mixed with its negatives.
+
+        Yields:
+            user_ids (B,), item_ids (B,) and labels (B, T); the last batch may be smaller.
+        """
+        train = self.data.train
+        generator = stream(self.seed, epoch)
+        device = train.user_ids.device
+        order = torch.randperm(len(train), generator=generator)
+        left = self._labeller.label(train[:0])
+        for part in order.split(max(1, ROWS_AT_A_TIME // (1 + self._labeller.negatives))):
+            rows = self._labeller.label(train[part.to(device)])
+            rows = rows + self._labeller.draw_negatives(rows, train, generator)
+            rows = left + rows[torch.randperm(len(rows), generator=generator).to(device)]
+            full = len(rows) // self.batch_size * self.batch_size
+            for start in range(0, full, self.batch_size):
+                yield vars(rows[start : start + self.batch_size])
+            left = rows[full:]
+        if len(left):
+            yield vars(left)
+
+    def batch_rows(self, batch: dict[str, Tensor]) -> int:
+        return len(batch["labels"])
+
+    def losses(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Mean cross-entropy of each label over the rows that belong to it; the calibrator if it is asked for."""
+        logits = model(batch["user_ids"], batch["item_ids"])
+        labels = dict(zip(self.labels, batch["labels"].unbind(dim=1), strict=True))
+        masks = {label: labels[before] == 1 for before, label in self.pairs} if self.chain == "conditional" else {}
+        losses = {name: masked_log_loss(logits[name], labels[name], masks.get(name)) for name in self.labels}
+        return losses | ({"calibrator": calibrator(list(logits.values()))} if self.penalties else {})
+
+    def metrics(self, model: nn.Module, part: str) -> dict[str, float]:
+        """Every metric of `directions` on the rows of a part and their stored negatives."""
+        rows = self._evaluated[part]
+        joint = self._predict(self._joint_logits, model, rows)
+        columns = dict(zip(self.labels, rows.labels.unbind(dim=1), strict=True))
+        found = {
+            f"{name}_{kind}": value
+            for name in self.labels
+            for kind, value in label_metrics(joint[name], columns[name], rows.user_ids).items()
+        }
+        for before, label in self.pairs:
+            given = rows[columns[before] == 1]
+            logits = self._predict(self._conditional_logits, model, given)[label]
+            liked = given.labels[:, self.labels.index(label)]
+            found[f"{label}_given_{before}_auc"] = roc_auc(logits, liked)
+            found[f"{label}_given_{before}_user_auc"] = auc_by_group(logits, liked, given.user_ids).nanmean().item()
+            found[f"{label}_over_{before}"] = (joint[label] > joint[before]).float().mean().item()
+        of_labels = {kind: [found[f"{name}_{kind}"] for name in self.labels] for kind in ("auc", "log_loss")}
+        return {"auc": sum(of_labels["auc"]) / len(self.labels), "log_loss": sum(of_labels["log_loss"])} | found
+
+    def diagnostics(self, model: nn.Module) -> dict[str, float]:
+        """The mean weight of every expert in every gate, over the rows of the last part: {"gates/view/1": ..}."""
+        rows = self._evaluated[self.parts[0]]
+        gates = self._predict(lambda model, *pair: model.gates(*pair), model, rows)
+        return {
+            f"gates/{name}/{number}": weight
+            for name, weights in gates.items()
+            for number, weight in enumerate(weights.mean(dim=0).tolist(), 1)
+        }
+
+    def baselines(self) -> dict[str, Baseline]:
+        made = make_baselines(self._labeller, self.data.train, self.chain)
+        return {name: baseline.to(self.data.train.user_ids.device) for name, baseline in made.items()}
+
+    def embeddings(self, model: nn.Module) -> dict[str, Tensor]:
+        """Every item table of `model` by its place in it: {"encoder.Q": (num_items, d)}."""
+        tables = {name: module for name, module in model.named_modules() if name.endswith("Q")}
+        return {name: table.weight.detach() for name, table in tables.items()}
+
+    def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logit of the last label, with all before it where there is a chain, and every label's probability."""
+        logits = self._joint_logits(model, user_ids, item_ids)
+        return logits[self.labels[-1]], {name: logit.sigmoid() for name, logit in logits.items()}
+
+    def _joint_logits(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
+        logits = model(user_ids, item_ids)
+        if self.chain == "conditional":
+            for before, label in self.pairs:
+                logits[label] = joint_logit(logits[before], logits[label])
+        return logits
+
+    def _conditional_logits(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
+        if self.chain == "conditional":
+            return model(user_ids, item_ids)
+        return model.conditional_logits(user_ids, item_ids)
+
+    def _predict(self, answer, model: nn.Module, rows: LabelledRows) -> dict[str, Tensor]:
+        """{name: one row each} of what `answer(model, user_ids, item_ids)` says, a block of rows at a time."""
+        pairs = zip(rows.user_ids.split(PAIRS_AT_A_TIME), rows.item_ids.split(PAIRS_AT_A_TIME), strict=True)
+        with evaluating(model):
+            blocks = [answer(model, *pair) for pair in pairs]
+        return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
+
+    def _draw_evaluated(self) -> dict[str, LabelledRows]:
+        """The rows that each part is measured on; negatives from (seed, part) alone, drawn once."""
+        everything = self.data.seen + self.data.test
+        parts = {"val": self.data.validation, "test": self.data.test}
+        drawn = {}
+        for number, (name, part) in enumerate(parts.items(), 1):
+            if part is None:
+                continue
+            generator = stream(self.seed, -number)
+            rows = self._labeller.label(part)
+            drawn[name] = rows + self._labeller.draw_negatives(rows, everything, generator)
+            self._require_both_classes(name, drawn[name])
+        return drawn
+
+    def _require_both_classes(self, part: str, rows: LabelledRows) -> None:
+        for label, rate in zip(self.labels, rows.labels.mean(dim=0).tolist(), strict=True):
+            if not 0 < rate < 1:
+                raise UserError(
+                    f"the label {label} is {round(rate)} in all {len(rows)} rows of the {part} part, so nothing can be "
+                    "measured: give more rows, --negatives N to draw some, or another --like_from or --seed"
+                )
+
+    def _name_metrics(self) -> dict[str, int]:
+        """{metric: +1 or -1, or 0 where it should be neither high nor low}."""
+        kinds = {"auc": +1, "log_loss": -1, "entropy": -1, "calibration": 0, "user_auc": +1}
+        directions = {"auc": +1, "log_loss": -1}
+        directions |= {f"{label}_{kind}": way for label in self.labels for kind, way in kinds.items()}
+        for before, label in self.pairs:
+            directions |= {f"{label}_given_{before}_auc": +1, f"{label}_given_{before}_user_auc": +1}
+            directions |= {f"{label}_over_{before}": -1}
+        return directions
+
+
+def build_task(model: str, data: Data, **options) -> WatchAndRate | ViewAndLike:
+    """The task that a network is trained on, by the network's name; `options` go to its constructor."""
+    return WatchAndRate(data, **options) if model == "multitask" else ViewAndLike(data, **options)
 
 
 def _score_pairs(model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> Tensor:
     """Ranking scores of N items for each of B users: (B,), (B, N) -> (B, N)."""
     num_items = item_ids.shape[1]
     return model(user_ids.repeat_interleave(num_items), item_ids.flatten())[0].view(-1, num_items)
-
-
-def _mix(seed: int, epoch: int) -> int:
-    """One number for the pair, so that neither (0, 1) and (1, 0) nor neighbouring seeds share a stream."""
-    return seed * 2**31 + epoch

@@ -18,8 +18,8 @@ from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from errors import UserError
-from losses import joint_loss
 from run_folder import History, RunFolder
+from weighting import make_weighting
 
 # Settings that say nothing about the result, or that a resumed run may change: TensorBoard keeps the first it sees.
 NOT_COMPARED = ("epochs", "data_dir", "device", "threads", "quiet", "profile", "logdir")
@@ -59,7 +59,8 @@ def fit(
     Afterwards `model` holds the best epoch where there is one, else the last.
 
     Args:
-        settings: lr, weight_decay, epochs, patience, monitor, and weights, {name: lambda} for the losses of the task.
+        settings: lr, weight_decay, epochs, patience, monitor, weights, {name: lambda} for the losses of the task, and
+            weighting, the method that balances them.
         say: takes one line an epoch.
         stop: asked after every step; True ends the run at its last finished epoch.
 
@@ -67,7 +68,7 @@ def fit(
         UserError: a loss or a score is not finite, the folder cannot be written, the checkpoint does not fit, or more
             epochs are finished already than settings.epochs.
     """
-    already = 0
+    history, already = [], 0
     try:
         session = _Session(model, task, settings, run, device, say, stop)
         history = session.history
@@ -78,13 +79,16 @@ def fit(
             ending = session.train(writer)
             history = session.history
             if session.best.epoch is not None:
-                run.restore("best", device, model)
+                run.restore("best", device, {"model": model})
             if history and (len(history) > already or not run.has_summary()):
                 _draw_summary(writer, task, model, settings, history[-1], is_best=session.best.epoch is not None)
     except FloatingPointError as error:
         history = session.history
         kept = run.keep_or_discard(history)
         raise UserError(f"{error} in epoch {len(history) + 1}: lower --lr (now {settings.lr:g}); {kept}") from None
+    except UserError:
+        run.keep_or_discard(history)
+        raise
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -102,9 +106,14 @@ class _Session:
     def __init__(self, model: nn.Module, task, settings, run: RunFolder, device: torch.device, say, stop) -> None:
         self.model, self.task, self.settings, self.run, self.device = model, task, settings, run, device
         self.say, self.stop = say, stop
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        self.weighting = make_weighting(
+            settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.penalties
         )
+        groups = [{"params": list(model.parameters())}]
+        if learnt := self.weighting.parameters():
+            groups.append({"params": learnt, "weight_decay": 0.0})
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+        self.parts = {"model": model, "optimizer": self.optimizer, "weighting": self.weighting}
         self.clock = _Clock()
         self.go_back_to_checkpoint()
         if len(self.history) > settings.epochs:
@@ -114,7 +123,7 @@ class _Session:
         """Take up the last finished epoch; what is newer than its checkpoint is written again."""
         self.run.require_last()
         has_one = self.run.has("last")
-        self.history: History = self.run.restore("last", self.device, self.model, self.optimizer) if has_one else []
+        self.history: History = self.run.restore("last", self.device, self.parts) if has_one else []
         self.best = _Best(self.task, self.settings, self.history)
         self.run.write_metrics(self.history)
 
@@ -129,20 +138,23 @@ class _Session:
                 self.go_back_to_checkpoint()
                 return "interrupted"
             with self.clock("saving"):
-                _draw_epoch(writer, self.task, row)
+                _draw_epoch(writer, self.task, self.model, row)
                 self._save(row)
-            self.say(_epoch_line(row, self.settings.epochs, self.clock.lap()))
+            self.say(_epoch_line(row, self.task.told, self.settings.epochs, self.clock.lap()))
         return "finished"
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         with self.clock("training"):
-            losses = _train_epoch(self.model, self.task, self.settings, self.optimizer, epoch, self.stop)
+            self.weighting.begin_epoch(epoch, self.history)
+            losses = _train_epoch(
+                self.model, self.task, self.weighting, self.optimizer, epoch, self.stop, self.settings.quiet
+            )
         with self.clock("evaluation"):
-            return {"epoch": epoch} | losses | _evaluate(self.model, self.task)
+            return {"epoch": epoch} | losses | self.weighting.report() | _evaluate(self.model, self.task)
 
     def _save(self, row: dict[str, float]) -> None:
         history = [*self.history, row]
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "history": history}
+        state = {name: part.state_dict() for name, part in self.parts.items()} | {"history": history}
         if self.best.update(row):
             self.run.save("best", state)
         self.run.save("last", state)
@@ -193,7 +205,7 @@ class _Clock:
         return self._lap_start - start
 
 
-def _train_epoch(model: nn.Module, task, settings, optimizer, epoch: int, stop) -> dict[str, float]:
+def _train_epoch(model: nn.Module, task, weighting, optimizer, epoch: int, stop, quiet: bool) -> dict[str, float]:
     """One pass over the training part: the mean of each loss over its batches, by their sizes."""
     model.train()
     sums: dict[str, torch.Tensor | float] = dict.fromkeys((*task.loss_names, "joint"), 0.0)
@@ -204,16 +216,15 @@ def _train_epoch(model: nn.Module, task, settings, optimizer, epoch: int, stop) 
         task.num_batches,
         leave=False,
         unit="step",
-        disable=settings.quiet or not sys.stderr.isatty(),
+        disable=quiet or not sys.stderr.isatty(),
     )
     for batch in bar:
         if stop():
             bar.close()
             raise _Stopped
         losses = task.losses(model, batch)
-        joint = joint_loss(losses, settings.weights)
         optimizer.zero_grad()
-        joint.backward()
+        joint = weighting.backward(losses, model)
         optimizer.step()
         size = task.batch_rows(batch)
         rows += size
@@ -231,10 +242,11 @@ def _evaluate(model: nn.Module, task) -> dict[str, float]:
     return {f"{part}_{name}": value for part in task.parts for name, value in task.metrics(model, part).items()}
 
 
-def _draw_epoch(writer: SummaryWriter, task, row: dict[str, float]) -> None:
-    for name, tag in task.tags.items():
-        if name in row:
-            writer.add_scalar(tag, row[name], row["epoch"])
+def _draw_epoch(writer: SummaryWriter, task, model: nn.Module, row: dict[str, float]) -> None:
+    tags = task.tags
+    points = {tags.get(name, f"weighting/{name}"): value for name, value in row.items() if name != "epoch"}
+    for tag, value in (points | task.diagnostics(model)).items():
+        writer.add_scalar(tag, value, row["epoch"])
     writer.flush()  # before the checkpoint: a resumed run drops points after its checkpoint and never misses one before
 
 
@@ -261,11 +273,11 @@ def _draw_summary(
         )
 
 
-def _epoch_line(row: dict[str, float], epochs: int, seconds: float) -> str:
+def _epoch_line(row: dict[str, float], told: tuple[str, ...], epochs: int, seconds: float) -> str:
     parts: dict[str, list[str]] = {}
     for column, value in row.items():
         part, _, name = column.partition("_")
-        if part == "train" or name in ("mrr", "mse"):
+        if part == "train" or name in told:
             parts.setdefault(part, []).append(f"{name} {value:.4f}")
     told = " | ".join(f"{part} {' '.join(values)}" for part, values in parts.items())
     return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs} | {told} | {seconds:.2f} s"

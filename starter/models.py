@@ -150,7 +150,10 @@ def build_model(name: str, num_users: int, num_items: int, **options) -> nn.Modu
     Raises:
         ValueError: no network has this name.
     """
-    networks = {"multitask": MultiTaskNet}
-    if name not in networks:
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(networks)}")
-    return networks[name](num_users, num_items, **options)
+    if name == "multitask":
+        return MultiTaskNet(num_users, num_items, **options)
+    from zoo import NETWORKS  # here, since the zoo itself is built from this file
+
+    if name not in NETWORKS:
+        raise ValueError(f"unknown model {name!r}: choose one of multitask, {', '.join(NETWORKS)}")
+    return NETWORKS[name](num_users, num_items, **options)

@@ -96,6 +96,121 @@ def test_one_user_or_one_item_is_not_enough(tmp_path):
             dataset.load(ratings=write(tmp_path / "r.csv", text), test_fraction=0.3)
 
 
+FEEDBACK = [("a", "x", 1, 1, 0), ("a", "y", 1, 0, 0), ("b", "x", 0, 0, 0), ("b", "z", 1, 1, 1), ("c", "y", 1, 0, 0)]
+
+
+def feedback_file(path, rows=FEEDBACK) -> str:
+    lines = ["user,item,view,like,buy", *(",".join(map(str, row)) for row in rows)]
+    return write(path, "\n".join(lines))
+
+
+def rows_of(data: dataset.Data) -> list[tuple]:
+    """Every row, whatever its part, by raw ids."""
+    parts = [part for part in (data.train, data.validation, data.test) if part is not None]
+    return sorted(
+        (data.users[user], data.items[item], *labels)
+        for part in parts
+        for user, item, labels in zip(part.user_ids, part.item_ids, part.ratings.tolist(), strict=True)
+    )
+
+
+def test_feedback_comes_with_a_column_for_each_label(tmp_path):
+    path = feedback_file(tmp_path / "f.csv")
+    data = dataset.load(feedback=path, labels=["view", "like", "buy"], test_fraction=0.2, val_fraction=0.25)
+    assert rows_of(data) == sorted(FEEDBACK)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [3, 1, 1]
+    assert data.train.ratings.shape == (3, 3)
+    assert data.train.ratings.dtype == torch.float32
+    assert data.labels == ("view", "like", "buy")
+    assert data.rating_scale == (0.0, 1.0)
+    assert data.titles == list(data.items) == ["x", "y", "z"]
+    assert repr(data) == f"<{path}: 3 users x 3 items; view, like, buy: 3 train, 1 validation, 1 test>"
+
+
+def test_feedback_is_split_as_ratings_are(tmp_path):
+    pairs = [(user, item) for user in range(10) for item in range(8)]
+    rated = write(tmp_path / "r.csv", "\n".join(f"{user},{item},3" for user, item in pairs))
+    shown = feedback_file(tmp_path / "f.csv", [(user, item, 1, user % 2, 0) for user, item in pairs])
+    how = {"test_fraction": 0.2, "val_fraction": 0.1, "seed": 3}
+    ratings = dataset.load(ratings=rated, **how)
+    feedback = dataset.load(feedback=shown, labels=("view", "like"), rating_scale=(7, 9), **how)
+    for name in ("train", "validation", "test"):
+        one, other = getattr(ratings, name), getattr(feedback, name)
+        assert torch.equal(one.user_ids, other.user_ids)
+        assert torch.equal(one.item_ids, other.item_ids)
+        assert torch.equal(other.ratings, torch.stack([torch.ones(len(other)), other.user_ids % 2], dim=1))
+
+
+@pytest.mark.parametrize(
+    "rows", [slice(1, 3), torch.tensor([1, 2]), torch.tensor([False, True, True]), np.array([1, 2])]
+)
+def test_interactions_of_several_labels_can_be_cut_joined_and_moved(rows):
+    labels = [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
+    whole = interactions([(0, 0), (0, 1), (1, 0)], 2, 2, labels)
+    part = whole[rows]
+    assert (len(whole), len(part)) == (3, 2)
+    assert part.ratings.tolist() == labels[1:]
+    assert part.item_ids.tolist() == [1, 0]
+    assert (part + whole).ratings.tolist() == labels[1:] + labels
+    assert torch.equal(whole.to(torch.device("cpu")).ratings, whole.ratings)
+
+
+def test_feedback_data_keep_their_labels_when_moved(tmp_path):
+    data = dataset.load(feedback=feedback_file(tmp_path / "f.csv"), labels=("like", "view"), test_fraction=0.2)
+    moved = data.to(torch.device("cpu"))
+    assert moved.labels == ("like", "view")
+    assert moved.fingerprint == data.fingerprint
+
+
+def test_the_fingerprint_knows_labels_and_their_order(tmp_path):
+    rows = [(user, item, 1, 1, 0) for user, item, *_ in FEEDBACK]  # view and like differ by name alone
+    shown = feedback_file(tmp_path / "f.csv", rows)
+    rated = write(tmp_path / "r.csv", "".join(f"{user},{item},1\n" for user, item, *_ in FEEDBACK))
+    orders = [("view", "like"), ("like", "view"), ("view",), ("like",)]
+    found = [dataset.load(feedback=shown, labels=labels, test_fraction=0.2).fingerprint for labels in orders]
+    found.append(dataset.load(ratings=rated, test_fraction=0.2).fingerprint)
+    assert len(set(found)) == 5
+    copy = feedback_file(tmp_path / "copy.csv", rows)
+    assert dataset.load(feedback=copy, labels=orders[0], test_fraction=0.2).fingerprint == found[0]
+
+
+def test_the_fingerprint_of_ratings_stays_what_it_was(tmp_path):
+    path = write(tmp_path / "r.csv", "1,10,5\n1,20,4\n2,10,3\n2,30,1\n3,10,2\n")
+    fingerprint = dataset.load(ratings=path, test_fraction=0.2).fingerprint
+    assert fingerprint == "b31add6c9b0c95cd0159165c4b9065155e4e6947356e8f8331864fa621c34ac2"
+
+
+def test_a_chain_is_kept_or_the_broken_row_is_named(tmp_path):
+    path = feedback_file(tmp_path / "f.csv")
+    kept = dataset.load(feedback=path, labels=("view", "like", "buy"), test_fraction=0.2)
+    assert dataset.require_chain(kept) is None
+    turned = dataset.load(feedback=path, labels=("view", "buy", "like"), test_fraction=0.2, val_fraction=0.25)
+    with pytest.raises(UserError) as error:
+        dataset.require_chain(turned)
+    assert str(error.value) == (
+        f"{path}: like is 1 where buy is 0 for user 'a' and item 'x', one of 1 such rows; models that assume a chain "
+        "view > buy > like (ESMM, AITM, --chain conditional, --calibrator) need a label to be 0 where one before it is "
+        "0; fix the rows, give --labels in the order of the chain, or choose another model"
+    )
+
+
+@pytest.mark.parametrize("labels", [(0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 1)])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_broken_chain_is_found_in_every_part(tmp_path, labels, seed):
+    path = feedback_file(tmp_path / "f.csv", [*FEEDBACK, ("c", "z", *labels)])
+    how = {"test_fraction": 0.2, "val_fraction": 0.2, "seed": seed}
+    data = dataset.load(feedback=path, labels=("view", "like", "buy"), **how)
+    with pytest.raises(UserError, match="for user 'c' and item 'z', one of 1 such rows"):
+        dataset.require_chain(data)
+
+
+def test_ratings_and_a_single_label_always_pass_the_chain_check(tmp_path, tiny):
+    assert dataset.require_chain(tiny) is None
+    data = dataset.load(feedback=feedback_file(tmp_path / "f.csv"), labels=("buy",), test_fraction=0.2)
+    assert data.train.ratings.shape == (4, 1)
+    assert dataset.require_chain(data) is None
+
+
 def test_interactions_refuse_what_does_not_fit():
     one, two = torch.zeros(1, dtype=torch.long), torch.zeros(2, dtype=torch.long)
     with pytest.raises(ValueError, match="equally long"):

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
+from sklearn.metrics import log_loss
 
-from losses import bpr_loss, joint_loss, regression_loss
+from losses import bpr_loss, calibrator, joint_logit, joint_loss, masked_log_loss, ratio_logit, regression_loss
 
 POSITIVE = [0.3, -2.0, 5.0]
 NEGATIVE = [[0.3, 1.0], [-1.0, -4.0], [0.0, 4.5]]
@@ -58,3 +60,178 @@ def test_shapes_that_would_broadcast_are_refused():
         bpr_loss(torch.zeros(4), torch.zeros(4), "hinge")
     with pytest.raises(ValueError, match="same names"):
         joint_loss({"regression": torch.tensor(1.0)}, {"rating": 1.0})
+
+
+LOGITS = [2.0, -1.0, 0.5, 30.0, -3.0]
+LABELS = [1.0, 0.0, 0.0, 1.0, 1.0]
+MASK = [True, False, True, False, True]
+
+
+def draws(*shape: int, scale: float = 1.0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=dtype) * scale
+
+
+def test_log_loss_by_hand():
+    expected = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(0.5)) + math.log(1 + math.exp(3))) / 3
+    found = masked_log_loss(torch.tensor(LOGITS), torch.tensor(LABELS), torch.tensor(MASK))
+    assert found.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, None])
+def test_log_loss_is_that_of_scikit_learn_on_the_rows_of_the_mask(share):
+    logits, draw = draws(200, scale=3), torch.Generator().manual_seed(1)
+    labels = torch.rand(200, generator=draw).lt(0.4).float()
+    mask = None if share is None else torch.rand(200, generator=draw) < share
+    chosen = torch.ones(200, dtype=torch.bool) if mask is None else mask
+    expected = log_loss(labels[chosen].numpy(), logits[chosen].double().sigmoid().numpy())
+    assert masked_log_loss(logits, labels, mask).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_log_loss_pulls_at_the_rows_of_the_mask_alone():
+    logits, labels, mask = torch.tensor(LOGITS, requires_grad=True), torch.tensor(LABELS), torch.tensor(MASK)
+    masked_log_loss(logits, labels, mask).backward()
+    torch.testing.assert_close(logits.grad[mask], ((logits.sigmoid() - labels) / 3)[mask])
+    assert not logits.grad[~mask].any()
+
+
+def test_log_loss_does_not_look_outside_the_mask():
+    mask = torch.tensor(MASK)
+    changed = torch.where(mask, torch.tensor(LOGITS), torch.tensor(-1e30)), torch.where(mask, torch.tensor(LABELS), 1.0)
+    expected = masked_log_loss(torch.tensor(LOGITS), torch.tensor(LABELS), mask)
+    assert torch.equal(masked_log_loss(*changed, mask), expected)
+
+
+@pytest.mark.parametrize(("rows", "mask"), [(4, torch.zeros(4, dtype=torch.bool)), (0, None), (0, torch.ones(0) > 0)])
+def test_log_loss_of_no_row_is_zero_and_pulls_at_nothing(rows, mask):
+    logits = torch.ones(rows, requires_grad=True)
+    loss = masked_log_loss(logits, torch.zeros(rows), mask)
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+def test_log_loss_stays_finite_where_the_model_is_badly_wrong():
+    logits = torch.tensor([200.0, -200.0], requires_grad=True)
+    loss = masked_log_loss(logits, torch.tensor([0.0, 1.0]))
+    loss.backward()
+    assert loss.item() == pytest.approx(200)
+    assert logits.grad.tolist() == [0.5, -0.5]
+
+
+@pytest.mark.parametrize("shapes", [((4,), (4, 1), (4,)), ((4,), (3,), (4,)), ((4,), (4,), (4, 1)), ((4,), (4,), (1,))])
+def test_log_loss_refuses_shapes_that_would_broadcast(shapes):
+    logits, labels, mask = (torch.ones(shape) for shape in shapes)
+    with pytest.raises(ValueError, match="one shape"):
+        masked_log_loss(logits, labels, mask > 0)
+
+
+def logit(*probabilities: float) -> torch.Tensor:
+    return torch.tensor(probabilities, dtype=torch.float64).logit()
+
+
+def test_calibrator_by_hand():
+    view, like, share = logit(0.5, 0.2, 0.9), logit(0.6, 0.1, 0.3), logit(0.2, 0.4, 0.5)
+    assert calibrator([view, like]).item() == pytest.approx(0.1 / 3)
+    assert calibrator([view, like, share]).item() == pytest.approx((0.1 + 0.3 + 0.2) / 3)
+    assert calibrator([like, view]).item() == pytest.approx((0.1 + 0.6) / 3)
+    assert calibrator([view]).item() == 0
+
+
+def test_calibrator_is_a_mean_over_rows():
+    chain = draws(3, 50, scale=2)
+    assert calibrator(list(chain.repeat(1, 4))).item() == pytest.approx(calibrator(list(chain)).item())
+
+
+def test_calibrator_is_zero_where_no_step_outruns_the_one_before_it():
+    chain = draws(4, 200, scale=2)
+    in_order = chain.sort(dim=0, descending=True).values
+    assert calibrator(list(in_order)).item() == 0
+    in_order[2, 17] = in_order[1, 17] + 0.1
+    assert calibrator(list(in_order)).item() > 0
+
+
+def test_calibrator_never_exceeds_its_worst_row():
+    view, like = draws(2, 200, scale=2)
+    assert calibrator([view, like]) <= (like.sigmoid() - view.sigmoid()).max()
+
+
+def test_calibrator_pulls_the_later_step_down_and_the_earlier_up_where_they_are_out_of_order():
+    view, like = logit(0.5, 0.2, 0.4, 0.3).requires_grad_(), logit(0.6, 0.1, 0.4, 0.9).requires_grad_()
+    calibrator([view, like]).backward()
+    for step, expected in ((like, [0.25, 0, 0, 0.25]), (view, [-0.25, 0, 0, -0.25])):  # the third row is a tie
+        p = step.detach().sigmoid()
+        assert (step.grad / (p * (1 - p))).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 10])
+def test_joint_logit_is_the_logit_of_the_product(scale):
+    a, b = draws(2, 1000, scale=scale)
+    product = a.double().sigmoid() * b.double().sigmoid()
+    torch.testing.assert_close(joint_logit(a, b).double(), product.log() - (-product).log1p(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(joint_logit(a, b), joint_logit(b, a), atol=0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 10, 40, 80])
+def test_joint_logit_is_finite_and_above_neither_of_its_factors(scale):
+    a, b = draws(2, 100_000, scale=scale)
+    joint = joint_logit(a, b)
+    assert joint.isfinite().all()
+    assert (joint <= torch.minimum(a, b)).all()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (0, 0, -math.log(3)),
+        (60, 60, 60 - math.log(2)),
+        (-60, -60, -120),
+        (60, -60, -60),
+        (-300, -300, -600),
+        (5, 1e4, 5),
+    ],
+)
+def test_joint_logit_at_the_ends_of_its_range(a, b, expected):
+    assert joint_logit(torch.tensor([float(a)]), torch.tensor([float(b)])).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "label", "slopes"),
+    [(60, 60, 0, (0.5, 0.5)), (-60, -60, 1, (-1, -1)), (60, -60, 1, (0, -1)), (-60, -60, 0, (0, 0))],
+)
+def test_joint_logit_keeps_its_gradient_where_the_product_would_round(a, b, label, slopes):
+    a, b = (torch.tensor([float(x)], requires_grad=True) for x in (a, b))
+    F.binary_cross_entropy_with_logits(joint_logit(a, b), torch.tensor([float(label)])).backward()
+    assert (a.grad.item(), b.grad.item()) == pytest.approx(slopes, abs=1e-5)
+
+
+def test_joint_logit_has_the_derivatives_of_the_product():
+    a, b = (draw.requires_grad_() for draw in draws(2, 20, scale=2, dtype=torch.float64))
+    expected = torch.autograd.grad((a.sigmoid() * b.sigmoid()).logit().sum(), (a, b))
+    torch.testing.assert_close(torch.autograd.grad(joint_logit(a, b).sum(), (a, b)), expected)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 3])
+def test_ratio_logit_takes_the_product_apart(scale):
+    a, b = draws(2, 1000, scale=scale)
+    torch.testing.assert_close(
+        ratio_logit(joint_logit(a, b), a).double().sigmoid(), b.double().sigmoid(), atol=2e-6, rtol=1e-5
+    )
+    a, b = draws(2, 1000, scale=scale, dtype=torch.float64)
+    torch.testing.assert_close(ratio_logit(joint_logit(a, b), a), b)
+
+
+def test_ratio_logit_by_hand():
+    joint, first = logit(0.1, 0.2, 0.001), logit(0.5, 0.25, 0.9)
+    torch.testing.assert_close(ratio_logit(joint, first).sigmoid(), torch.tensor([0.2, 0.8, 0.001 / 0.9]).double())
+
+
+@pytest.mark.parametrize(("joint", "first"), [(0.0, -1.0), (0.0, 0.0), (80.0, -80.0), (90.0, 90.0), (-90.0, -90.0)])
+def test_ratio_logit_is_held_below_one_where_the_joint_is_not_below_the_first(joint, first):
+    found = ratio_logit(torch.tensor([joint]), torch.tensor([first]))
+    assert found.item() == pytest.approx(math.log(1e6), abs=0.1)
+
+
+@pytest.mark.parametrize(("joint", "first"), [(-200.0, 200.0), (-200.0, -1.0), (-90.0, 0.0)])
+def test_ratio_logit_of_a_vanishing_joint_is_finite(joint, first):
+    found = ratio_logit(torch.tensor([joint]), torch.tensor([first]))
+    assert found.item() == pytest.approx(joint + math.log1p(math.exp(-first)))

@@ -14,7 +14,9 @@ from conftest import ROOT
 import dataset
 import download
 import evaluation
+import flags
 import main
+import report
 import settings
 import tasks
 from models import MultiTaskNet
@@ -72,13 +74,13 @@ def test_table_shows_best_by_the_direction_of_each_metric():
         {"epoch": 1, "train_regression": 2.0, "test_mrr": 0.5, "test_mse": 1.0},
         {"epoch": 2, "train_regression": 1.0, "test_mrr": 0.2, "test_mse": 3.0},
     ]
-    lines = main.metric_table(history, None, evaluation.METRICS)
+    lines = report.metric_table(history, None, evaluation.METRICS)
     assert [line.split()[2:] for line in lines[1:]] == [
         ["1.0000", "1.0000", "2"],
         ["0.2000", "0.5000", "1"],
         ["3.0000", "1.0000", "1"],
     ]
-    assert main.metric_table(history, 1, evaluation.METRICS)[3].split()[-1] == "1.0000"
+    assert report.metric_table(history, 1, evaluation.METRICS)[3].split()[-1] == "1.0000"
 
 
 def test_quiet_prints_the_table_alone(capsys):
@@ -179,9 +181,9 @@ def test_an_unknown_user_gets_one_sentence_and_the_popular_films(capsys):
 def test_config_file_gives_settings_and_flags_win(capsys, tmp_path):
     run(*WORLD, "--epochs", 1, "--lr", 0.01, "--logdir", "run/a")
     (tmp_path / "mine.json").write_text(json.dumps({"lr": 0.02, "layer_sizes": [12, 4], "embedding_dim": 4}))
-    request = settings.parse(["--config", "mine.json", "--epochs", "7"])
+    request = flags.parse(["--config", "mine.json", "--epochs", "7"])
     assert (request.settings.lr, request.settings.epochs, request.settings.layer_sizes) == (0.02, 7, [12, 4])
-    request = settings.parse(["--config", "run/a/config.json", "--logdir", "run/b"])
+    request = flags.parse(["--config", "run/a/config.json", "--logdir", "run/b"])
     assert (request.settings.lr, request.settings.epochs, request.settings.logdir) == (0.01, 1, "run/b")
     assert run("--config", "run/a/config.json", "--logdir", "run/b") == 0
     assert (tmp_path / "run/a/metrics.csv").read_bytes() == (tmp_path / "run/b/metrics.csv").read_bytes()
@@ -233,7 +235,7 @@ def test_bad_input_gets_one_sentence_and_code_2(capsys, tmp_path, case):
 @pytest.mark.parametrize(
     "tampered",
     [
-        {"device": "foo"}, {"rating_scale": [1]}, {"layer_sizes": []}, {"embedding_dim": 32.0}, {"epochs": None},
+        {"device": "foo"}, {"rating_scale": [1]}, {"layer_sizes": []}, {"embedding_dim": 32.0}, {"epochs": "9"},
         {"seed": 1.5}, {"shared_embeddings": "no"}, {"data_dir": 5}, {"epochs": 2.5}, {"lr": 10**400},
     ],
     ids=str,
@@ -274,10 +276,10 @@ def test_a_resumed_run_refuses_other_settings_and_other_data(capsys, tmp_path):
 
 
 def test_settings_know_the_metrics_and_every_setting_has_a_flag():
-    assert set(settings.MONITORED) == set(evaluation.METRICS)
+    assert set(settings.RANKING_METRICS) == set(evaluation.METRICS)
     assert settings.SIMULATED_SIZE == dataset.SIMULATED_SIZE
-    flags = settings._make_parser()._option_string_actions
-    assert {f"--{name}" for name in settings.Settings.__dataclass_fields__} <= set(flags)
+    known = flags._make_parser()._option_string_actions
+    assert {f"--{name}" for name in settings.Settings.__dataclass_fields__} <= set(known)
 
 
 def test_help_answers_within_a_second():

@@ -24,7 +24,7 @@ def smaller(arguments: list[str]) -> list[str]:
     if "--dataset" in arguments:
         place = arguments.index("--dataset")
         arguments = arguments[:place] + arguments[place + 2 :]
-    own_files = {"--ratings", "--train_ratings"} & set(arguments)
+    own_files = {"--ratings", "--train_ratings", "--feedback"} & set(arguments)
     return [*arguments, *([] if own_files else SMALL), "--epochs", "1"]
 
 
@@ -40,6 +40,9 @@ def test_every_command_runs_in_the_order_printed(tmp_path, monkeypatch, capsys):
             if name == "my.csv" or (u + i) % 2 == half
         ]
         (tmp_path / name).write_text("\n".join(separator.join(map(str, row)) for row in rows) + "\n")
+    clicks = [(u, i, int((u + i) % 3 < 2), int((u + i) % 3 == 0)) for u in range(1, 21) for i in range(1, 16)]
+    header = [("user", "item", "click", "buy")]
+    (tmp_path / "clicks.csv").write_text("\n".join(",".join(map(str, row)) for row in header + clicks) + "\n")
     commands = [shlex.split(line)[2:] for line in COMMANDS if line.startswith("python main.py")]
     assert len(commands) >= 12
     for arguments in commands:
@@ -54,11 +57,19 @@ def test_the_python_snippet_runs(capsys):
 
 
 def test_every_flag_it_names_exists():
-    import settings
+    import flags
 
-    known = set(settings._make_parser()._option_string_actions)
+    known = set(flags._make_parser()._option_string_actions) | {"--quick"}  # of experiments.py
     known |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / "grader.py").read_text(encoding="utf-8")))
     assert set(re.findall(r"(?<![-a-z])--[a-z][a-z_-]*", README)) <= known
+
+
+def test_every_experiment_it_names_is_understood():
+    import experiments
+
+    commands = re.findall(r"^python experiments\.py(.*)$", README, re.MULTILINE)
+    assert len(commands) >= 2
+    assert all(experiments.parse(shlex.split(line)).command for line in commands)
 
 
 def test_every_grader_command_is_understood():

@@ -1,0 +1,103 @@
+"""Experiments of many runs, each with a table, a picture and the numbers behind them.
+
+    python experiments.py zoo            the networks of the zoo side by side, five seeds
+    python experiments.py zoo --quick    the same in two minutes, on a small simulated world
+
+What is finished is not run again; --help lists the options. Results go to results/.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from errors import UserError
+from grid import Run, run_all
+from settings import DATASETS, Settings
+
+# One setting for all rows, chosen on the validation part for MMoE alone and the same for every network.
+ZOO = {"epochs": 20, "patience": 3, "lr": 5e-3}
+QUICK = {"epochs": 4, "patience": 3, "lr": 5e-3, "dataset": "simulated", "simulated_size": [300, 400, 12_000]}
+# The eight rows that such comparisons show, then ours.
+ZOO_ROWS = {
+    "MMoE, view only": {"model": "mmoe", "labels": "view"},
+    "MMoE, like only": {"model": "mmoe", "labels": "like"},
+    "MMoE": {"model": "mmoe"},
+    "ESMM": {"model": "esmm"},
+    "AITM": {"model": "aitm"},
+    "PLE": {"model": "ple"},
+    "OMoE": {"model": "omoe"},
+    "STEM": {"model": "stem"},
+    "single task": {"model": "single"},
+    "shared-bottom": {"model": "shared_bottom"},
+    "CGC": {"model": "cgc"},
+    "ME-MMoE": {"model": "me_mmoe"},
+    "ME-PLE": {"model": "me_ple"},
+    "AdaTT": {"model": "adatt"},
+}
+REFERENCE = "single task"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 something the user can mend, 130 ended by Ctrl-C."""
+    try:
+        options = parse(argv)
+        zoo(options)
+    except (UserError, OSError) as error:
+        print(f"experiments.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("experiments.py: stopped; the same command goes on with what is not finished", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="experiments.py", description=__doc__.split("\n")[0], allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="EXPERIMENT")
+    command = commands.add_parser("zoo", help="the networks of the zoo, on view and like labels")
+    command.add_argument("--quick", action="store_true", help="two seeds and few epochs on a small simulated world")
+    command.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="runs a row, each another split (default: 5)"
+    )
+    command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time")
+    command.add_argument("--dataset", choices=DATASETS, default="auto", help="as for main.py (default: auto)")
+    command.add_argument("--data_dir", metavar="DIR", help="as for main.py")
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as for main.py")
+    command.add_argument("--folder", metavar="DIR", help="where results go (default: results/zoo, results/zoo-quick)")
+    options = parser.parse_args(argv)
+    for name in ("seeds", "jobs"):
+        if not 1 <= getattr(options, name) <= 1000:
+            raise UserError(f"--{name} must be at least 1 and at most 1000, not {getattr(options, name)}")
+    if options.quick:
+        options.seeds = min(options.seeds, 2)
+    options.folder = Path(options.folder or f"results/{options.command}{'-quick' if options.quick else ''}")
+    return options
+
+
+def zoo(options: argparse.Namespace) -> None:
+    """All rows of ZOO_ROWS and the baselines, on the same splits; writes table.md, table.csv, runs.csv, table.png."""
+    import comparison
+    from dataset import load
+
+    if options.quick:
+        common = QUICK
+    else:
+        data = load(options.dataset, options.data_dir)
+        common = ZOO | {"dataset": data.name}
+        print(*(f"note: {note}" for note in data.notes), sep="\n", end="\n" if data.notes else "")
+    runs = [
+        Run(row, Settings(**common | about, seed=seed, data_dir=options.data_dir, device=options.device))
+        for seed in range(options.seeds)
+        for row, about in ZOO_ROWS.items()
+    ]
+    results = run_all(runs, options.folder / "runs", options.jobs, lambda line: print(line, flush=True))
+    results += comparison.measure_baselines([run.settings for run in runs if run.row == REFERENCE])
+    table = comparison.tabulate(results, REFERENCE)
+    for path in comparison.write(table, results, options.folder, runs[0].settings, options.seeds):
+        print(f"wrote {path}")
+    print((options.folder / "table.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
