@@ -105,12 +105,19 @@ def test_a_chain_of_three_is_a_product_of_three(tmp_path):
     lines = [f"{u},{i},{int(u % 2 + i % 3 > 0)},{int(i % 3 > 0)},{int(i % 3 > 1)}" for u in range(9) for i in range(9)]
     (tmp_path / "shown.csv").write_text("\n".join(["user,item,a,b,c", *lines]))
     data = dataset.load(feedback=str(tmp_path / "shown.csv"), labels=("a", "b", "c"), test_fraction=0.3)
-    made = ViewAndLike(data, ("a", "b", "c"), negatives=0).baselines()["item mean"]
+    task = ViewAndLike(data, ("a", "b", "c"), negatives=0)
+    made = task.baselines()["item mean"]
     joint, given = (
         chances(logits, 9) for logits in (made(*every_pair(9, 9)), made.conditional_logits(*every_pair(9, 9)))
     )
     torch.testing.assert_close(joint["b"], given["a"] * given["b"])
     torch.testing.assert_close(joint["c"], given["a"] * given["b"] * given["c"])
+    constant = task.baselines()["constant"].conditional_logits(*every_pair(9, 9))
+    a, b, c = data.train.ratings.unbind(dim=1)
+    rates = [
+        float(rate) for rate in (a.mean(), b[a == 1].mean(), c[b == 1].mean())
+    ]  # each counted where the one before it is 1
+    assert [constant[label][0].sigmoid().item() for label in "abc"] == pytest.approx(rates, abs=1e-6)
 
 
 def test_chances_stay_between_0_and_1_where_all_is_liked():

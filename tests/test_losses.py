@@ -95,10 +95,10 @@ def test_log_loss_pulls_at_the_rows_of_the_mask_alone():
 
 
 def test_log_loss_does_not_look_outside_the_mask():
-    mask = torch.tensor(MASK)
-    changed = torch.where(mask, torch.tensor(LOGITS), torch.tensor(-1e30)), torch.where(mask, torch.tensor(LABELS), 1.0)
-    expected = masked_log_loss(torch.tensor(LOGITS), torch.tensor(LABELS), mask)
-    assert torch.equal(masked_log_loss(*changed, mask), expected)
+    logits, labels, mask = (torch.tensor(values) for values in (LOGITS, LABELS, MASK))
+    expected = masked_log_loss(logits, labels, mask)
+    logits[~mask], labels[~mask] = math.inf, math.nan
+    assert torch.equal(masked_log_loss(logits, labels, mask), expected)
 
 
 @pytest.mark.parametrize(("rows", "mask"), [(4, torch.zeros(4, dtype=torch.bool)), (0, None), (0, torch.ones(0) > 0)])

@@ -16,6 +16,17 @@ USERS, ITEMS, WIDTH = 10, 12, 4
 EVERY_NETWORK = pytest.mark.parametrize("name", NETWORKS)
 EVERY_TASK_COUNT = pytest.mark.parametrize("num_tasks", [1, 2, 3])
 
+TAKES = {  # how many experts there are, by the names of the arguments
+    "omoe": ["experts"],
+    "mmoe": ["experts"],
+    "me_mmoe": ["experts"],
+    "cgc": ["task_experts", "shared_experts"],
+    "ple": ["task_experts", "shared_experts"],
+    "me_ple": ["task_experts", "shared_experts"],
+    "stem": ["task_experts", "shared_experts"],
+    "adatt": ["task_experts"],
+}
+
 
 def build(name: str, num_tasks: int = 2, seed: int = 0, **options) -> Network:
     """A small network with one or more of the tasks."""
@@ -74,6 +85,15 @@ def test_each_task_gets_one_logit_a_row_in_the_order_of_the_tasks(name, num_task
     assert all(logit.shape == (batch,) and logit.dtype == torch.float32 for logit in logits.values())
     assert list(network.conditional_logits(users, items)) == list(logits)
     assert all(len(gate) == batch for gate in network.gates(users, items).values())
+
+
+@EVERY_NETWORK
+@pytest.mark.parametrize("batch", [0, 1, 5])
+def test_layers_of_one_unit_are_not_mistaken_for_rows(name, batch):
+    units = {"tower_units": (1,)} | ({} if name == "esmm" else {"expert_units": (1,)})
+    users, items, _ = rows(batch)
+    for one in ({}, dict.fromkeys(TAKES.get(name, []), 1)):
+        assert all(logit.shape == (batch,) for logit in build(name, 3, **units, **one)(users, items).values())
 
 
 @EVERY_NETWORK
@@ -191,16 +211,6 @@ GATES = {  # with two tasks: whom a gate serves, and among how many it chooses
 }
 GATES["me_ple"] = GATES["ple"]
 COUNTS = {"experts": 5, "task_experts": 3, "shared_experts": 2}
-TAKES = {
-    "omoe": ["experts"],
-    "mmoe": ["experts"],
-    "me_mmoe": ["experts"],
-    "cgc": ["task_experts", "shared_experts"],
-    "ple": ["task_experts", "shared_experts"],
-    "me_ple": ["task_experts", "shared_experts"],
-    "stem": ["task_experts", "shared_experts"],
-    "adatt": ["task_experts"],
-}
 
 
 @EVERY_NETWORK
