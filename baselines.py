@@ -1,7 +1,7 @@
 """What any network has to beat: predictions from counts of the training rows.
 
     constant           every pair alike
-    popularity         how often an item occurs
+    popularity         how often an item is rated; of feedback, how often what was shown of it got the first label
     item mean          popularity, and how the item's viewers liked it
     user + item mean   the same, and how much the user likes of what they view
 

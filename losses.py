@@ -116,7 +116,7 @@ def calibrator(logits: Sequence[Tensor]) -> Tensor:
 def joint_logit(first: Tensor, second: Tensor) -> Tensor:
     """The logit of sigmoid(first) * sigmoid(second), both (B,): the product of ESMM, without leaving the logits.
 
-    With p = sigmoid(a) sigmoid(b) it is log p - log(1 - p) = -log(e^-a + e^-b + e^(-a-b)): finite for finite inputs,
+    With p = sigmoid(a) sigmoid(b) it is log p - log(1 - p) = -log(e^-a + e^-b + e^(-a-b)): finite wherever a + b is,
     and never above either of them, while the plain product underflows to 0 and takes the gradient with it.
     """
     return -torch.logsumexp(torch.stack([-first, -second, -first - second]), dim=0)

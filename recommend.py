@@ -46,9 +46,11 @@ def recommend(model: nn.Module, task, raw_user: str) -> dict:
 
 def as_text(answer: dict) -> str:
     if not answer["known"]:
-        lines = [f"User {answer['user']} is not in these data; here is what most users have rated:", ""]
+        lines = [f"User {answer['user']} is not in these data; here is what occurs most often:", ""]
         return "\n".join([*lines, *_table(answer["recommended"])])
-    lines = [f"User {answer['user']} rated highest:", "", *_table(answer["rated"])]
+    is_rated = any("rating" in row for row in answer["rated"])
+    said = "rated highest" if is_rated else "responded to most"
+    lines = [f"User {answer['user']} {said}:", "", *_table(answer["rated"])]
     lines += ["", "and has not seen:", "", *_table(answer["recommended"])]
     return "\n".join(lines)
 

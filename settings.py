@@ -366,6 +366,8 @@ class Settings:
                 raise UserError(
                     f"--calibrator compares a label with the one before it: --chain {self.chain} rules it out"
                 )
+        if self.feedback is not None and (self.like_from, self.rating_scale) != (_ZOO["like_from"], [0.5, 5.0]):
+            raise UserError("--like_from and --rating_scale are about ratings; --feedback holds labels")
         if self.feedback is None and self.chain == "none":
             raise UserError("--chain none is for --feedback: what is liked in ratings was viewed")
         experts = [getattr(self, name) for name in ("task_experts", "shared_experts") if name in DEFAULTS[self.model]]

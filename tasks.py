@@ -306,7 +306,7 @@ class ViewAndLike:
         return {"auc": sum(of_labels["auc"]) / len(self.labels), "log_loss": sum(of_labels["log_loss"])} | found
 
     def diagnostics(self, model: nn.Module) -> dict[str, float]:
-        """The mean weight of every expert in every gate, over the rows of the last part: {"gates/view/1": ..}."""
+        """The mean weight of every expert in every gate, over the first part's rows: {"gates/view/1": ..}."""
         rows = self._evaluated[self.parts[0]]
         gates = self._predict(lambda model, *pair: model.gates(*pair), model, rows)
         return {

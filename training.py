@@ -150,7 +150,10 @@ class _Session:
                 self.model, self.task, self.weighting, self.optimizer, epoch, self.stop, self.settings.quiet
             )
         with self.clock("evaluation"):
-            return {"epoch": epoch} | losses | self.weighting.report() | _evaluate(self.model, self.task)
+            row = {"epoch": epoch} | losses | self.weighting.report() | _evaluate(self.model, self.task)
+        if math.isnan(row.get(self.best.column, 0.0)):
+            raise UserError(f"{self.best.column} is no number, so no epoch can be chosen by it: take another --monitor")
+        return row
 
     def _save(self, row: dict[str, float]) -> None:
         history = [*self.history, row]

@@ -200,7 +200,7 @@ GATES = {  # with two tasks: whom a gate serves, and among how many it chooses
     "ple": {
         "view, level 1": 5,
         "like, level 1": 5,
-        "shared, level 1": 8,
+        "(shared), level 1": 8,
         "view, level 2": 5,
         "like, level 2": 5,
     },

@@ -64,10 +64,15 @@ class PairEncoder(nn.Module):
     """One pair of embedding tables: (user, item) -> x = [u, q, u * q], (B, 3d).
 
     An MLP on [u, q] alone learns products slowly (Rendle et al. 2020); this is the input of MultiTaskNet's MLP as well.
+
+    Raises:
+        ValueError: a size is not positive.
     """
 
     def __init__(self, num_users: int, num_items: int, embedding_dim: int) -> None:
         super().__init__()
+        if min(num_users, num_items, embedding_dim) < 1:
+            raise ValueError(f"sizes must be at least 1, not {num_users} users, {num_items} items, d = {embedding_dim}")
         self.U = ScaledEmbedding(num_users, embedding_dim)
         self.Q = ScaledEmbedding(num_items, embedding_dim)
         self.width = 3 * embedding_dim

@@ -185,7 +185,7 @@ class PLE(Network):
 
     def _represent(self, user_ids: Tensor, item_ids: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
         inputs = _spread([encoder(user_ids, item_ids) for encoder in self.encoders], len(self.tasks) + 1)
-        names = (*self.tasks, "shared")
+        names = (*self.tasks, "(shared)")
         gates = {}
         for number, level in enumerate(self.levels, 1):
             inputs, chosen = level(inputs)
