@@ -30,6 +30,7 @@ from flags import Request, checked, parse
 from settings import Settings
 
 RUNS = Path("run")
+SIDE_BY_SIDE = "the labels are learnt side by side (--chain none): of none is another a condition"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,7 +84,8 @@ def train(request: Request) -> int:
     task = build_task(settings.model, data, **settings.task_options)
     if data.simulated:
         print(BOX)
-    print(*(f"note: {note}" for note in data.notes), sep="\n", end="\n" if data.notes else "")
+    for note in (*data.notes, *([SIDE_BY_SIDE] if settings.chain == "none" else [])):
+        print(f"note: {note}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{data}\n{parameters:,} parameters, {device}, {settings.threads} threads, run folder {run.path}", flush=True)
     with CtrlC() as ctrl_c:

@@ -8,6 +8,7 @@ import torch
 from test_weighting import LAMBDAS, UNEVEN, Plane, adam, make, real_run, train
 from torch import nn
 
+from errors import UserError
 from weighting import METHODS
 
 
