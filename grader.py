@@ -142,19 +142,26 @@ def select(checks: list, wanted: list[str], fast: bool) -> list:
     return chosen
 
 
+class Workers(set):
+    """The worker processes that are running; once it is closed, one that has just been started is stopped as well."""
+
+    is_closed = False
+
+
 def grade(folder: Path, checks: list, timeout_scale: float = 1.0, jobs: int = 1) -> Iterator[Verdict]:
     """Run the checks, some at a time, and yield their verdicts in order. Leaves no process behind, whatever ends it."""
-    running: set[subprocess.Popen] = set()
+    running = Workers()
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=jobs)
     try:
         yield from pool.map(lambda check: run_check(folder, check, timeout_scale * check.seconds, running), checks)
     finally:
+        running.is_closed = True
         pool.shutdown(wait=False, cancel_futures=True)
         for process in list(running):
             stop(process)
 
 
-def run_check(folder: Path, check, allowed: float, running: set[subprocess.Popen]) -> Verdict:
+def run_check(folder: Path, check, allowed: float, running: Workers) -> Verdict:
     """Run one check in a process of its own, and judge what comes back."""
     from grading.checks import Wrong
 
@@ -182,7 +189,7 @@ def run_check(folder: Path, check, allowed: float, running: set[subprocess.Popen
     return Verdict(check, "PASS", seconds, allowed)
 
 
-def ask_worker(folder: Path, jobs: list[dict], allowed: float, running: set) -> tuple[dict | None, str]:
+def ask_worker(folder: Path, jobs: list[dict], allowed: float, running: Workers) -> tuple[dict | None, str]:
     """Send jobs to a fresh worker: its answer, or None and what went wrong."""
     other_solutions = [ROOT / "models.py"] if folder != ROOT else []
     process = subprocess.Popen(
@@ -193,6 +200,8 @@ def ask_worker(folder: Path, jobs: list[dict], allowed: float, running: set) -> 
         start_new_session=True,
     )
     running.add(process)
+    if running.is_closed:  # it was being started when Ctrl-C came
+        stop(process)
     try:
         out, _ = process.communicate(json.dumps(jobs).encode(), timeout=allowed)
     except subprocess.TimeoutExpired:

@@ -350,3 +350,15 @@ def test_the_zip_runs_as_the_harness_runs_it(tmp_path):
     )
     assert done.returncode == 0
     assert json.loads((place / "results" / "results.json").read_text())["score"] == 0
+
+
+def test_a_worker_that_is_being_started_when_the_end_comes_is_stopped_too(tmp_path):
+    import grader
+
+    folder = solution(tmp_path / "s", "while True:\n    pass\n")
+    closed = grader.Workers()
+    closed.is_closed = True
+    start = time.perf_counter()
+    answer, _ = grader.ask_worker(folder, [], 60, closed)
+    assert answer is None
+    assert time.perf_counter() - start < 30
