@@ -39,6 +39,7 @@ class DyadicData:
     train, test: rows of the dyads, disjoint index arrays.
     features: (D, 15) neighbourhood statistics, further columns for bias slots; None until `features.add_features`.
     ratings: (D,) where the labels were made from ratings.
+    displayed: (D,) bool where it is known what was displayed; any other dyad was acted on. For statistics alone.
     label_names: what the three labels are called in the data.
     notes: sentences for the user.
     simulated: made by the program; figures from it say nothing about any real platform.
@@ -55,6 +56,7 @@ class DyadicData:
     test: np.ndarray
     features: np.ndarray | None = None
     ratings: np.ndarray | None = None
+    displayed: np.ndarray | None = None
     label_names: tuple[str, ...] = LABELS
     notes: tuple[str, ...] = ()
     simulated: bool = False
@@ -95,6 +97,11 @@ class DyadicData:
     def pair_keys(self) -> np.ndarray:
         """(D,) one number for each (user, item) pair: user * num_items + item."""
         return self.user_ids.astype(np.int64) * self.num_items + self.item_ids
+
+    @property
+    def task_labels(self) -> np.ndarray:
+        """(D, 4) the label of each of the four tasks; that of the embedding task is the click."""
+        return self.labels[:, [0, 1, 2, 0]]
 
     @property
     def im(self) -> np.ndarray:
@@ -223,6 +230,7 @@ def from_table(
         context=table[list(context)].fillna(0).to_numpy(np.float64),
         train=train,
         test=test,
+        displayed=table[displayed].to_numpy() == 1 if displayed else None,
         label_names=tuple(labels),
         notes=notes,
         simulated=simulated,
@@ -293,8 +301,8 @@ def map_ratings(ratings: np.ndarray, user_ids: np.ndarray, train: np.ndarray, ma
         P ("personal")   r - mu >= 0.5    |  r = 5                    |  r >= 4 and r - mu >= 1
 
     mu is the user's mean over the *training* ratings (the mean of all of these where a user has none), so that no
-    label depends on another test rating. N nests the labels: bookmark within reply within click. Under P a generous rater's 5
-    can be bookmarked without being clicked, the reversed polarity that the paper allows in Remark 1.
+    label depends on another test rating. N nests the labels: bookmark within reply within click. Under P the 5
+    of a generous rater can be bookmarked without being clicked, the reversed polarity of the paper's Remark 1.
 
     Raises:
         UserError: the mapping is unknown, or a rating lies above 5.
