@@ -209,6 +209,9 @@ def from_table(
     for column in [*labels, *([displayed] if displayed else [])]:
         if not table[column].isin([0, 1]).all():
             raise UserError(f"column {column} of {name} must hold 0 and 1 only")
+    for column in context:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise UserError(f"context column {column} of {name} must hold numbers; encode it first")
     if displayed:
         observed = (table[[displayed, *labels]] == 1).any(axis=1)
         if not observed.all():

@@ -118,7 +118,8 @@ def run_epoch(net: DyadicNet, inputs: Inputs, triples: np.ndarray, options: Lear
         FloatingPointError: a loss is no longer finite.
     """
     one_by_one = options.batch == 1 and net.U.device.type == "cpu"
-    losses = (exact_steps if one_by_one else batched_steps)(net, inputs, triples, options)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below, once
+        losses = (exact_steps if one_by_one else batched_steps)(net, inputs, triples, options)
     if not np.isfinite(losses.total).all():
         raise FloatingPointError(f"the losses became {losses.total}")
     return losses

@@ -123,7 +123,7 @@ def _act(random: np.random.Generator, tastes, traits, user_ids, item_ids, degree
     other = np.einsum("dr,dr->d", (tastes @ rotation)[user_ids], traits[item_ids])
 
     wish = 34 * random.lognormal(sigma=CLICK_SPREAD, size=num_users)
-    quota = _share_out(random, wish, FEWEST_CLICKS, degrees - 1, round(CLICKS * num_users))
+    quota = _share_out(random, wish, FEWEST_CLICKS, degrees * 2 // 3, round(CLICKS * num_users))
     appeal = 1.6 * affinity + random.normal(0, 0.5, size=len(traits))[item_ids] + random.gumbel(size=len(user_ids))
     order = np.lexsort((-appeal, user_ids))
     place = np.arange(len(order)) - np.repeat(np.cumsum(degrees) - degrees, degrees)

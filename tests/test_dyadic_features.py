@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dyadic_worlds import toy_dyads
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -24,22 +25,12 @@ VARIANTS = [
 ]
 
 
-def dyads(pairs, im, train=None, num_users=None, num_items=None) -> DyadicData:
-    """Dyads from (user, item) pairs and values of IM in 0..6; all train unless said otherwise."""
-    pairs, im = np.array(pairs), np.array(im)
-    labels_of = {0: (0, 0, 0), 1: (1, 0, 0), 2: (0, 1, 0), 3: (0, 0, 1), 4: (1, 0, 1), 5: (0, 1, 1), 6: (1, 1, 1)}
-    train = np.arange(len(pairs)) if train is None else np.array(train)
-    return DyadicData(
-        name="toy",
-        users=np.arange(num_users or pairs[:, 0].max() + 1).astype(str),
-        items=np.arange(num_items or pairs[:, 1].max() + 1).astype(str),
-        user_ids=pairs[:, 0],
-        item_ids=pairs[:, 1],
-        labels=np.array([labels_of[value] for value in im]),
-        context=np.empty((len(pairs), 0)),
-        train=train,
-        test=np.setdiff1d(np.arange(len(pairs)), train),
-    )
+LABELS_OF_IM = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)]  # 3: a reply alone
+
+
+def dyads(pairs, im, *args, **kwargs) -> DyadicData:
+    """Dyads from (user, item) pairs and values of IM in 0..6."""
+    return toy_dyads(pairs, [LABELS_OF_IM[value] for value in im], *args, **kwargs)
 
 
 def random_dyads(seed: int, num_users: int = 24, num_items: int = 18, share: float = 0.5) -> DyadicData:
