@@ -34,6 +34,7 @@ CHOICES = {
     "source": ("train", "all"),
 }
 MOST_USERS = 30_000  # the table of co-occurrences has num_users ** 2 cells of 4 bytes
+USERS_AT_A_TIME = 512
 PAIRS_AT_A_TIME = 2**20  # (dyad, neighbour) pairs summarised at once: bounds memory for any number of dyads
 LEAK = (
     "LEAK: the features were computed from all dyads, those of the test part included, as the authors' code does; "
@@ -188,6 +189,7 @@ class _Neighbourhood:
         weight = np.minimum(data.im[known], 1) if options.similarity == "binary" else data.im[known]
         cells = (data.user_ids[known], data.item_ids[known])
         self.weights = sparse.csr_matrix((weight.astype(np.float32), cells), shape)
+        self.weights_by_item = self.weights.T.tocsr()
         self.own_weight = np.zeros(len(data))
         if options.exclude_self:
             self.own_weight[known] = weight
@@ -200,7 +202,7 @@ class _Neighbourhood:
 
     def blocks(self, bar) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield rows (n,) of dyads, how many neighbours each has (n,), and these: (sum,) positions in `known`."""
-        self.products = _row_products(self.weights)
+        self.products = _row_products(self.weights, self.weights_by_item)
         per_item = self.options.neighbours == "per_item"
         by, choose = (self.item_ids, self._of_item) if per_item else (self.user_ids, self._of_user)
         order = np.argsort(by, kind="stable")
@@ -230,41 +232,55 @@ class _Neighbourhood:
 
     def _of_user(self, user: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of the k users closest to this one, those who observed the items of `rows`, all dyads of this user."""
-        own = self.own_weight[rows]
-        special = np.flatnonzero(own)  # dyads whose own entry moves the similarities; the others share line 0
+        special = np.flatnonzero(self.own_weight[rows])  # their own entry moves the similarities; others share line 0
         line = np.zeros(len(rows), dtype=np.int64)
         line[special] = 1 + np.arange(len(special))
-        products = np.repeat(self.products[user][None].astype(np.float64), 1 + len(special), axis=0)
-        columns = self.weights_by_item[self.item_ids[rows[special]]]
-        products[1:] -= columns.multiply(own[special, None]).toarray()
-        closeness = self._closeness(products, slice(None))
-        closeness[:, user] = 0
-        listed = closeness > 0
-        if self.options.k < closeness.shape[1]:
-            listed &= best_k(closeness, self.options.k)
+        pool, listed = self._closest(user, rows[special])
+        column = np.full(len(self.norms), -1)  # the last column of `listed` is False
+        column[pool] = np.arange(len(pool))
         first = self.first_rater[self.item_ids[rows]]
         candidates = self.first_rater[self.item_ids[rows] + 1] - first
         dyad = np.repeat(np.arange(len(rows)), candidates)
         place = np.arange(len(dyad)) + np.repeat(first - np.cumsum(candidates) + candidates, candidates)
-        kept = listed[line[dyad], self.raters[place]]
+        kept = listed[line[dyad], column[self.raters[place]]]
         return np.bincount(dyad[kept], minlength=len(rows)), self.entries[place[kept]]
 
-    @property
-    def weights_by_item(self) -> sparse.csr_matrix:
-        if not hasattr(self, "_weights_by_item"):
-            self._weights_by_item = self.weights.T.tocsr()
-        return self._weights_by_item
+    def _closest(self, user: int, special: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A pool (r,) of users, and who of them are the k closest: (1 + len(special), r + 1) bool, one line for all
+        dyads of the user, and one for each dyad of `special`, whose own entry does not count.
+
+        The pool is the best 2k: an entry that does not count only moves users down, and while at most k of the pool
+        move, the k that stay keep out everybody else. If more do, the pool is everybody.
+        """
+        k = self.options.k
+        pool, products = np.arange(len(self.norms)), self.products[user].astype(np.float64)
+        if 2 * k < len(pool):
+            pool = np.flatnonzero(best_k(self._closeness(products[None].copy(), pool), 2 * k)[0])
+        moved = self._own_share(special, pool)
+        if len(special) and np.count_nonzero(moved, axis=1).max() > k:
+            pool = np.arange(len(self.norms))
+            moved = self._own_share(special, pool)
+        closeness = self._closeness(products[pool] - np.vstack([np.zeros(len(pool)), moved]), pool)
+        closeness[:, pool == user] = 0
+        listed = closeness > 0
+        if k < len(pool):
+            listed &= best_k(closeness, k)
+        return pool, np.column_stack([listed, np.zeros(len(listed), dtype=bool)])
+
+    def _own_share(self, dyads: np.ndarray, pool: np.ndarray) -> np.ndarray:
+        """(len(dyads), len(pool)) what the entry of a dyad adds to the products of its user with those of the pool."""
+        columns = self.weights_by_item[self.item_ids[dyads]][:, pool].toarray()
+        return columns * self.own_weight[dyads, None]
 
 
-def _row_products(matrix: sparse.csr_matrix, rows_at_a_time: int = 512) -> np.ndarray:
-    """matrix @ matrix.T as a dense table, made a block of rows at a time: (U, I) -> (U, U) float32.
+def _row_products(matrix: sparse.csr_matrix, transposed: sparse.csr_matrix) -> np.ndarray:
+    """matrix @ transposed as a dense table, made a block of rows at a time: (U, I), (I, U) -> (U, U) float32.
 
     Exact: products are sums of whole numbers up to 36, and float32 counts to 16 million without a gap.
     """
-    transposed = matrix.T.tocsr()
     products = np.empty((matrix.shape[0],) * 2, dtype=np.float32)
-    for start in range(0, matrix.shape[0], rows_at_a_time):
-        rows = slice(start, start + rows_at_a_time)
+    for start in range(0, matrix.shape[0], USERS_AT_A_TIME):
+        rows = slice(start, start + USERS_AT_A_TIME)
         (matrix[rows] @ transposed).toarray(out=products[rows])
     return products
 

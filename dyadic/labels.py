@@ -209,6 +209,8 @@ def from_table(
     for column in [*labels, *([displayed] if displayed else [])]:
         if not table[column].isin([0, 1]).all():
             raise UserError(f"column {column} of {name} must hold 0 and 1 only")
+    if table[[user, item]].isna().any(axis=None):
+        raise UserError(f"a row of {name} lacks its {user} or its {item}; remove it")
     for column in context:
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise UserError(f"context column {column} of {name} must hold numbers; encode it first")

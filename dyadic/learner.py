@@ -101,9 +101,15 @@ def build_net(data: DyadicData, sampler: Sampler, options: LearnerOptions) -> Dy
             shape = tuple(table.shape)
             fresh = random.random(shape) if options.init == "uniform" else random.normal(0, EMBEDDING_SPREAD, shape)
             table.copy_(torch.from_numpy(fresh))
-        for table, ids in [(net.U, data.user_ids), (net.I, data.item_ids)]:
-            table[np.setdiff1d(np.arange(len(table)), ids[sampler.rows])] = 0
+        for table, ids in zip((net.U, net.I), untouched(data, sampler), strict=True):
+            table[ids] = 0
     return net
+
+
+def untouched(data: DyadicData, sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the users and of the items that are in no triple."""
+    users = np.setdiff1d(np.arange(data.num_users), data.user_ids[sampler.rows])
+    return users, np.setdiff1d(np.arange(data.num_items), data.item_ids[sampler.rows])
 
 
 def run_epoch(net: DyadicNet, inputs: Inputs, triples: np.ndarray, options: LearnerOptions) -> Losses:

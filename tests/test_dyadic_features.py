@@ -20,6 +20,7 @@ VARIANTS = [
     FeatureOptions(k=6, neighbours="global"),
     FeatureOptions(k=6, neighbours="global", similarity="im", absent="zero"),
     FeatureOptions(k=6, neighbours="global", absent="zero", source="all", exclude_self=False),
+    FeatureOptions(k=2, neighbours="global"),  # so few that own entries often move more of the pool than k
     FeatureOptions(k=500),
     FeatureOptions(k=500, neighbours="global", bias="vz"),
 ]

@@ -126,6 +126,8 @@ def test_wrong_tables_are_refused():
         labels.from_table(table(), labels=("clicked", "liked", "replied"), **ALL)
     with pytest.raises(UserError, match=r"column replied of toy\.csv must hold 0 and 1"):
         labels.from_table(table(replied=[0, 0, 0, 0, 2]), **ALL)
+    with pytest.raises(UserError, match="lacks its user or its item"):
+        labels.from_table(table(item=[1, 2, None, 2, 3]), **ALL)
     with pytest.raises(UserError, match="more than once"):
         labels.from_table(table(item=[1, 1, 1, 2, 3]), **ALL)
     with pytest.raises(UserError, match=r"context column age of toy\.csv"):
