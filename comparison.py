@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from defaults import RATING_LABELS
 from report import BOX
-from settings import RATING_LABELS, Settings
+from settings import Settings
 
 SIGNIFICANT = 0.05
 

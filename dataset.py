@@ -186,7 +186,7 @@ def load(
         return _assemble(feedback, table, None, (0.0, 1.0), notes, tuple(labels), **fractions)
     if dataset == "simulated":
         return _load_simulated(simulated_size, (), fractions)
-    folder = Path(data_dir or os.environ.get("MOVIELENS_DIR") or DEFAULT_DATA_DIR)
+    folder = data_folder(data_dir)
     if dataset != "auto":
         return _load_movielens(dataset, folder, fractions)
     try:
@@ -194,6 +194,11 @@ def load(
     except download.Unreachable as reason:
         note = f"MovieLens 100K is not in {folder} and could not be downloaded ({reason.cause})"
         return _load_simulated(simulated_size, (note,), fractions)
+
+
+def data_folder(data_dir: str | os.PathLike | None) -> Path:
+    """The folder of the MovieLens folders."""
+    return Path(data_dir or os.environ.get("MOVIELENS_DIR") or DEFAULT_DATA_DIR)
 
 
 def is_chain(data: Data) -> bool:

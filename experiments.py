@@ -11,9 +11,10 @@ import os
 import sys
 from pathlib import Path
 
+from defaults import DATASETS
 from errors import UserError
 from grid import Run, run_all
-from settings import DATASETS, Settings
+from settings import Settings
 
 # One setting for all rows, chosen on the validation part for MMoE alone and the same for every network.
 ZOO = {"epochs": 20, "patience": 3, "lr": 5e-3}

@@ -11,9 +11,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
 
+from defaults import GROUPS, describe_default
 from errors import UserError
-from settings import Settings, describe_default
+from settings import Settings
 
+PRESETS = Path(__file__).resolve().with_name("presets")
 ASKING = {"logdir", "data_dir", "device"}
 # What may change when a run is resumed; anything else would make it another run.
 CHANGEABLE = {"epochs", "data_dir", "device", "threads", "quiet", "profile"}
@@ -39,14 +41,19 @@ def parse(argv: list[str] | None = None) -> Request:
     """
     parser = _make_parser()
     given = vars(parser.parse_args(argv))
-    actions = {name: given.pop(name) for name in ("resume", "recommend", "json", "config")}
+    actions = {name: given.pop(name) for name in ("resume", "recommend", "json", "config", "preset")}
     if actions["resume"] is not None and actions["recommend"] is not None:
         raise UserError("--resume goes on training and --recommend asks a trained run: give one of them")
     if actions["json"] and actions["recommend"] is None:
         raise UserError("--json prints the answer to --recommend USER, which is missing")
     for action in ("resume", "recommend"):
-        if actions[action] is not None and actions["config"] is not None:
-            raise UserError(f"--{action} takes the settings of its run: leave out --config")
+        for source in ("config", "preset"):
+            if actions[action] is not None and actions[source] is not None:
+                raise UserError(f"--{action} takes the settings of its run: leave out --{source}")
+    if actions["preset"] is not None:
+        if actions["config"] is not None:
+            raise UserError("--preset and --config are two sources of settings: give one or the other")
+        actions["config"] = find_preset(actions["preset"])
     if actions["recommend"] is not None and (idle := set(given) - ASKING):
         raise UserError(
             f"--{min(idle)} means nothing to a trained run; --recommend takes --logdir, --data_dir and --device"
@@ -62,6 +69,14 @@ def parse(argv: list[str] | None = None) -> Request:
         actions["recommend"],
         actions["json"],
     )
+
+
+def find_preset(name: str) -> Path:
+    """Raises UserError where there is no preset of this name."""
+    known = {path.stem: path for path in sorted(PRESETS.glob("*.json"))}
+    if name not in known:
+        raise UserError(f"there is no preset {name!r}{_suggest(name, known)}: choose one of {', '.join(known)}")
+    return known[name]
 
 
 def read_settings_file(path: Path) -> dict[str, object]:
@@ -94,7 +109,7 @@ def checked(values: object, source: str) -> dict[str, object]:
             raise UserError(f"{source}: unknown setting {name!r}{_suggest(name, kinds)}")
         argument = Settings.__dataclass_fields__[name].metadata["argument"]
         count = argument.get("nargs")
-        if not _fits(value, kinds[name]) or (isinstance(count, int) and len(value) != count):
+        if not _fits(value, kinds[name]) or (isinstance(count, int) and value is not None and len(value) != count):
             raise UserError(f"{source}: {name} cannot be {value!r}")
         choices = argument.get("choices")
         if choices and value is not None and value not in choices:
@@ -119,10 +134,10 @@ def _make_parser() -> argparse.ArgumentParser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=118),
         allow_abbrev=False,
     )
-    names = dict.fromkeys(setting.metadata["group"] for setting in fields(Settings))
-    groups = {name: parser.add_argument_group(name) for name in names}
+    groups = {name: parser.add_argument_group(name) for name in GROUPS}
+    defaults = Settings()
     for setting in fields(Settings):
-        _add_flag(groups[setting.metadata["group"]], setting)
+        _add_flag(groups[setting.metadata["group"]], setting, getattr(defaults, setting.name))
     asked = parser.add_argument_group("other things to do")
     asked.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, as if it had never stopped")
     asked.add_argument(
@@ -132,13 +147,14 @@ def _make_parser() -> argparse.ArgumentParser:
     asked.add_argument(
         "--config", metavar="FILE", help="settings from a JSON file, such as a run's config.json; flags win over it"
     )
+    asked.add_argument("--preset", metavar="NAME", help="settings under a name, from presets/; flags win over it")
     return parser
 
 
-def _add_flag(group, setting) -> None:
+def _add_flag(group, setting, fixed: object) -> None:
     kind = typing.get_type_hints(Settings)[setting.name]
     text, argument = setting.metadata["help"], setting.metadata["argument"]
-    default = describe_default(setting.name)
+    default = describe_default(setting.name, fixed)
     if _scalar_type(kind) is bool:
         group.add_argument(f"--{setting.name}", action="store_true", default=argparse.SUPPRESS, help=text)
         if default == "True":

@@ -62,9 +62,9 @@ def train(request: Request) -> int:
     """One run from settings to report."""
     import torch
 
+    import family
     from report import BOX, profile, report
     from run_folder import RunFolder
-    from tasks import build_task
     from training import fit
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -78,10 +78,8 @@ def train(request: Request) -> int:
     start = time.perf_counter()
     data = load_data(settings, config)
     seconds = {"reading": time.perf_counter() - start}
-    settings = pin_down(settings, data, device)
-    model = build_network(settings, data).to(device)
-    data = data.to(device)
-    task = build_task(settings.model, data, **settings.task_options)
+    settings = family.settle(pin_down(settings, data, device), data, say)
+    model, task, make_steps = family.build(settings, data, device)
     if data.simulated:
         print(BOX)
     for note in (*data.notes, *([SIDE_BY_SIDE] if settings.chain == "none" else [])):
@@ -90,7 +88,8 @@ def train(request: Request) -> int:
     print(f"{data}\n{parameters:,} parameters, {device}, {settings.threads} threads, run folder {run.path}", flush=True)
     with CtrlC() as ctrl_c:
         run.write_config({"command": command_line()} | config | {"settings": asdict(settings)} | describe(data))
-        outcome = fit(model, task, settings, run, device, silence if settings.quiet else say, ctrl_c.pressed)
+        tell = silence if settings.quiet else say
+        outcome = fit(model, task, settings, run, device, tell, ctrl_c.pressed, make_steps)
         run.write_result(summarise(outcome, parameters, device))
         print(report(outcome, task, run.path, settings), flush=True)
     if settings.profile:
@@ -125,19 +124,21 @@ class CtrlC:
 
 def answer(request: Request) -> int:
     """--recommend: ask a trained run."""
+    import family
     from recommend import as_text, recommend
     from report import BOX
-    from tasks import build_task
 
     path = Path(request.settings.logdir) if request.settings.logdir is not None else newest_run()
     given = {name: request.given[name] for name in ("data_dir", "device") if name in request.given}
     run, config, settings = reopen(path, given)
+    if settings.model == "dyadic":
+        raise UserError(f"{path} is a run of the dyadic learner, which scores observed dyads only; ask another run")
     device = choose_device(settings)
     data = load_data(settings, config)
-    model = build_network(settings, data).to(device).eval()
+    model, task, _ = family.build(settings, data, device)
+    model.eval()
     name = "best" if run.has("best") else "last"
     run.restore(name, device, {"model": model})
-    task = build_task(settings.model, data.to(device), **settings.task_options)
     found = recommend(model, task, request.recommend)
     if request.as_json:
         print(json.dumps({"run": str(run.path), "checkpoint": name, "simulated": data.simulated} | found, indent=2))
@@ -184,9 +185,9 @@ def choose_device(settings: Settings):
 
 def load_data(settings: Settings, config: dict):
     """The data of these settings; for a run that exists already, the very same data as then."""
-    from dataset import load
+    import family
 
-    data = load(**settings.data_options)
+    data = family.load_data(settings)
     if config and config["data"].get("fingerprint") != data.fingerprint:
         summary = config["data"].get("summary")
         raise UserError(f"the data are not those of the run, {summary}: the ratings or their split have changed")
@@ -202,28 +203,7 @@ def pin_down(settings: Settings, data, device) -> Settings:
     }
     dataset = settings.dataset if own_files else data.name
     data_dir = settings.data_dir and str(Path(settings.data_dir).resolve())
-    pinned = replace(settings, dataset=dataset, data_dir=data_dir, device=device.type, **own_files)
-    return pinned if settings.model == "multitask" else replace(pinned, chain=settle_chain(settings, data))
-
-
-def settle_chain(settings: Settings, data) -> str:
-    """What later labels mean where no --chain says it: a chain where the data are one, or where the model needs one."""
-    from dataset import is_chain, require_chain
-
-    if settings.chain == "none":
-        return "none"
-    if settings.needs_chain:
-        require_chain(data)
-    return settings.chain or ("joint" if is_chain(data) else "none")
-
-
-def build_network(settings: Settings, data):
-    import torch
-
-    from models import build_model
-
-    torch.manual_seed(settings.seed)
-    return build_model(settings.model, len(data.users), len(data.items), **settings.network_options)
+    return replace(settings, dataset=dataset, data_dir=data_dir, device=device.type, **own_files)
 
 
 def command_line() -> str:

@@ -25,41 +25,51 @@ SYNONYMS = {"movie": "item", "film": "item", "product": "item", "score": "rating
 LABEL_VALUES = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
 
-def read_ratings(path: Path, rating_scale: Sequence[float]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def read_ratings(
+    path: Path, rating_scale: Sequence[float], with_times: bool = False
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a file of ratings.
 
     Args:
         path: columns user, item, rating and optionally more, in this order or named by a header; ids of any kind.
         rating_scale: lowest and highest rating allowed.
+        with_times: whether the column timestamp is wanted as well.
 
     Returns:
-        A table with the columns user and item (raw ids, categories of strings) and rating (float32), and notes on rows
-        left out: of a pair that occurs more than once the last row counts.
+        A table with the columns user and item (raw ids, categories of strings), rating (float32) and where it is wanted
+        timestamp (float64), and notes on rows left out: of a pair that occurs more than once the last row counts.
 
     Raises:
         UserError: with file, line and value, at the first thing that is wrong.
     """
-    table = _read_table(path, COLUMNS)
+    table = _read_table(path, (*COLUMNS, "timestamp") if with_times else COLUMNS)
     table["rating"] = _to_numbers(path, table["rating"], rating_scale)
+    if with_times:
+        table["timestamp"] = _to_any_numbers(path, table["timestamp"])
     return _drop_repeated(path, table)
 
 
-def read_feedback(path: Path, labels: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def read_feedback(
+    path: Path, labels: Sequence[str], numbers: Sequence[str] = ()
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a file of feedback: what a user did, and did not do, with an item that was shown.
 
     Args:
         path: a header names its columns, in any order: user, item, the labels, and others; a label says 0 or 1.
         labels: the columns wanted, found as user and item are: "Add to cart" means add_to_cart too.
+        numbers: further columns wanted, of numbers.
 
     Returns:
         A table with the columns user and item as in `read_ratings` and, in the order of `labels` and called as there,
-        one for each label (float32, 0 or 1); and notes as in `read_ratings`.
+        one for each label (float32, 0 or 1) and each of `numbers` (float64); and notes as in `read_ratings`.
 
     Raises:
         UserError: as in `read_ratings`; or `labels` are none, not distinct, or mean the user or the item.
     """
-    _require_proper_labels(path, labels)
-    table = _read_table(path, ("user", "item", *labels), header_required=True)
+    _require_proper_labels(path, (*labels, *numbers))
+    table = _read_table(path, ("user", "item", *labels, *numbers), header_required=True)
+    for name in numbers:
+        table[name] = _to_any_numbers(path, table[name])
     for label in labels:
         table[label] = _to_labels(path, table[label])
     return _drop_repeated(path, table)
@@ -278,6 +288,17 @@ def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -
         problem = f"has the rating {_quote(value)} outside the scale {low:g} to {high:g}"
         _refuse(path, line, f"{problem}; --rating_scale LOW HIGH sets another")
     return numbers.astype(np.float32)[ratings.cat.codes]
+
+
+def _to_any_numbers(path: Path, column: pd.Series) -> np.ndarray:
+    """(rows,) float64, any finite numbers."""
+    numbers = pd.to_numeric(column.cat.categories, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = ~np.isfinite(numbers)[column.cat.codes]
+    if wrong.any():
+        row = wrong.argmax()
+        value = _quote(column.iloc[row])
+        _refuse(path, column.index[row], f"has the {column.name} {value}, which is not a number")
+    return numbers[column.cat.codes]
 
 
 def _to_labels(path: Path, values: pd.Series) -> np.ndarray:

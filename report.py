@@ -28,7 +28,7 @@ def report(outcome, task, path: Path, settings) -> str:
     lines.append(f"{outcome.ending} after {len(history)} of {settings.epochs} epochs; everything about it is in {path}")
     if outcome.ending == "interrupted":
         lines.append(f"go on:   python main.py --resume {folder}")
-    if history:
+    if history and hasattr(task, "score"):
         lines.append(f"ask it:  python main.py --recommend={shlex.quote(data.users[0])} --logdir {folder}")
     lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
     return "\n".join(lines)

@@ -125,7 +125,7 @@ class RunFolder:
             epochs = [row["epoch"] for row in state["history"]]
             if epochs != list(range(1, len(epochs) + 1)):
                 raise ValueError("its history does not count the epochs")
-            return {key: state[key] for key in ("model", "optimizer", "weighting", "history")}
+            return state | {"model": state["model"]}
         except FileNotFoundError:
             raise UserError(f"there is no checkpoint {path}: no epoch was finished, or the file was removed") from None
         except Exception as error:  # torch.load answers damaged files with a dozen kinds of errors

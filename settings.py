@@ -4,76 +4,28 @@ Imports nothing heavy, so that `python main.py --help` answers at once.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from download import MOVIELENS
+from defaults import (
+    BY_MODEL,
+    CHAINED,
+    DATASETS,
+    DEFAULTS,
+    NETWORK_OPTIONS,
+    RANGES,
+    RANKING_METRICS,
+    RATING_LABELS,
+    SIMULATED_SIZE,
+    WEIGHTINGS,
+    ZOO,
+    option,
+)
+from dyadic.settings import DyadicSettings
 from errors import UserError
-
-SIMULATED_SIZE = (943, 1682, 100_000)  # users, items and ratings of MovieLens 100K
-RATING_LABELS = ("view", "like")  # what a rating says: it was given, and it was high
-DATASETS = ("auto", *MOVIELENS, "simulated")
-WEIGHTINGS = ("fixed", "uncertainty", "gradnorm", "dwa", "pcgrad")
-
-# What depends on the model: the settings it has, beside those that every run has, and their defaults.
-_MULTITASK = {
-    "factorization_weight": 0.99, "regression_weight": 0.01, "shared_embeddings": True, "bpr": "sigmoid",
-    "negative_sampling": "uniform", "layer_sizes": None,
-    "epochs": 100, "batch_size": 256, "lr": 5e-3, "negatives": 1, "test_fraction": 0.05, "val_fraction": 0.0,
-}  # fmt: skip
-_ZOO = {
-    "labels": "view,like", "label_weights": None, "like_from": 4.0, "chain": None, "calibrator": 0.0, "feedback": None,
-    "epochs": 20, "batch_size": 4096, "lr": 5e-3, "negatives": 4, "test_fraction": 0.1, "val_fraction": 1 / 9,
-    "tower_units": [32],
-}  # fmt: skip
-_BOTTOM = {**_ZOO, "expert_units": [64]}
-DEFAULTS = {
-    "multitask": _MULTITASK,
-    "single": _BOTTOM,
-    "shared_bottom": _BOTTOM,
-    "omoe": {**_BOTTOM, "experts": 8},
-    "mmoe": {**_BOTTOM, "experts": 8},
-    "cgc": {**_BOTTOM, "task_experts": 4, "shared_experts": 4},
-    "ple": {**_BOTTOM, "task_experts": 4, "shared_experts": 4, "levels": 2},
-    "me_mmoe": {**_BOTTOM, "experts": 8},
-    "me_ple": {**_BOTTOM, "task_experts": 4, "shared_experts": 4, "levels": 2},
-    "esmm": {**_ZOO, "tower_units": [64, 32]},
-    "aitm": {**_BOTTOM, "calibrator": 0.6},
-    "stem": {**_BOTTOM, "task_experts": 1, "shared_experts": 8},
-    "adatt": {**_BOTTOM, "task_experts": 2, "levels": 2},
-}
-CHAINED = ("esmm", "aitm")  # they make no sense but for labels that follow one another
-NETWORK_OPTIONS = ("experts", "task_experts", "shared_experts", "levels", "expert_units", "tower_units")
-
-# Lowest and highest value; the highest are against slips of the finger: beyond them memory or patience would end first.
-RANGES = {
-    "negatives": (0, 10_000),
-    "embedding_dim": (1, 10_000),
-    "layer_sizes": (1, 100_000),
-    "experts": (1, 10_000),
-    "task_experts": (0, 10_000),
-    "shared_experts": (0, 10_000),
-    "levels": (1, 100),
-    "expert_units": (1, 100_000),
-    "tower_units": (1, 100_000),
-    "epochs": (1, 10**6),
-    "batch_size": (1, 10**7),
-    "patience": (1, 10**6),
-    "threads": (1, 1024),
-}
-RANKING_METRICS = ("mrr", "mse", "first_hit_mrr", "hit_rate@10", "ndcg@10", "auc")
-
-
-def option(default, doc: str, group: str, **argument):
-    """A field with what its flag needs: help text, group in --help, and further arguments of argparse.
-
-    The default None of a setting that depends on the model is filled in from DEFAULTS.
-    """
-    make = {"default_factory": lambda: list(default)} if isinstance(default, list) else {"default": default}
-    return field(**make, metadata={"help": doc, "group": group, "argument": argument})
 
 
 @dataclass
-class Settings:
+class Settings(DyadicSettings):
     """All that decides what a run does. Defaults train well on a laptop without a GPU."""
 
     model: str = option(
@@ -143,7 +95,7 @@ class Settings:
     # wait for each other (an epoch of 0.45 s was seen to take 28 s).
     threads: int = option(1, "processor threads; more of them pay with large batches", "training", metavar="N")
 
-    embedding_dim: int = option(32, "width d of the embeddings", "network", metavar="D")
+    embedding_dim: int | None = option(None, "width d of the embeddings", "network", metavar="D")
     layer_sizes: list[int] | None = option(
         None, "input width of every dense layer of the rating MLP; the first must be 3 D (default: 3 D, 64)", "network",
         nargs="+", metavar="WIDTH",
@@ -196,6 +148,13 @@ class Settings:
         self._fill_in_defaults()
         self._check_numbers()
         self._check_combinations()
+        if self.model == "dyadic":
+            self.check_dyadic()
+            return
+        if self.embedding_dim < 1:
+            raise UserError("--embedding_dim must be at least 1")
+        if self.dataset == "simulated-xing":
+            raise UserError("--dataset simulated-xing holds clicks, bookmarks and replies: it is for --model dyadic")
         if self.model == "multitask":
             self._check_multitask()
         else:
@@ -206,6 +165,8 @@ class Settings:
         """The weight of every loss, by its name."""
         if self.model == "multitask":
             return {"factorization": self.factorization_weight, "regression": self.regression_weight}
+        if self.model == "dyadic":
+            return dict.fromkeys(self.learn, 1.0)
         weights = dict(zip(self.label_names, self.label_weights or [1.0] * len(self.label_names), strict=True))
         return weights | ({"calibrator": self.calibrator} if self.calibrator else {})
 
@@ -267,7 +228,8 @@ class Settings:
         if self.model == "multitask":
             weights = f"LF={self.factorization_weight:g}_LR={self.regression_weight:g}"
             return f"shared={self.shared_embeddings}_{weights}_seed={self.seed}"
-        return f"{self.model}_{'_'.join(self.label_names)}_seed={self.seed}"
+        names = self.learn if self.model == "dyadic" else self.label_names
+        return f"{self.model}_{'_'.join(names)}_seed={self.seed}"
 
     def _fill_in_defaults(self) -> None:
         if self.model not in DEFAULTS:
@@ -277,7 +239,7 @@ class Settings:
             own["negatives"] = 0
         if self.labels is not None and "," not in self.labels:
             own["calibrator"] = 0.0
-        for name in sorted(set().union(*DEFAULTS.values())):
+        for name in sorted(BY_MODEL):
             if getattr(self, name) is None:
                 setattr(self, name, own.get(name))
             elif name not in own:
@@ -366,7 +328,7 @@ class Settings:
                 raise UserError(
                     f"--calibrator compares a label with the one before it: --chain {self.chain} rules it out"
                 )
-        if self.feedback is not None and (self.like_from, self.rating_scale) != (_ZOO["like_from"], [0.5, 5.0]):
+        if self.feedback is not None and (self.like_from, self.rating_scale) != (ZOO["like_from"], [0.5, 5.0]):
             raise UserError("--like_from and --rating_scale are about ratings; --feedback holds labels")
         if self.feedback is None and self.chain == "none":
             raise UserError("--chain none is for --feedback: what is liked in ratings was viewed")
@@ -374,24 +336,3 @@ class Settings:
         fewest = 1 if self.model in ("stem", "adatt") else 0
         if experts and (sum(experts) == 0 or min(experts) < fewest):
             raise UserError(f"--model {self.model} needs more experts: --task_experts or --shared_experts is too small")
-
-
-def describe_default(name: str) -> str | None:
-    """The default of a setting in words, by model where it depends on the model; None where there is none to tell."""
-    if name not in set().union(*DEFAULTS.values()):
-        value = getattr(Settings(), name)
-        return None if value is None else _in_words(value)
-    models: dict[str, list[str]] = {}
-    for model, options in DEFAULTS.items():
-        if options.get(name) is not None:
-            models.setdefault(_in_words(options[name]), []).append(model)
-    if not models:
-        return None
-    most = max(models, key=lambda value: len(models[value]))
-    return "; ".join([most, *(f"{', '.join(models[value])}: {value}" for value in models if value != most)])
-
-
-def _in_words(value: object) -> str:
-    if isinstance(value, list):
-        return " ".join(map(_in_words, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

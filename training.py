@@ -5,7 +5,6 @@ dies is done again, to the last bit, when it is resumed.
 """
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +14,10 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
-from tqdm import tqdm
 
 from errors import UserError
+from gradient import GradientSteps, Stopped
 from run_folder import History, RunFolder
-from weighting import make_weighting
 
 # Settings that say nothing about the result, or that a resumed run may change: TensorBoard keeps the first it sees.
 NOT_COMPARED = ("epochs", "data_dir", "device", "threads", "quiet", "profile", "logdir")
@@ -31,7 +29,7 @@ class Outcome:
 
     history: a row an epoch: "epoch", "train_<loss>", "train_joint", "val_<metric>", "test_<metric>".
     best_epoch: the best by the monitored validation metric; None without a validation part.
-    ending: "finished", "stopped early" or "interrupted".
+    ending: "finished", "stopped early", "settled" (by a rule of the task's own) or "interrupted".
     epochs_run: how many epochs this session ran.
     seconds: where the time of this session went.
     """
@@ -51,6 +49,7 @@ def fit(
     device: torch.device,
     say: Callable[[str], None],
     stop: Callable[[], bool] = lambda: False,
+    make_steps: Callable = GradientSteps,
 ) -> Outcome:
     """Train to settings.epochs, from the last checkpoint of `run` where it has one.
 
@@ -70,7 +69,7 @@ def fit(
     """
     history, already = [], 0
     try:
-        session = _Session(model, task, settings, run, device, say, stop)
+        session = _Session(model, task, settings, run, device, say, stop, make_steps)
         history = session.history
         already = len(history)
         with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
@@ -96,24 +95,16 @@ def fit(
     return Outcome(history, session.best.epoch, ending, len(history) - already, session.clock.seconds)
 
 
-class _Stopped(Exception):
-    """The user has asked for an end in the middle of an epoch."""
-
-
 class _Session:
     """The state of a run while it trains: what a checkpoint holds, the best epoch and the clock."""
 
-    def __init__(self, model: nn.Module, task, settings, run: RunFolder, device: torch.device, say, stop) -> None:
+    def __init__(
+        self, model: nn.Module, task, settings, run: RunFolder, device: torch.device, say, stop, make_steps
+    ) -> None:
         self.model, self.task, self.settings, self.run, self.device = model, task, settings, run, device
         self.say, self.stop = say, stop
-        self.weighting = make_weighting(
-            settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.penalties
-        )
-        groups = [{"params": list(model.parameters())}]
-        if learnt := self.weighting.parameters():
-            groups.append({"params": learnt, "weight_decay": 0.0})
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-        self.parts = {"model": model, "optimizer": self.optimizer, "weighting": self.weighting}
+        self.steps = make_steps(model, task, settings, device)
+        self.parts = {"model": model, **self.steps.parts}
         self.clock = _Clock()
         self.go_back_to_checkpoint()
         if len(self.history) > settings.epochs:
@@ -132,9 +123,11 @@ class _Session:
         while len(self.history) < self.settings.epochs:
             if self.best.is_settled(self.history):
                 return "stopped early"
+            if self.steps.is_settled(self.history):
+                return "settled"
             try:
                 row = self._epoch(len(self.history) + 1)
-            except _Stopped:
+            except Stopped:
                 self.go_back_to_checkpoint()
                 return "interrupted"
             with self.clock("saving"):
@@ -145,12 +138,12 @@ class _Session:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         with self.clock("training"):
-            self.weighting.begin_epoch(epoch, self.history)
-            losses = _train_epoch(
-                self.model, self.task, self.weighting, self.optimizer, epoch, self.stop, self.settings.quiet
-            )
+            losses = self.steps.run_epoch(epoch, self.history, self.stop)
+        for name, value in losses.items():
+            if name.startswith("train_") and not math.isfinite(value):
+                raise FloatingPointError(f"the loss {name.removeprefix('train_')} became {value}")
         with self.clock("evaluation"):
-            row = {"epoch": epoch} | losses | self.weighting.report() | _evaluate(self.model, self.task)
+            row = {"epoch": epoch} | losses | _evaluate(self.model, self.task)
         if math.isnan(row.get(self.best.column, 0.0)):
             raise UserError(f"{self.best.column} is no number, so no epoch can be chosen by it: take another --monitor")
         return row
@@ -206,39 +199,6 @@ class _Clock:
         """Seconds since the last call."""
         start, self._lap_start = self._lap_start, time.perf_counter()
         return self._lap_start - start
-
-
-def _train_epoch(model: nn.Module, task, weighting, optimizer, epoch: int, stop, quiet: bool) -> dict[str, float]:
-    """One pass over the training part: the mean of each loss over its batches, by their sizes."""
-    model.train()
-    sums: dict[str, torch.Tensor | float] = dict.fromkeys((*task.loss_names, "joint"), 0.0)
-    rows = 0
-    bar = tqdm(
-        task.batches(epoch),
-        f"epoch {epoch}",
-        task.num_batches,
-        leave=False,
-        unit="step",
-        disable=quiet or not sys.stderr.isatty(),
-    )
-    for batch in bar:
-        if stop():
-            bar.close()
-            raise _Stopped
-        losses = task.losses(model, batch)
-        optimizer.zero_grad()
-        joint = weighting.backward(losses, model)
-        optimizer.step()
-        size = task.batch_rows(batch)
-        rows += size
-        # Tensors are summed where they lie: reading a number every step would make a GPU wait.
-        for name, loss in {**losses, "joint": joint}.items():
-            sums[name] = sums[name] + loss.detach().double() * size
-    means = {f"train_{name}": float(total) / rows for name, total in sums.items()}
-    for name, mean in means.items():
-        if not math.isfinite(mean):
-            raise FloatingPointError(f"the loss {name.removeprefix('train_')} became {mean}")
-    return means
 
 
 def _evaluate(model: nn.Module, task) -> dict[str, float]:

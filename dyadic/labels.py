@@ -4,6 +4,7 @@ A *dyad* is a user and an offer (an item) that was displayed to the user or that
 and ignored is a dyad with three zeros: an observation, not a gap.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ class DyadicData:
     label_names: what the three labels are called in the data.
     notes: sentences for the user.
     simulated: made by the program; figures from it say nothing about any real platform.
+    item_texts: a title and genres for each item, where they are known.
     """
 
     name: str
@@ -60,6 +62,7 @@ class DyadicData:
     label_names: tuple[str, ...] = LABELS
     notes: tuple[str, ...] = ()
     simulated: bool = False
+    item_texts: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self), 3) or not np.isin(self.labels, (0, 1)).all():
@@ -94,6 +97,23 @@ class DyadicData:
         return len(self.items)
 
     @property
+    def titles(self) -> list[str]:
+        """A title for each item; the raw id where none is known."""
+        return [title for title, _ in self.item_texts] or list(self.items)
+
+    @property
+    def genres(self) -> list[str]:
+        return [genres for _, genres in self.item_texts] or [""] * self.num_items
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 over raw ids, labels, context and the split: equal for equal data."""
+        digest = hashlib.sha256("\n".join([*self.users, "", *self.items]).encode())
+        for column in (self.user_ids, self.item_ids, self.labels, self.context, self.train, self.test):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
+    @property
     def pair_keys(self) -> np.ndarray:
         """(D,) one number for each (user, item) pair: user * num_items + item."""
         return self.user_ids.astype(np.int64) * self.num_items + self.item_ids
@@ -125,6 +145,7 @@ def from_ratings(
     times: np.ndarray | None = None,
     user_context: np.ndarray | None = None,
     item_context: np.ndarray | None = None,
+    item_texts: Sequence[tuple[str, str]] = (),
     seed: int = 0,
     notes: tuple[str, ...] = (),
     simulated: bool = False,
@@ -141,6 +162,7 @@ def from_ratings(
         min_user, min_item, iterate: see `keep_frequent`.
         split, times, seed: see `split_dyads`.
         user_context, item_context: (num_users, .) and (num_items, .) numbers; None: no such columns.
+        item_texts: (num_items,) a title and genres each; none: raw ids stand for titles.
 
     Raises:
         UserError: an option is unknown, nothing survives the filter, or a part of the split is empty.
@@ -165,6 +187,7 @@ def from_ratings(
         ratings=ratings,
         notes=(*notes, "all three labels are functions of one rating: relatedness of the tasks is built in"),
         simulated=simulated,
+        item_texts=tuple(item_texts[item] for item in seen_items) if item_texts else (),
     )
 
 

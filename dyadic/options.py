@@ -1,9 +1,8 @@
-"""What the updates do, and named settings: the paper's, its authors' code, and ours for MovieLens 100K."""
+"""What the updates do, and single-task learning by the same updates."""
 
 import math
 from dataclasses import dataclass, replace
 
-from dyadic.features import FeatureOptions
 from errors import UserError
 
 TASKS = ("click", "bookmark", "reply", "embedding")
@@ -106,64 +105,3 @@ def single_task(options: LearnerOptions, reading: str) -> dict[str, LearnerOptio
         raise UserError("private embeddings need emb_grad=full: no other gradient reaches them; or choose features")
     width = {task: 0 if reading == "features" and task != "embedding" else options.d for task in options.active}
     return {task: replace(options, tasks=(task,), d=width[task]) for task in options.active}
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Settings under one name.
-
-    mapping, iterate, split: as in labels.from_ratings.
-    thresholds: of sigma(score), by task, where they are given and not tuned.
-    """
-
-    features: FeatureOptions
-    learner: LearnerOptions
-    mapping: str = "N"
-    iterate: bool = True
-    split: str = "random30"
-    thresholds: tuple[float, ...] = (0.5,) * 4
-
-
-# "paper" learns next to nothing: with the true gradient of the L2 norm, eta = 1e-6 hardly moves a weight in 100 epochs.
-# "authors" follows their code but for two slips: their L2 gradient adds 2 lambda sum(w) to every coordinate, and their
-# ranking task has an input of random sign. Neither is imitated. The paper tunes lambda in [1e-4, 1e-1].
-PRESETS = {
-    "ml100k": Preset(FeatureOptions(), LearnerOptions()),
-    "paper": Preset(
-        FeatureOptions(similarity="im", neighbours="global"),
-        LearnerOptions(eta=1e-6, iterations="formula", max_epochs=100, init="normal"),
-        iterate=False,
-    ),
-    "authors": Preset(
-        FeatureOptions(
-            neighbours="global", absent="zero", spread="var", bias="const", source="all", exclude_self=False
-        ),
-        LearnerOptions(
-            eta=1e-6,
-            lam=(0.1,) * 4,
-            class_weights=(7.0, 5.0),
-            iterations=100_000,
-            max_epochs=100,
-            stop="total",
-            emb_grad="emb_only",
-            init="uniform",
-        ),
-        iterate=False,
-        split="time67",
-        thresholds=(0.4, 0.2, 0.3, 0.5),
-    ),
-}
-
-
-def preset(name: str) -> Preset:
-    """Look up a preset.
-
-    "authors" computes its features from all dyads: `features.add_features` then puts a sentence that begins with LEAK
-    into the notes of the data.
-
-    Raises:
-        UserError: there is none of this name.
-    """
-    if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]

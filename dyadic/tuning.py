@@ -1,7 +1,7 @@
 """Thresholds, class weights and lambdas, chosen by F1 on folds of the training dyads."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,11 +57,15 @@ def tune(
     thresholds: Sequence[float] = THRESHOLDS,
     num_folds: int = 3,
     device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
 ) -> Tuned:
     """Try one lambda for all tasks with one class weight for both classifications, all pairs of the grids.
 
     A trial trains once a fold; F1 of each task is that of the held-out dyads of all folds together, at the best
     threshold; the trial with the highest mean over tasks wins, the first of equals. Test dyads are never looked at.
+
+    Args:
+        say: takes a line a trial.
 
     Raises:
         UserError: a grid is empty, or the folds cannot be made.
@@ -75,6 +79,8 @@ def tune(
         chosen = _choose_thresholds(parts, trial, thresholds, device)
         values = {f"f1/{task}": value for task, (_, value) in chosen.items()}
         table.append({"lam": lam, "class_weight": weight, "f1": float(np.mean(list(values.values())))} | values)
+        trials = len(lambdas) * len(class_weights)
+        say(f"tuning {len(table)}/{trials}: lambda {lam:g}, class weight {weight:g}: F1 {table[-1]['f1']:.4f}")
         if best is None or table[-1]["f1"] > best[0]:
             best = table[-1]["f1"], trial, {task: threshold for task, (threshold, _) in chosen.items()}
     return Tuned(best[1], best[2], table)

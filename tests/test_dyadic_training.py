@@ -1,4 +1,4 @@
-"""The draw of triples, the stop rule, whole trainings, presets, and options that are refused."""
+"""The draw of triples, the stop rule, whole trainings, and options that are refused."""
 
 import math
 from dataclasses import replace
@@ -8,10 +8,10 @@ import pytest
 import torch
 from dyadic_worlds import plain_losses, random_case, toy_dyads
 
-from dyadic.features import LEAK, add_features
+from dyadic.features import add_features
 from dyadic.labels import DyadicData
 from dyadic.learner import Losses, build_net, largest_change, run_epoch, scores, steps_per_epoch, train, triple_losses
-from dyadic.options import PRESETS, TASKS, LearnerOptions, preset, single_task
+from dyadic.options import TASKS, LearnerOptions, single_task
 from dyadic.sampling import Inputs, make_sampler, prepare
 from dyadic.simulate import simulate
 from errors import UserError
@@ -176,21 +176,6 @@ def test_single_tasks_in_two_readings():
         single_task(LearnerOptions(), "shared")
     with pytest.raises(UserError, match="private embeddings"):
         single_task(LearnerOptions(emb_grad="emb_only"), "private")
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_run(world, name):
-    chosen = preset(name)
-    data = add_features(world, chosen.features, quiet=True)
-    assert (LEAK in data.notes) == (name == "authors")
-    options = replace(chosen.learner, max_epochs=2, iterations=200)
-    trained = train(data, options, quiet=True)
-    assert np.isfinite(scores(trained.net, trained.inputs, data.test, options)["click"]).all()
-
-
-def test_an_unknown_preset_is_refused():
-    with pytest.raises(UserError, match="unknown preset 'best'"):
-        preset("best")
 
 
 @pytest.mark.parametrize(

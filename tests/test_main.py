@@ -12,6 +12,7 @@ import torch
 from conftest import ROOT
 
 import dataset
+import defaults
 import download
 import evaluation
 import flags
@@ -214,7 +215,7 @@ REFUSED = {
     "config of another run": (["--resume", "x", "--config", "file"], "leave out --config"),
     "setting of a trained run": (["--recommend", "1", "--lr", "3"], "--lr means nothing to a trained run"),
     "no name at all": (["--ratings", ""], "cannot be read"),
-    "too wide": (["--embedding_dim", "1000000000"], "--embedding_dim must be at least 1 and at most"),
+    "too wide": (["--embedding_dim", "1000000000"], "--embedding_dim must be at least 0 and at most"),
     "name too long": (["--resume", "x" * 300], "File name too long"),
     "json of nothing": (["--json"], "--json prints the answer to --recommend"),
     "logdir in a file": ([*WORLD, "--logdir", "file/run"], "file/run cannot be"),
@@ -276,8 +277,8 @@ def test_a_resumed_run_refuses_other_settings_and_other_data(capsys, tmp_path):
 
 
 def test_settings_know_the_metrics_and_every_setting_has_a_flag():
-    assert set(settings.RANKING_METRICS) == set(evaluation.METRICS)
-    assert settings.SIMULATED_SIZE == dataset.SIMULATED_SIZE
+    assert set(defaults.RANKING_METRICS) == set(evaluation.METRICS)
+    assert defaults.SIMULATED_SIZE == dataset.SIMULATED_SIZE
     known = flags._make_parser()._option_string_actions
     assert {f"--{name}" for name in settings.Settings.__dataclass_fields__} <= set(known)
 

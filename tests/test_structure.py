@@ -22,22 +22,26 @@ MAY_IMPORT = {
     "tasks": {"baselines", "dataset", "errors", "evaluation", "labels", "losses", "randomness"},
     "run_folder": {"errors"},
     "weighting": {"errors", "losses", "randomness"},
-    "training": {"errors", "run_folder", "weighting"},
+    "training": {"errors", "gradient", "run_folder"},
     "grader": set(),
     "recommend": {"dataset"},
-    "settings": {"errors", "download"},
-    "flags": {"errors", "settings"},
+    "defaults": {"download"},
+    "settings": {"defaults", "dyadic", "errors"},
+    "flags": {"defaults", "errors", "settings"},
+    "gradient": {"weighting"},
+    "dyadic": {"dataset", "defaults", "download", "errors", "gradient", "readers"},
+    "family": {"dataset", "dyadic", "gradient", "models", "settings", "tasks"},
     "report": set(),
     "grid": {"errors", "settings"},
-    "comparison": {"dataset", "figures", "report", "settings", "tasks"},
+    "comparison": {"dataset", "defaults", "figures", "report", "settings", "tasks"},
     "figures": set(),
-    "experiments": {"errors", "settings", "dataset", "grid", "comparison"},
+    "experiments": {"defaults", "errors", "settings", "dataset", "grid", "comparison"},
     "benchmark": {"dataset", "models", "tasks", "weighting"},
     "main": {
-        "errors", "settings", "flags", "dataset", "models", "tasks", "training", "run_folder", "recommend", "report",
+        "errors", "settings", "flags", "family", "training", "run_folder", "recommend", "report",
     },
 }  # fmt: skip
-FOLDERS = {"zoo"}
+FOLDERS = {"dyadic", "zoo"}
 
 
 def files(name: str) -> list[Path]:

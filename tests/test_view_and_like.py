@@ -10,10 +10,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dataset import Data
+from defaults import DEFAULTS
 from errors import UserError
 from models import build_model
 from run_folder import RunFolder
-from settings import DEFAULTS, Settings
+from settings import Settings
 from tasks import ViewAndLike, build_task
 from training import fit
 from weighting import METHODS

@@ -7,8 +7,10 @@ import torch
 
 import dataset
 import download
+import family
 import main
-from settings import DEFAULTS, Settings
+from defaults import DEFAULTS
+from settings import Settings
 from zoo import NETWORKS
 
 WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
@@ -115,7 +117,7 @@ def test_recommendations_are_unseen_and_ranked_by_the_chance_of_view_and_like(ca
 
     settings = Settings(**json.loads((tmp_path / "run/a/config.json").read_text())["settings"])
     data = dataset.load(**settings.data_options)
-    network = main.build_network(settings, data)
+    network = family.build(settings, data, torch.device("cpu"))[0]
     network.load_state_dict(torch.load(tmp_path / "run/a/best.pt", weights_only=True)["model"])
     logits = network(torch.full((80,), 4), torch.arange(80))
     view, like = (logit.detach().sigmoid() for logit in logits.values())
@@ -248,4 +250,4 @@ def test_what_makes_no_sense_gets_one_sentence_and_code_2(capsys, tmp_path, case
 
 
 def test_settings_hold_every_network():
-    assert set(DEFAULTS) == {"multitask", *NETWORKS}
+    assert set(DEFAULTS) == {"multitask", "dyadic", *NETWORKS}

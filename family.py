@@ -1,0 +1,51 @@
+"""What a model is trained with: its data, network, task and steps, by the settings. Where families part ways."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from gradient import GradientSteps
+from settings import Settings
+
+
+def load_data(settings: Settings):
+    """The data that the settings name: dataset.Data, or dyadic.labels.DyadicData."""
+    if settings.model == "dyadic":
+        from dyadic.family import load_dyads
+
+        return load_dyads(settings)
+    from dataset import load
+
+    return load(**settings.data_options)
+
+
+def settle(settings: Settings, data, say: Callable[[str], None]) -> Settings:
+    """The settings with what the data decide: tuned values of the dyadic learner, what labels of the zoo mean."""
+    if settings.model == "dyadic":
+        from dyadic.family import tuned
+
+        return tuned(settings, data, say) if settings.tune else settings
+    if settings.model == "multitask" or settings.chain == "none":
+        return settings
+    from dataset import is_chain, require_chain
+
+    if settings.needs_chain:
+        require_chain(data)
+    return replace(settings, chain=settings.chain or ("joint" if is_chain(data) else "none"))
+
+
+def build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, object, Callable]:
+    """A fresh network, its task, and what makes its steps; on the device, the network drawn from settings.seed."""
+    if settings.model == "dyadic":
+        from dyadic.family import AlgorithmOne, DyadicTask
+
+        task = DyadicTask(data, settings, device)
+        return task.build_network().to(device), task, AlgorithmOne
+    from models import build_model
+    from tasks import build_task
+
+    torch.manual_seed(settings.seed)
+    model = build_model(settings.model, len(data.users), len(data.items), **settings.network_options).to(device)
+    return model, build_task(settings.model, data.to(device), **settings.task_options), GradientSteps

@@ -1,0 +1,75 @@
+"""Gradient descent on the batches of a task: how most families take their steps.
+
+The training loop (training.py) asks for steps and knows nothing of them. Steps offer
+
+    parts                            what a checkpoint holds of them, {name: what has state_dict and load_state_dict}
+    run_epoch(epoch, history, stop)  one epoch of steps; returns columns of its row, "train_<loss>" and others
+    is_settled(history)              whether a rule of their own says that it is enough
+"""
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from weighting import make_weighting
+
+
+class Stopped(Exception):
+    """The user has asked for an end in the middle of an epoch."""
+
+
+class GradientSteps:
+    """AdamW on the joint loss, the tasks weighed by settings.weighting.
+
+    Args:
+        settings: lr, weight_decay, weights, weighting, seed, quiet.
+    """
+
+    def __init__(self, model: nn.Module, task, settings, device: torch.device) -> None:
+        self.model, self.task = model, task
+        self.weighting = make_weighting(
+            settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.penalties
+        )
+        groups = [{"params": list(model.parameters())}]
+        if learnt := self.weighting.parameters():
+            groups.append({"params": learnt, "weight_decay": 0.0})
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+        self.parts = {"optimizer": self.optimizer, "weighting": self.weighting}
+        self.quiet = settings.quiet
+
+    def is_settled(self, history) -> bool:
+        return False
+
+    def run_epoch(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
+        """One pass over the training part: the mean of each loss over its batches, by their sizes.
+
+        Raises:
+            Stopped: stop() was true after a step.
+        """
+        self.model.train()
+        self.weighting.begin_epoch(epoch, history)
+        sums: dict[str, torch.Tensor | float] = dict.fromkeys((*self.task.loss_names, "joint"), 0.0)
+        rows = 0
+        bar = progress_bar(self.task.batches(epoch), epoch, self.task.num_batches, self.quiet)
+        for batch in bar:
+            if stop():
+                bar.close()
+                raise Stopped
+            losses = self.task.losses(self.model, batch)
+            self.optimizer.zero_grad()
+            joint = self.weighting.backward(losses, self.model)
+            self.optimizer.step()
+            size = self.task.batch_rows(batch)
+            rows += size
+            # Tensors are summed where they lie: reading a number every step would make a GPU wait.
+            for name, loss in {**losses, "joint": joint}.items():
+                sums[name] = sums[name] + loss.detach().double() * size
+        return {f"train_{name}": float(total) / rows for name, total in sums.items()} | self.weighting.report()
+
+
+def progress_bar(steps, epoch: int, total: int, quiet: bool) -> tqdm:
+    """A bar for one epoch, on a terminal alone."""
+    return tqdm(steps, f"epoch {epoch}", total, leave=False, unit="step", disable=quiet or not sys.stderr.isatty())
