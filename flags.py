@@ -112,7 +112,8 @@ def checked(values: object, source: str) -> dict[str, object]:
         if not _fits(value, kinds[name]) or (isinstance(count, int) and value is not None and len(value) != count):
             raise UserError(f"{source}: {name} cannot be {value!r}")
         choices = argument.get("choices")
-        if choices and value is not None and value not in choices:
+        given = value if isinstance(value, list) else [value]
+        if choices and value is not None and not set(given) <= set(choices):
             raise UserError(f"{source}: {name} cannot be {value!r}; choose one of {', '.join(choices)}")
     return values
 
