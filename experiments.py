@@ -1,6 +1,7 @@
 """Experiments of many runs, each with a table, a picture and the numbers behind them.
 
     python experiments.py zoo            the networks of the zoo side by side, five seeds
+    python experiments.py dyadic         the dyadic learner: four tasks together against each alone
     python experiments.py zoo --quick    the same in two minutes, on a small simulated world
 
 What is finished is not run again; --help lists the options. Results go to results/.
@@ -9,6 +10,7 @@ What is finished is not run again; --help lists the options. Results go to resul
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from defaults import DATASETS
@@ -18,7 +20,7 @@ from settings import Settings
 
 # One setting for all rows, chosen on the validation part for MMoE alone and the same for every network.
 ZOO = {"epochs": 20, "patience": 3, "lr": 5e-3}
-QUICK = {"epochs": 4, "patience": 3, "lr": 5e-3, "dataset": "simulated", "simulated_size": [300, 400, 12_000]}
+ZOO_QUICK = {"epochs": 4, "patience": 3, "lr": 5e-3, "dataset": "simulated", "simulated_size": [300, 400, 12_000]}
 # The eight rows that such comparisons show, then ours.
 ZOO_ROWS = {
     "MMoE, view only": {"model": "mmoe", "labels": "view"},
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 something the user can mend, 130 ended by Ctrl-C."""
     try:
         options = parse(argv)
-        zoo(options)
+        {"zoo": zoo, "dyadic": dyadic}[options.command](options)
     except (UserError, OSError) as error:
         print(f"experiments.py: error: {error}", file=sys.stderr)
         return 2
@@ -56,16 +58,19 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="experiments.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="EXPERIMENT")
-    command = commands.add_parser("zoo", help="the networks of the zoo, on view and like labels")
-    command.add_argument("--quick", action="store_true", help="two seeds and few epochs on a small simulated world")
-    command.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help="runs a row, each another split (default: 5)"
+    zoo = commands.add_parser("zoo", help="the networks of the zoo, on view and like labels")
+    zoo.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as for main.py")
+    dyadic = commands.add_parser("dyadic", help="the dyadic learner, four tasks together against each alone")
+    dyadic.add_argument(
+        "--scale", type=float, default=0.1, metavar="SHARE", help="size of the simulated platform (default: 0.1)"
     )
-    command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time")
-    command.add_argument("--dataset", choices=DATASETS, default="auto", help="as for main.py (default: auto)")
-    command.add_argument("--data_dir", metavar="DIR", help="as for main.py")
-    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as for main.py")
-    command.add_argument("--folder", metavar="DIR", help="where results go (default: results/zoo, results/zoo-quick)")
+    for command in (zoo, dyadic):
+        command.add_argument("--quick", action="store_true", help="two seeds, few epochs, small simulated data")
+        command.add_argument("--seeds", type=int, default=5, metavar="N", help="each another split (default: 5)")
+        command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time")
+        command.add_argument("--dataset", choices=DATASETS, default="auto", help="as for main.py (default: auto)")
+        command.add_argument("--data_dir", metavar="DIR", help="as for main.py")
+        command.add_argument("--folder", metavar="DIR", help="where results go (default: results/NAME)")
     options = parser.parse_args(argv)
     for name in ("seeds", "jobs"):
         if not 1 <= getattr(options, name) <= 1000:
@@ -82,7 +87,7 @@ def zoo(options: argparse.Namespace) -> None:
     from dataset import load
 
     if options.quick:
-        common = QUICK
+        common = ZOO_QUICK
     else:
         data = load(options.dataset, options.data_dir)
         common = ZOO | {"dataset": data.name}
@@ -92,12 +97,41 @@ def zoo(options: argparse.Namespace) -> None:
         for seed in range(options.seeds)
         for row, about in ZOO_ROWS.items()
     ]
-    results = run_all(runs, options.folder / "runs", options.jobs, lambda line: print(line, flush=True))
+    results = run_all(runs, options.folder / "runs", options.jobs, say)
     results += comparison.measure_baselines([run.settings for run in runs if run.row == REFERENCE])
     table = comparison.tabulate(results, REFERENCE)
-    for path in comparison.write(table, results, options.folder, runs[0].settings, options.seeds):
+    show(comparison.write(table, results, options.folder, runs[0].settings, options.seeds))
+
+
+def dyadic(options: argparse.Namespace) -> None:
+    """Four tasks together against each alone, on ratings under both mappings and on the simulated platform."""
+    from dataset import load
+    from dyadic.experiment import FIXED, QUICK, World, run, simulated_world
+    from dyadic.family import read_dyads
+
+    if options.quick:
+        common = {"dataset": "simulated", "simulated_size": [300, 400, 30_000]}
+    else:
+        data = load(options.dataset, options.data_dir)
+        common = {"dataset": data.name, "data_dir": options.data_dir}
+        print(*(f"note: {note}" for note in data.notes), sep="\n", end="\n" if data.notes else "")
+    worlds = [simulated_world(0.02 if options.quick else options.scale)]
+    for mapping in ("P", "N"):
+        about = {"model": "dyadic", "mapping": mapping} | common
+        settings = {name: value for name, value in about.items() if name != "data_dir"}
+        worlds.insert(0, World(f"{common['dataset']} {mapping}", partial(read_dyads, about), settings))
+    learner = QUICK if options.quick else FIXED
+    show(run(options.folder, worlds, options.seeds, options.jobs, learner, say=say))
+
+
+def show(paths: list[Path]) -> None:
+    for path in paths:
         print(f"wrote {path}")
-    print((options.folder / "table.md").read_text(encoding="utf-8"))
+    print(next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8"))
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -31,17 +31,19 @@ from dyadic.learner import scores, train
 from dyadic.options import TASKS, LearnerOptions, single_task
 from dyadic.simulate import SEED, simulate
 from dyadic.tables import REFERENCE
+from dyadic.tuning import folds
 from errors import UserError
 
 DEFAULT_FEATURES = FeatureOptions()
 # eps = 0 ends no training early: every arm takes the same number of steps.
 FIXED = LearnerOptions(batch=16, eps=0.0)
-QUICK = replace(FIXED, iterations=10_000, max_epochs=5)
+QUICK = replace(FIXED, iterations=3_000, max_epochs=4)
 QUICK_SEEDS = 2
 # Wider than the paper's grid, 0.3 to 0.5: a ranking score has no natural zero, and where every class weighs 1 the score
 # of a rare label seldom reaches 0.3.
 THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))
 LEVEL = 0.01  # below which p counts, as in the paper
+Measured = dict[str, tuple[TaskMetrics, float]]  # by task, with the threshold behind F1
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,15 @@ class World:
 
 @dataclass(frozen=True)
 class Unit:
-    """One world under one seed, which is that of the split and of the learner (options.seed)."""
+    """One world under one seed, which is that of the split and of the learner (options.seed).
+
+    held_out: choose thresholds on a third of the training dyads, held out; see `measure_run`.
+    """
 
     world: World
     features: FeatureOptions
     options: LearnerOptions
+    held_out: bool = True
 
     @property
     def settings(self) -> dict:
@@ -75,6 +81,7 @@ class Unit:
             "features": asdict(self.features),
             "arms": {arm: [asdict(run) for run in runs] for arm, runs in arms(self.options).items()},
             "thresholds": THRESHOLDS,
+            "held_out": self.held_out,
             "level": LEVEL,
         }
 
@@ -112,6 +119,7 @@ def run(
     jobs: int = 1,
     options: LearnerOptions = FIXED,
     features: FeatureOptions = DEFAULT_FEATURES,
+    held_out: bool = True,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
     """Measure what is not measured yet, then write all tables; returns the paths of these.
@@ -121,6 +129,7 @@ def run(
         seeds: 0 to seeds - 1 are run; options.seed is not used.
         jobs: units at a time, each on one thread.
         options: the setting of all arms, as the arm "MTL" has it.
+        held_out: see `Unit`; False takes half the time, and its F1 is unfair to some arms.
         say: takes one line a unit.
 
     Raises:
@@ -135,7 +144,8 @@ def run(
         raise UserError(
             "the arms are made from options that learn all four tasks with emb_grad=full; leave these alone"
         )
-    units = [Unit(world, features, replace(options, seed=seed)) for seed in range(seeds) for world in worlds]
+    seeded = [replace(options, seed=seed) for seed in range(seeds)]
+    units = [Unit(world, features, one, held_out) for one in seeded for world in worlds]
     results = run_units(units, folder / "units", jobs, say)
     return tables.write(results, folder, options)
 
@@ -161,6 +171,7 @@ def measure(unit: Unit) -> dict:
     """
     torch.set_num_threads(1)  # units run beside each other, and a sum by parts would end in other digits
     data = add_features(unit.world.load(unit.options.seed), unit.features, quiet=True)
+    part = next(folds(data, unit.features, seed=unit.options.seed)) if unit.held_out else None
     return {
         "world": unit.world.name,
         "seed": unit.options.seed,
@@ -168,24 +179,38 @@ def measure(unit: Unit) -> dict:
         "notes": data.notes,
         "statistics": tables.statistics(data),
         "settings": unit.settings,
-        "records": compare_arms(*measure_arms(data, unit.options)),
+        "records": compare_arms(measure_arms(data, part, unit.options)),
     }
 
 
-def measure_arms(
-    data: DyadicData, options: LearnerOptions
-) -> tuple[dict[str, dict[str, TaskMetrics]], dict[str, dict[str, float]]]:
-    """Metrics on the test dyads, and the thresholds behind F1: {arm: {task: .}} each."""
-    scored: dict[LearnerOptions, dict[str, np.ndarray]] = {}  # arms share runs: both STL arms learn embeddings alike
-    metrics: dict[str, dict[str, TaskMetrics]] = {}
-    thresholds: dict[str, dict[str, float]] = {}
-    for arm, runs in arms(options).items():
-        metrics[arm], thresholds[arm] = {}, {}
+def measure_arms(data: DyadicData, part: DyadicData | None, options: LearnerOptions) -> dict[str, Measured]:
+    """{arm: {task: (metrics, threshold)}}; see `measure_run`."""
+    measured: dict[LearnerOptions, Measured] = {}  # arms share runs: both STL arms learn the embedding task alike
+    for runs in arms(options).values():
         for one in runs:
-            scored[one] = scored.get(one) or score_dyads(data, one)
-            for task, score in scored[one].items():
-                metrics[arm][task], thresholds[arm][task] = measure_task(data, task, score)
-    return metrics, thresholds
+            measured[one] = measured.get(one) or measure_run(data, part, one)
+    return {
+        arm: {task: found for one in runs for task, found in measured[one].items()}
+        for arm, runs in arms(options).items()
+    }
+
+
+def measure_run(data: DyadicData, part: DyadicData | None, options: LearnerOptions) -> Measured:
+    """Train, and measure on the test dyads, each task at the threshold with the best F1 on training dyads.
+
+    Which of these: those that `part` holds out, scored by a second network that is fitted to the rest; without `part`
+    all of them, by the very network that was fitted to them. Embeddings remember what they were fitted to: the scores
+    of the latter lie further apart than those of new dyads, and the threshold is off for the arms that have embeddings.
+    """
+    own = score_dyads(data, options)
+    chosen_on, rows = (own, data.train) if part is None else (score_dyads(part, options), part.test)
+    found = {}
+    for task, score in own.items():
+        labels = data.task_labels[:, TASKS.index(task)]
+        threshold, _ = best_threshold(labels[rows], chosen_on[task][rows], THRESHOLDS)
+        columns = (column[data.test] for column in (data.user_ids, data.item_ids, labels, score))
+        found[task] = evaluate(*columns, data.num_users, threshold), threshold
+    return found
 
 
 def score_dyads(data: DyadicData, options: LearnerOptions) -> dict[str, np.ndarray]:
@@ -194,22 +219,7 @@ def score_dyads(data: DyadicData, options: LearnerOptions) -> dict[str, np.ndarr
     return scores(trained.net, trained.inputs, np.arange(len(data)), options)
 
 
-def measure_task(data: DyadicData, task: str, score: np.ndarray) -> tuple[TaskMetrics, float]:
-    """Metrics of (D,) scores on the test dyads, at the threshold with the best F1 on the training dyads.
-
-    The statistics of training dyads leave their own labels out, so that these scores resemble those of new dyads; but
-    weights and embeddings were fitted to them.
-    """
-    labels = data.task_labels[:, TASKS.index(task)]
-    threshold, _ = best_threshold(labels[data.train], score[data.train], THRESHOLDS)
-    test = data.test
-    metrics = evaluate(data.user_ids[test], data.item_ids[test], labels[test], score[test], data.num_users, threshold)
-    return metrics, threshold
-
-
-def compare_arms(
-    metrics: Mapping[str, Mapping[str, TaskMetrics]], thresholds: Mapping[str, Mapping[str, float]]
-) -> list[dict]:
+def compare_arms(measured: Mapping[str, Measured]) -> list[dict]:
     """A record for every task, arm and metric: its value, and what the two Wilcoxon tests say against REFERENCE.
 
     ranksum_worse, signed_rank_worse: the arm that the test calls worse at LEVEL, the own one or REFERENCE; else None.
@@ -217,8 +227,8 @@ def compare_arms(
     """
     records = []
     for task in TASKS:
-        for arm, by_task in metrics.items():
-            own, other = by_task[task], metrics[REFERENCE][task]
+        for arm, by_task in measured.items():
+            (own, threshold), (other, _) = by_task[task], measured[REFERENCE][task]
             for metric, found in compare(own, other, LEVEL).items():
                 names = {"first": arm, "second": REFERENCE, None: None}
                 paired = _signed_rank_worse(own.per_user[metric], other.per_user[metric], found.signed_rank_p)
@@ -231,7 +241,7 @@ def compare_arms(
                 records.append(
                     {"task": task, "arm": arm, "metric": metric, "value": _number(own.means[metric])}
                     | (dict.fromkeys(against) if arm == REFERENCE else against)
-                    | {"threshold": thresholds[arm][task], "users": int(own.users), "skipped": int(own.skipped)}
+                    | {"threshold": threshold, "users": int(own.users), "skipped": int(own.skipped)}
                 )
     return records
 

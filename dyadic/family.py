@@ -31,16 +31,17 @@ from dyadic.simulate import simulate
 from dyadic.tuning import tune
 from errors import UserError
 from gradient import Stopped, progress_bar
+from settings import Settings
 
 TRIPLES_AT_A_TIME = 8192  # between two looks at whether the user wants an end
 
 
-def feature_options(settings) -> FeatureOptions:
+def feature_options(settings: Settings) -> FeatureOptions:
     names = ("similarity", "neighbours", "absent", "spread", "score", "bias", "source", "exclude_self")
     return FeatureOptions(k=settings.num_neighbours, **{name: getattr(settings, name) for name in names})
 
 
-def learner_options(settings) -> LearnerOptions:
+def learner_options(settings: Settings) -> LearnerOptions:
     """The settings in the learner's own words: lr is eta, epochs are at most so many, one lambda goes for all."""
     return LearnerOptions(
         eta=settings.lr,
@@ -59,23 +60,28 @@ def learner_options(settings) -> LearnerOptions:
     )
 
 
-def load_dyads(settings) -> DyadicData:
+def load_dyads(settings: Settings) -> DyadicData:
     """The dyads that the settings name, split, with their features.
 
     Raises:
         UserError: the data cannot be had, hold a wrong value, or an option of the learner is out of range.
     """
     learner_options(settings)  # refused before the work
+    return add_features(_read(settings), feature_options(settings), settings.quiet)
+
+
+def read_dyads(values: dict[str, object], seed: int) -> DyadicData:
+    """The same without features, from the values of settings: what other processes can be told."""
+    return _read(Settings(**values, seed=seed))
+
+
+def _read(settings: Settings) -> DyadicData:
     if settings.dataset == "simulated-xing":
-        data = simulate(settings.scale, settings.split, settings.seed)
-    elif settings.feedback is not None:
-        data = _from_feedback(settings)
-    else:
-        data = _from_ratings(settings)
-    return add_features(data, feature_options(settings), settings.quiet)
+        return simulate(settings.scale, settings.split, settings.seed)
+    return _from_feedback(settings) if settings.feedback is not None else _from_ratings(settings)
 
 
-def _from_feedback(settings) -> DyadicData:
+def _from_feedback(settings: Settings) -> DyadicData:
     labels = settings.label_names
     context = tuple(settings.context.split(",")) if settings.context else ()
     flags = (*labels, settings.displayed) if settings.displayed else labels
@@ -97,13 +103,14 @@ def _from_feedback(settings) -> DyadicData:
     )
 
 
-def _from_ratings(settings) -> DyadicData:
+def _from_ratings(settings: Settings) -> DyadicData:
     """Ratings of any data set, in an order that does not depend on the split they come in."""
     data = dataset.load(**settings.data_options)
     everything = data.seen + data.test
     order = torch.argsort(everything.user_ids * everything.num_items + everything.item_ids)
     rows = everything[order]
     described = dataset.data_folder(settings.data_dir) / "ml-100k" / "u.user"
+    has_users = data.name == "ml-100k" and described.is_file()
     return from_ratings(
         rows.user_ids.numpy(),
         rows.item_ids.numpy(),
@@ -117,7 +124,7 @@ def _from_ratings(settings) -> DyadicData:
         iterate=settings.iterate,
         split=settings.split,
         times=_read_times(settings, data) if settings.split == "time67" else None,
-        user_context=movielens_user_context(described, data.users) if data.name == "ml-100k" else None,
+        user_context=movielens_user_context(described, data.users) if has_users else None,
         item_context=item_context(data.titles, data.genres) if any(data.genres) else None,
         item_texts=list(zip(data.titles, data.genres, strict=True)),
         seed=settings.seed,
@@ -126,7 +133,7 @@ def _from_ratings(settings) -> DyadicData:
     )
 
 
-def _read_times(settings, data: dataset.Data) -> np.ndarray:
+def _read_times(settings: Settings, data: dataset.Data) -> np.ndarray:
     """The timestamps of all ratings, ordered by user and item: (R,)."""
     if settings.ratings is not None:
         path, scale = Path(settings.ratings), settings.rating_scale
@@ -140,7 +147,7 @@ def _read_times(settings, data: dataset.Data) -> np.ndarray:
     return table["timestamp"].to_numpy()[np.argsort(users * len(data.items) + items)]
 
 
-def tuned(settings, data: DyadicData, say: Callable[[str], None]):
+def tuned(settings: Settings, data: DyadicData, say: Callable[[str], None]) -> Settings:
     """The settings with the lambdas, class weights and thresholds that do best on folds of the training dyads."""
     found = tune(data, feature_options(settings), learner_options(settings), say=say)
     return replace(

@@ -160,18 +160,20 @@ def caption(world: str, group: Sequence[dict]) -> str:
     units = unit_rows(group).groupby("task")[["skipped", "users"]].mean()
     without = ", ".join(f"{task} {units.skipped[task]:.0f} of {units.users[task]:.0f}" for task in TASK_ROWS)
     level, seeds = group[0]["settings"]["level"], "1 seed" if len(group) == 1 else f"{len(group)} seeds"
+    chosen = "their statistics leave out their own labels, but the networks were fitted to them"
+    if group[0]["settings"]["held_out"]:
+        chosen = "on a third of them that a second network, with the same options, was not fitted to"
     return (
         f"{_title(world, group[0]['simulated'])}: test dyads, mean ± standard deviation over {seeds}. F1 is pooled "
-        "over dyads, at a threshold chosen for F1 on the training dyads alone (their statistics leave out their own "
-        "labels, but the networks were fitted to them); AUC and MAP are means over users, AP divided by k. Every arm "
-        f"is compared with {REFERENCE}, seed by seed, by its values per user (F1 per user as well, so that an arrow "
-        "need not follow the pooled value). In brackets (a, b): in how many seeds the arm is worse, with p < "
-        f"{level:g}, by the rank-sum test, as in the paper, and by the signed-rank test, which knows that both arms "
-        f"have the same users; {REFERENCE} names the arm that it is worse than. ↓ marks the worse arm where the "
-        "rank-sum test says so in more than half of the seeds. Seeds are not pooled: those that split the same data "
-        "share users and are not independent; nor are their counts a further test. No p is corrected for the number "
-        "of comparisons. Users without an AUC, all of whose test dyads are of one class (mean over seeds): "
-        f"{without}."
+        f"over dyads, at a threshold chosen for F1 on the training dyads alone ({chosen}); AUC and MAP are means over "
+        f"users, AP divided by k. Every arm is compared with {REFERENCE}, seed by seed, by its values per user (F1 per "
+        "user as well, so that an arrow need not follow the pooled value). In brackets (a, b): in how many seeds the "
+        f"arm is worse, with p < {level:g}, by the rank-sum test, as in the paper, and by the signed-rank test, which "
+        f"knows that both arms have the same users; {REFERENCE} names the arm that it is worse than. ↓ marks the worse "
+        "arm where the rank-sum test says so in more than half of the seeds. Seeds are not pooled: those that split "
+        "the same data share users and are not independent; nor are their counts a further test. No p is corrected "
+        "for the number of comparisons. Users without an AUC, all of whose test dyads are of one class (mean over "
+        f"seeds): {without}."
     )
 
 

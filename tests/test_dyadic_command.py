@@ -188,3 +188,15 @@ def test_the_simulated_platform_is_called_simulated(capsys):
     out = capsys.readouterr().out
     assert out.count("SIMULATED DATA") == 2
     assert "simulated-xing (SIMULATED)" in out
+
+
+def test_the_seed_of_the_split_is_that_of_the_run_and_the_order_of_the_file_is_nothing(tmp_path):
+    from dyadic.family import read_dyads
+
+    lines = (tmp_path / "u.csv").read_text().splitlines()
+    (tmp_path / "turned.csv").write_text("\n".join(reversed(lines)) + "\n")
+    about = {"model": "dyadic", "min_user": 5, "min_item": 5}
+    data, turned = (read_dyads(about | {"ratings": name}, 3) for name in ("u.csv", "turned.csv"))
+    assert data.fingerprint == turned.fingerprint
+    assert data.fingerprint != read_dyads(about | {"ratings": "u.csv"}, 4).fingerprint
+    assert len(data) == 600

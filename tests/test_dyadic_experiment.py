@@ -17,6 +17,7 @@ from dyadic.features import add_features
 from dyadic.labels import DyadicData
 from dyadic.options import TASKS, LearnerOptions
 from dyadic.tables import ARMS
+from dyadic.tuning import folds
 from errors import UserError
 
 TINY = LearnerOptions(iterations=60, max_epochs=2, batch=10, eps=0.0, d=3, fixed_triples=20)
@@ -73,13 +74,13 @@ def test_a_run_that_two_arms_share_is_trained_once(monkeypatch):
     trained = []
     real = experiment.score_dyads
     monkeypatch.setattr(experiment, "score_dyads", lambda data, one: trained.append(one) or real(data, one))
-    metrics, _ = measure_arms(add_features(load_tiny(0)), TINY)
+    measured = measure_arms(add_features(load_tiny(0)), None, TINY)
     assert len(trained) == len(set(trained)) == 9
-    shared = [metrics[arm]["embedding"].means for arm in ("STL, features", "STL, private")]
-    assert shared[0] == shared[1]
+    assert measured["STL, features"]["embedding"] is measured["STL, private"]["embedding"]
 
 
-def test_test_labels_reach_neither_scores_nor_thresholds():
+@pytest.mark.parametrize("held_out", [True, False])
+def test_test_labels_reach_neither_scores_nor_thresholds(held_out):
     data = load_tiny(3)
     labels = data.labels.copy()
     labels[data.test] = np.random.default_rng(0).permutation(labels[data.test])
@@ -87,17 +88,37 @@ def test_test_labels_reach_neither_scores_nor_thresholds():
     for one in {one for runs in experiment.arms(TINY).values() for one in runs}:
         for ours, theirs in zip(*(experiment.score_dyads(d, one).values() for d in (data, permuted)), strict=True):
             assert (ours == theirs).all()
-    (metrics, thresholds), (others, same) = measure_arms(data, TINY), measure_arms(permuted, TINY)
-    assert thresholds == same
-    assert metrics["MTL"]["click"].means != others["MTL"]["click"].means
+    parts = [next(folds(one, DEFAULT_FEATURES)) if held_out else None for one in (data, permuted)]
+    ours, theirs = (measure_arms(*pair, TINY) for pair in zip((data, permuted), parts, strict=True))
+    for arm in ARMS:
+        for task in TASKS:
+            assert ours[arm][task][1] == theirs[arm][task][1]
+    assert ours["MTL"]["click"][0].means != theirs["MTL"]["click"][0].means
 
 
-def test_the_threshold_is_the_best_of_the_training_dyads():
+def test_the_threshold_is_the_best_of_the_training_dyads(monkeypatch):
     data = toy_dyads([(0, i) for i in range(8)], [(i in (0, 1, 7), 0, 0) for i in range(8)], train=[0, 1, 2, 3])
     score = np.array([2.0, 1.0, 0.5, -1.0, 3.0, 3.0, 3.0, -3.0])
-    metrics, threshold = experiment.measure_task(data, "click", score)
+    monkeypatch.setattr(experiment, "score_dyads", lambda data, options: {"click": score})
+    metrics, threshold = experiment.measure_run(data, None, TINY)["click"]
     assert 1 / (1 + math.exp(-0.5)) < threshold < 1 / (1 + math.exp(-1.0))  # parts the clicked two from the others
-    assert metrics.means["f1"] == 0.0  # though no threshold above 0.05 were worse on the test dyads
+    assert metrics.means["f1"] == 0.0  # a lower one would be better on the test dyads
+    part = replace(data, train=np.array([0, 2]), test=np.array([1, 3]))
+    _, lower = experiment.measure_run(data, part, TINY)["click"]
+    assert 1 / (1 + math.exp(1.0)) < lower < 1 / (1 + math.exp(-0.5))  # of dyads 1 and 3; the first of equals
+
+
+def test_what_is_held_out_is_scored_by_a_network_that_was_not_fitted_to_it(monkeypatch):
+    data = add_features(load_tiny(1))
+    part = next(folds(data, DEFAULT_FEATURES))
+    seen = []
+    real = experiment.score_dyads
+    monkeypatch.setattr(experiment, "score_dyads", lambda data, one: seen.append(data.train) or real(data, one))
+    experiment.measure_run(data, part, TINY)
+    assert len(seen) == 2
+    assert (seen[0] == data.train).all()
+    assert set(seen[1]) == set(data.train) - set(part.test)
+    assert len(part.test) == pytest.approx(len(data.train) / 3, abs=1)
 
 
 # units
@@ -121,6 +142,7 @@ def test_a_unit_is_measured_once(written, not_measured):
     [
         Unit(REAL, DEFAULT_FEATURES, replace(TINY, eta=0.02)),
         Unit(REAL, DEFAULT_FEATURES, replace(TINY, seed=1)),
+        Unit(REAL, DEFAULT_FEATURES, TINY, held_out=False),
         Unit(REAL, replace(DEFAULT_FEATURES, k=3), TINY),
         Unit(replace(REAL, settings={"mapping": "P"}), DEFAULT_FEATURES, TINY),
         Unit(replace(REAL, name="tiny P"), DEFAULT_FEATURES, TINY),
@@ -152,8 +174,7 @@ def test_what_was_cut_off_is_measured_again(tmp_path):
 
 
 def test_a_unit_comes_out_the_same_here_and_in_other_processes(tmp_path):
-    world = simulated_world(0.01)
-    units = [Unit(world, DEFAULT_FEATURES, replace(TINY, seed=seed)) for seed in range(2)]
+    units = [Unit(REAL, DEFAULT_FEATURES, replace(TINY, seed=seed)) for seed in range(2)]
     said = []
     apart = experiment.run_units(units, tmp_path, 2, said.append)
     assert len(said) == 2
@@ -161,7 +182,15 @@ def test_a_unit_comes_out_the_same_here_and_in_other_processes(tmp_path):
     for unit, result in zip(units, apart, strict=True):
         assert json.loads(json.dumps(measure(unit))) == result
     assert apart[0]["records"] != apart[1]["records"]
-    assert apart[0]["statistics"]["bookmarked a user"] != 0
+
+
+def test_every_seed_is_another_simulated_platform():
+    world = simulated_world(0.01)
+    one, other = world.load(0), world.load(1)
+    assert one.simulated
+    assert any("another platform" in note for note in one.notes)
+    assert (one.item_ids != other.item_ids).any()
+    assert world.settings["scale"] == 0.01
 
 
 def test_what_cannot_be_run_is_refused(tmp_path):
@@ -194,10 +223,9 @@ def results_of(shifts: list[dict[str, float]], spread: float) -> list[dict]:
         random = np.random.default_rng(seed)
         base = random.uniform(0.5 - spread, 0.5 + spread, size=100)
         values = {arm: base + shift.get(arm, 0.0) + random.normal(0, 0.01, size=100) for arm in ARMS}
-        metrics = {arm: dict.fromkeys(TASKS, made_up(values[arm])) for arm in ARMS}
-        thresholds = {arm: dict.fromkeys(TASKS, 0.5) for arm in ARMS}
-        records = experiment.compare_arms(metrics, thresholds)
-        about = {"world": "w", "seed": seed, "simulated": False, "notes": [], "settings": {"level": 0.01}}
+        records = experiment.compare_arms({arm: dict.fromkeys(TASKS, (made_up(values[arm]), 0.5)) for arm in ARMS})
+        settings = {"level": 0.01, "held_out": False}
+        about = {"world": "w", "seed": seed, "simulated": False, "notes": [], "settings": settings}
         results.append(about | {"statistics": dict.fromkeys(tables.PUBLISHED, 1.0), "records": records})
     return results
 
@@ -242,8 +270,7 @@ def test_numbers_that_do_not_exist_are_said():
             record.update(value=None, ranksum_p=None, signed_rank_p=None)
     assert set(cells(results).values()) == {"n/a"}
     nothing = made_up(np.full(4, np.nan))
-    metrics = {arm: dict.fromkeys(TASKS, nothing) for arm in ARMS}
-    records = experiment.compare_arms(metrics, {arm: dict.fromkeys(TASKS, 0.5) for arm in ARMS})
+    records = experiment.compare_arms({arm: dict.fromkeys(TASKS, (nothing, 0.5)) for arm in ARMS})
     assert {record["value"] for record in records} == {None}
     assert {record["ranksum_worse"] for record in records} == {None}
 
@@ -310,7 +337,7 @@ def test_the_words_of_the_table(written):
     assert heads == ["## tiny N", "## invented (SIMULATED)", "## The data"]
     captions = [line for line in text.splitlines() if "standard deviation over 2 seeds" in line]
     assert [line.split(":")[0] for line in captions] == ["tiny N", "invented (SIMULATED)"]
-    assert "chosen for F1 on the training dyads alone" in captions[0]
+    assert "chosen for F1 on the training dyads alone (on a third of them that a second network" in captions[0]
     assert "Users without an AUC, all of whose test dyads are of one class (mean over seeds): click" in captions[0]
     for arm in ARMS:
         assert text.count(f"| {arm} |") == 2 * 4
@@ -325,4 +352,6 @@ def test_a_picture_says_simulated(written, monkeypatch):
 
 
 def test_the_caption_of_a_single_seed():
-    assert "standard deviation over 1 seed. F1" in tables.caption("w", results_of([{}], 0.1))
+    caption = tables.caption("w", results_of([{}], 0.1))
+    assert "standard deviation over 1 seed. F1" in caption
+    assert "but the networks were fitted to them" in caption

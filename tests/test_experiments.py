@@ -181,7 +181,7 @@ def test_the_table_of_the_zoo_from_the_command_line(tmp_path, monkeypatch, capsy
     rows = {"MMoE, view only": {"model": "mmoe", "labels": "view"}, "single task": {"model": "single"}}
     small = {name: value for name, value in TINY.items() if name != "model"}
     monkeypatch.setattr(experiments, "ZOO_ROWS", rows)
-    monkeypatch.setattr(experiments, "QUICK", small)
+    monkeypatch.setattr(experiments, "ZOO_QUICK", small)
     monkeypatch.chdir(tmp_path)
     assert experiments.main(["zoo", "--quick", "--seeds", "1", "--jobs", "2"]) == 0
     out = capsys.readouterr().out
