@@ -25,6 +25,10 @@ def smaller(arguments: list[str]) -> list[str]:
         place = arguments.index("--dataset")
         arguments = arguments[:place] + arguments[place + 2 :]
     own_files = {"--ratings", "--train_ratings", "--feedback"} & set(arguments)
+    if "dyadic" in arguments:
+        arguments = [*arguments, "--min_user", "5", "--min_item", "5", "--iterations", "200"]
+    if "--scale" in arguments:
+        return [*arguments, "--dataset", "simulated-xing", "--scale", "0.01", "--epochs", "1"]
     return [*arguments, *([] if own_files else SMALL), "--epochs", "1"]
 
 
@@ -43,6 +47,9 @@ def test_every_command_runs_in_the_order_printed(tmp_path, monkeypatch, capsys):
     clicks = [(u, i, int((u + i) % 3 < 2), int((u + i) % 3 == 0)) for u in range(1, 21) for i in range(1, 16)]
     header = [("user", "item", "click", "buy")]
     (tmp_path / "clicks.csv").write_text("\n".join(",".join(map(str, row)) for row in header + clicks) + "\n")
+    shown = [(u, i, 1, int((u + i) % 3 == 0), int(u * i % 7 == 1), int(u % 5 == 1), u, i) for u, i, *_ in clicks]
+    header = [("user", "item", "seen", "click", "save", "buy", "age", "price")]
+    (tmp_path / "shown.csv").write_text("\n".join(",".join(map(str, row)) for row in header + shown) + "\n")
     commands = [shlex.split(line)[2:] for line in COMMANDS if line.startswith("python main.py")]
     assert len(commands) >= 12
     for arguments in commands:
