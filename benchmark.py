@@ -1,8 +1,9 @@
 """How fast the project is, against a plain reference in the same run.
 
     python benchmark.py zoo          an epoch of MMoE against the same network written the plain way
+    python benchmark.py dyadic       features and steps of the dyadic learner, at two sizes
 
-Prints the seconds of both and their ratio: seconds change from machine to machine, the ratio less so.
+Prints seconds and ratios: seconds change from machine to machine, ratios less so.
 """
 
 import argparse
@@ -91,6 +92,44 @@ def benchmark_zoo(batch_size: int, repeats: int) -> None:
     )
 
 
+def benchmark_dyadic(scale: float) -> None:
+    """Features, and 100,000 steps, exact and in batches, on ratings and on a platform of the paper's size."""
+    import resource  # not on Windows, where the other benchmark runs
+
+    from dyadic.family import read_dyads
+    from dyadic.simulate import simulate
+
+    ratings = load().name  # MovieLens 100K where it is, else the simulated one
+    for data in (read_dyads({"model": "dyadic", "dataset": ratings}, 0), simulate(scale)):
+        print(f"\n{data}")
+        measure_dyadic(data)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform != "darwin" else 2**30)
+    print(f"\npeak memory of the whole program: {peak:.2f} GB")
+
+
+def measure_dyadic(data) -> None:
+    from dyadic.features import add_features
+    from dyadic.learner import build_net, run_epoch
+    from dyadic.options import LearnerOptions
+    from dyadic.sampling import make_sampler, prepare
+
+    start = time.perf_counter()
+    data = add_features(data)
+    print(f"{'features of all dyads':<36}{time.perf_counter() - start:>8.2f} s")
+    sampler, inputs = make_sampler(data), prepare(data)
+    triples = sampler.draw(100_000, 0, 1)
+    reference = None
+    for batch in (1, 64, 128, 1024):
+        options = LearnerOptions(eta=1e-3, batch=batch)
+        net = build_net(data, sampler, options)
+        start = time.perf_counter()
+        run_epoch(net, inputs, triples, options)
+        seconds = time.perf_counter() - start
+        reference = reference or seconds
+        name = "exact" if batch == 1 else f"in batches of {batch}"
+        print(f"{'100,000 steps, ' + name:<36}{seconds:>8.2f} s{reference / seconds:>8.1f} times as fast")
+
+
 def plain_epoch(model: PlainMMoE, rows: TensorDataset, batch_size: int) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=LR)
     for user_ids, item_ids, labels in DataLoader(rows, batch_size, shuffle=True):
@@ -136,11 +175,17 @@ def compare(ways: dict[str, Callable[[], None]], repeats: int) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmark.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="BENCHMARK")
-    command = commands.add_parser("zoo", help="an epoch of MMoE against the same network written the plain way")
-    command.add_argument("--batch_size", type=int, default=4096, metavar="ROWS")
-    command.add_argument("--threads", type=int, default=2, metavar="N")
-    command.add_argument("--repeats", type=int, default=5, metavar="N")
+    zoo = commands.add_parser("zoo", help="an epoch of MMoE against the same network written the plain way")
+    zoo.add_argument("--batch_size", type=int, default=4096, metavar="ROWS")
+    zoo.add_argument("--threads", type=int, default=2, metavar="N")
+    zoo.add_argument("--repeats", type=int, default=5, metavar="N")
+    dyadic = commands.add_parser("dyadic", help="features and steps of the dyadic learner, at two sizes")
+    dyadic.add_argument("--scale", type=float, default=1.0, metavar="SHARE", help="of the paper's size (default: 1)")
     options = parser.parse_args(argv)
+    if options.command == "dyadic":
+        torch.set_num_threads(1)
+        benchmark_dyadic(options.scale)
+        return 0
     if min(options.batch_size, options.threads, options.repeats) < 1:
         parser.error("--batch_size, --threads and --repeats must be at least 1")
     torch.set_num_threads(options.threads)

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "comparison": {"dataset", "defaults", "figures", "report", "settings", "tasks"},
     "figures": set(),
     "experiments": {"comparison", "dataset", "defaults", "dyadic", "errors", "grid", "settings"},
-    "benchmark": {"dataset", "models", "tasks", "weighting"},
+    "benchmark": {"dataset", "dyadic", "models", "tasks", "weighting"},
     "main": {
         "errors", "settings", "flags", "family", "training", "run_folder", "recommend", "report",
     },
