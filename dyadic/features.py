@@ -17,6 +17,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 from dyadic.labels import DyadicData
+from dyadic.settings import CHOICES
 from errors import UserError
 
 FEATURES = tuple(
@@ -24,15 +25,6 @@ FEATURES = tuple(
     for preference in ("win", "loss", "tie")
     for statistic in ("mean", "spread", "max", "min", "share")
 )
-CHOICES = {
-    "similarity": ("binary", "im"),
-    "neighbours": ("per_item", "global"),
-    "absent": ("drop", "zero"),
-    "spread": ("std", "var"),
-    "score": ("im", "rating"),
-    "bias": ("none", "const", "vz"),
-    "source": ("train", "all"),
-}
 MOST_USERS = 30_000  # the table of co-occurrences has num_users ** 2 cells of 4 bytes
 USERS_AT_A_TIME = 512
 PAIRS_AT_A_TIME = 2**20  # (dyad, neighbour) pairs summarised at once: bounds memory for any number of dyads

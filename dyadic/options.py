@@ -3,14 +3,11 @@
 import math
 from dataclasses import dataclass, replace
 
+from dyadic.settings import CHOICES
 from errors import UserError
 
 TASKS = ("click", "bookmark", "reply", "embedding")
-CHOICES = {
-    "emb_grad": ("full", "emb_only"),
-    "init": ("zero", "normal", "uniform"),
-    "stop": ("max", "total"),
-}
+LIMITED = {"emb_grad": CHOICES["emb_grad"], "init": CHOICES["init"], "stop": CHOICES["stop_rule"]}
 SINGLE_TASK_READINGS = ("features", "private")
 HIGHEST_BATCH_STEP = 2.0  # of eta * batch: beyond it a batch no longer resembles its steps
 
@@ -53,7 +50,7 @@ class LearnerOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
+        for name, choices in LIMITED.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(choices)}")
         if not self.tasks or not set(self.tasks) <= set(TASKS):

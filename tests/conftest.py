@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import dataset
+import download
+import main
 from dataset import Data, Interactions
 
 torch.set_num_threads(1)  # these worlds are tiny, and tests run beside each other
@@ -51,3 +53,30 @@ class Lookup(torch.nn.Module):
 
     def forward(self, user_ids, item_ids):
         return self.scores[user_ids, item_ids], self.ratings[user_ids, item_ids]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch) -> Path:
+    """A folder of the test's own to work in, without real data and without a network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MOVIELENS_DIR", raising=False)
+    monkeypatch.setattr(download, "ADDRESS", "http://127.0.0.1:9")
+    return tmp_path
+
+
+def run(*arguments) -> int:
+    """main.py with these arguments: its exit code."""
+    return main.main([*map(str, arguments)])
+
+
+def refused(capsys, *arguments) -> str:
+    """Run a command that must be refused: the sentence it is refused with."""
+    try:
+        code = run(*arguments)
+    except SystemExit as exit:
+        code = exit.code
+    message = capsys.readouterr().err
+    assert code == 2
+    assert message.startswith("main.py: error: ")
+    assert message.count("\n") == 1
+    return message

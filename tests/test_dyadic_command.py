@@ -5,11 +5,10 @@ import json
 
 import pytest
 import torch
+from conftest import refused, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import download
 import flags
-import main
 from dyadic.options import TASKS
 
 FEW = ["--min_user", "5", "--min_item", "5", "--iterations", "300", "--embedding_dim", "4", "--num_neighbours", "3"]
@@ -18,14 +17,11 @@ LABELS = ["--labels", "click,save,buy"]
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Every test works in a folder of its own, without real data, beside files of ratings and of feedback."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MOVIELENS_DIR", raising=False)
-    monkeypatch.setattr(download, "ADDRESS", "http://127.0.0.1:9")
+def files(elsewhere):
+    """Every test works beside files of ratings and of feedback."""
     rated = [(u, i, 1 + (u * i + u) % 5, 1000 * u + (i * 7) % 31) for u in range(1, 21) for i in range(1, 31)]
-    (tmp_path / "u.csv").write_text("\n".join(",".join(map(str, row)) for row in rated) + "\n")
-    (tmp_path / "shown.csv").write_text("\n".join(feedback()) + "\n")
+    (elsewhere / "u.csv").write_text("\n".join(",".join(map(str, row)) for row in rated) + "\n")
+    (elsewhere / "shown.csv").write_text("\n".join(feedback()) + "\n")
 
 
 def feedback() -> list[str]:
@@ -37,22 +33,6 @@ def feedback() -> list[str]:
             numbers = [int((user + item) % 4 > 0 or click), int(click), int(save), int(buy), 20 + user, item * 1.5]
             lines.append(",".join(map(str, [f"u{user}", f"i{item}", *numbers, (user + item) % 12])))
     return lines
-
-
-def run(*arguments) -> int:
-    return main.main([*map(str, arguments)])
-
-
-def refused(capsys, *arguments) -> str:
-    try:
-        code = run(*arguments)
-    except SystemExit as exit:
-        code = exit.code
-    message = capsys.readouterr().err
-    assert code == 2
-    assert message.startswith("main.py: error: ")
-    assert message.count("\n") == 1
-    return message
 
 
 def test_a_run_leaves_what_every_run_leaves(capsys, tmp_path):

@@ -9,11 +9,10 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, refused, run
 
 import dataset
 import defaults
-import download
 import evaluation
 import flags
 import main
@@ -26,29 +25,7 @@ WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
 RATINGS = "".join(f"{user},{item},{1 + (user * item) % 5}\n" for user in range(1, 21) for item in range(1, 16))
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Every test works in a folder of its own, without real data."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MOVIELENS_DIR", raising=False)
-    monkeypatch.setattr(download, "ADDRESS", "http://127.0.0.1:9")
-
-
-def run(*arguments: str) -> int:
-    return main.main([*map(str, arguments)])
-
-
-def refused(capsys, *arguments: str) -> str:
-    """Run a command that must be refused: the sentence it is refused with."""
-    try:
-        code = run(*arguments)
-    except SystemExit as exit:
-        code = exit.code
-    message = capsys.readouterr().err
-    assert code == 2
-    assert message.startswith("main.py: error: ")
-    assert message.count("\n") == 1
-    return message
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def test_one_run_leaves_everything_about_it(capsys, tmp_path):

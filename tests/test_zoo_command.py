@@ -4,11 +4,10 @@ import json
 
 import pytest
 import torch
+from conftest import refused, run
 
 import dataset
-import download
 import family
-import main
 from defaults import DEFAULTS
 from settings import Settings
 from zoo import NETWORKS
@@ -27,19 +26,12 @@ FEEDBACK = ["user,buy,item,click", *(shown(u, i) for u in range(20) for i in ran
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Every test works in a folder of its own, without real data, beside a file of feedback."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MOVIELENS_DIR", raising=False)
-    monkeypatch.setattr(download, "ADDRESS", "http://127.0.0.1:9")
-    (tmp_path / "shown.csv").write_text("\n".join(FEEDBACK) + "\n")
+def files(elsewhere):
+    """Every test works beside a file of feedback."""
+    (elsewhere / "shown.csv").write_text("\n".join(FEEDBACK) + "\n")
     broken = [line.replace(",1,i4,1", ",1,i4,0") for line in FEEDBACK]
     assert broken != FEEDBACK
-    (tmp_path / "broken.csv").write_text("\n".join(broken) + "\n")
-
-
-def run(*arguments) -> int:
-    return main.main([*map(str, arguments)])
+    (elsewhere / "broken.csv").write_text("\n".join(broken) + "\n")
 
 
 def small(model: str, *arguments) -> list:
@@ -52,19 +44,6 @@ def asked(capsys, *arguments) -> dict:
     capsys.readouterr()
     assert run(*arguments, "--json") == 0
     return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys, *arguments) -> str:
-    """Run a command that must be refused: the sentence it is refused with."""
-    try:
-        code = run(*arguments)
-    except SystemExit as exit:
-        code = exit.code
-    message = capsys.readouterr().err
-    assert code == 2
-    assert message.startswith("main.py: error: ")
-    assert message.count("\n") == 1
-    return message
 
 
 @pytest.mark.parametrize("name", NETWORKS)
