@@ -77,7 +77,7 @@ class LearnerOptions:
         if self.eta * self.batch > HIGHEST_BATCH_STEP:
             raise UserError(
                 f"eta * batch = {self.eta * self.batch:g} exceeds {HIGHEST_BATCH_STEP:g}: a batch would no longer "
-                f"resemble its single steps and may diverge; take --batch {int(HIGHEST_BATCH_STEP / self.eta)} or less"
+                "resemble its single steps and may diverge; lower --lr or --batch_size"
             )
 
     @property

@@ -117,6 +117,10 @@ class DyadicSettings:
             raise UserError("--displayed, --context and --time name columns of --feedback, which is missing")
         if self.feedback is not None and self.split == "time67" and self.time is None:
             raise UserError("--split time67 needs a --time column of the --feedback file")
+        if (self.test_fraction, self.val_fraction) != (0.7, 0.0):
+            raise UserError(
+                "--test_fraction and --val_fraction do not apply to --model dyadic: --split says how to split"
+            )
         if self.weight_decay or self.weighting != "fixed":
             raise UserError(
                 "--model dyadic has its own updates: --lambdas penalise weights; --weighting does not apply"

@@ -144,6 +144,7 @@ REFUSED = {
         ["--model", "dyadic", "--feedback", "shown.csv", *LABELS, "--split", "time67"], "needs a --time column",
     ),
     "nobody left": ([*WORLD, "--min_user", "1000"], "no dyad is left"),
+    "fractions": ([*WORLD, "--val_fraction", "0.1"], "do not apply to --model dyadic"),
     "weighting": ([*WORLD, "--weighting", "dwa"], "has its own updates"),
     "early stopping": ([*WORLD, "--patience", "3"], "--patience needs a validation part"),
     "its data for another model": (["--model", "mmoe", "--dataset", "simulated-xing"], "is for --model dyadic"),

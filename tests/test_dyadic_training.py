@@ -181,7 +181,7 @@ def test_single_tasks_in_two_readings():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"eta": 0.1, "batch": 64}, r"eta \* batch = 6.4 exceeds 2.*--batch 20 or less"),
+        ({"eta": 0.1, "batch": 64}, r"eta \* batch = 6.4 exceeds 2.*lower --lr or --batch_size"),
         ({"eta": 0.0}, "eta must be a positive"),
         ({"eta": math.nan}, "eta must be a positive"),
         ({"lam": (0.1, 0.1, -0.1, 0.1)}, "lam must be a non-negative"),
