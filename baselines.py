@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dataset import Interactions
 from labels import LabelledRows, Labeller
-from losses import joint_logit
+from losses import chain_logits
 
 SHRINK = 10.0  # rows of average behaviour that are added to every item's and user's own
 LOWEST = 1e-4  # no probability below it, and none above 1 - LOWEST
@@ -36,10 +36,7 @@ class Baseline(nn.Module):
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
         logits = self.conditional_logits(user_ids, item_ids)
-        if self.chain == "joint":
-            for before, task in zip(self.tasks, self.tasks[1:], strict=False):
-                logits[task] = joint_logit(logits[before], logits[task])
-        return logits
+        return chain_logits(logits) if self.chain == "joint" else logits
 
     def conditional_logits(self, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
         chances = self.bases.unsqueeze(1) + self.users[:, user_ids] + self.items[:, item_ids]  # (T, B)

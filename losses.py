@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -120,6 +120,11 @@ def joint_logit(first: Tensor, second: Tensor) -> Tensor:
     and never above either of them, while the plain product underflows to 0 and takes the gradient with it.
     """
     return -torch.logsumexp(torch.stack([-first, -second, -first - second]), dim=0)
+
+
+def chain_logits(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """From logits of P(task | the task before it) to those of P(task and all before it): {task: (B,)}, in order."""
+    return dict(zip(logits, accumulate(logits.values(), joint_logit), strict=True))
 
 
 def ratio_logit(joint: Tensor, first: Tensor) -> Tensor:

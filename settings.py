@@ -162,11 +162,9 @@ class Settings(DyadicSettings):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weight of every loss, by its name."""
+        """The weight of every loss, by its name; of the multi-task net and the zoo."""
         if self.model == "multitask":
             return {"factorization": self.factorization_weight, "regression": self.regression_weight}
-        if self.model == "dyadic":
-            return dict.fromkeys(self.learn, 1.0)
         weights = dict(zip(self.label_names, self.label_weights or [1.0] * len(self.label_names), strict=True))
         return weights | ({"calibrator": self.calibrator} if self.calibrator else {})
 

@@ -44,7 +44,7 @@ from evaluation import (
     roc_auc,
 )
 from labels import LabelledRows, Labeller
-from losses import bpr_loss, calibrator, joint_logit, masked_log_loss, regression_loss
+from losses import bpr_loss, calibrator, chain_logits, masked_log_loss, regression_loss
 from randomness import stream
 
 # Negatives drawn, and rows shuffled into place, at a time: bounds memory for any number of ratings and negatives.
@@ -331,10 +331,7 @@ class ViewAndLike:
 
     def _joint_logits(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
         logits = model(user_ids, item_ids)
-        if self.chain == "conditional":
-            for before, label in self.pairs:
-                logits[label] = joint_logit(logits[before], logits[label])
-        return logits
+        return chain_logits(logits) if self.chain == "conditional" else logits
 
     def _conditional_logits(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
         if self.chain == "conditional":

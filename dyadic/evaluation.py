@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import stats
 from scipy.special import expit
+
+from evaluation import auc_by_group
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5)  # the grid of the paper
 MAP_NORMS = ("k", "minkp")
@@ -84,12 +87,10 @@ def auc_per_user(user_ids: np.ndarray, labels: np.ndarray, scores: np.ndarray, n
 
     By the sum of average ranks (Mann and Whitney 1947). nan for users with dyads of one class, or none.
     """
-    ranks = _average_ranks(user_ids, scores)
-    positives = np.bincount(user_ids, weights=labels, minlength=num_users)
-    negatives = np.bincount(user_ids, minlength=num_users) - positives
-    won = np.bincount(user_ids, weights=ranks * labels, minlength=num_users) - positives * (positives + 1) / 2
-    pairs = positives * negatives
-    return np.where(pairs > 0, won / np.maximum(pairs, 1), np.nan)
+    values = np.full(num_users, np.nan)
+    columns = (torch.from_numpy(np.asarray(column)) for column in (scores, labels, user_ids))
+    values[np.unique(user_ids)] = auc_by_group(*columns).numpy()
+    return values
 
 
 def average_precision_per_user(
@@ -186,21 +187,6 @@ def _compare(first: float, second: float, a: np.ndarray, b: np.ndarray, level: f
     signed_rank_p = stats.wilcoxon(a[both], b[both]).pvalue if (a != b)[both].any() else 1.0
     worse = None if not ranksum_p < level else "first" if statistic < 0 else "second"
     return Comparison(first, second, float(ranksum_p), float(signed_rank_p), worse)
-
-
-def _average_ranks(user_ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(n,) rank of each dyad among those of its user, 1 for the lowest score, equal scores sharing the average."""
-    order = np.lexsort((scores, user_ids))
-    users, values = user_ids[order], scores[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (users[1:] != users[:-1]) | (values[1:] != values[:-1])
-    group = np.cumsum(new) - 1
-    size = np.bincount(group)
-    last = np.cumsum(size)
-    counts = np.bincount(users)
-    ranks = np.empty(len(order))
-    ranks[order] = (last - (size - 1) / 2)[group] - (np.cumsum(counts) - counts)[users]
-    return ranks
 
 
 def _mean(values: np.ndarray) -> float:

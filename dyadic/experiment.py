@@ -38,7 +38,6 @@ DEFAULT_FEATURES = FeatureOptions()
 # eps = 0 ends no training early: every arm takes the same number of steps.
 FIXED = LearnerOptions(batch=64, eps=0.0)
 QUICK = replace(FIXED, iterations=3_000, max_epochs=4)
-QUICK_SEEDS = 2
 # Wider than the paper's grid, 0.3 to 0.5: a ranking score has no natural zero, and where every class weighs 1 the score
 # of a rare label seldom reaches 0.3.
 THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -165,7 +164,6 @@ class DyadicTask:
     headline = ("click_auc", +1)
     parts = ("test",)
     compared = ()
-    directions: ClassVar = {f"{task}_{metric}": +1 for task in TASKS for metric in METRICS}
 
     def __init__(self, data: DyadicData, settings, device: torch.device) -> None:
         self.data = data

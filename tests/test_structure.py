@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "settings": {"defaults", "dyadic", "errors"},
     "flags": {"defaults", "errors", "settings"},
     "gradient": {"weighting"},
-    "dyadic": {"dataset", "defaults", "download", "errors", "gradient", "readers", "settings"},
+    "dyadic": {"dataset", "defaults", "download", "errors", "evaluation", "gradient", "readers", "settings"},
     "family": {"dataset", "dyadic", "gradient", "models", "settings", "tasks"},
     "report": set(),
     "grid": {"errors", "settings"},

@@ -158,6 +158,10 @@ def mix(gates: Sequence[Tensor], experts: Tensor) -> list[Tensor]:
     return list(torch.bmm(torch.stack(list(gates), dim=1), experts).unbind(dim=1))
 
 
+def make_encoders(count: int, num_users: int, num_items: int, embedding_dim: int) -> nn.ModuleList:
+    return nn.ModuleList(PairEncoder(num_users, num_items, embedding_dim) for _ in range(count))
+
+
 def make_towers(width: int, units: Sequence[int], num_tasks: int) -> nn.ModuleList:
     return nn.ModuleList(Tower(width, units) for _ in range(num_tasks))
 

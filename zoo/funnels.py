@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from losses import joint_logit
+from losses import chain_logits
 from zoo.blocks import MLP, Network, PairEncoder, make_towers
 from zoo.mixtures import TASKS
 
@@ -43,10 +43,7 @@ class ESMM(Network):
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
         """Logits of P(task and all before it): {task: (B,)}."""
-        logits = self.conditional_logits(user_ids, item_ids)
-        for before, task in zip(self.tasks, self.tasks[1:], strict=False):
-            logits[task] = joint_logit(logits[before], logits[task])
-        return logits
+        return chain_logits(self.conditional_logits(user_ids, item_ids))
 
     def conditional_logits(self, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
         """Logits of P(task | the task before it), straight from the towers: {task: (B,)}."""

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo.blocks import MLP, ExpertBank, Gate, Network, PairEncoder, Tower, make_towers, mix, name_gates
+from zoo.blocks import MLP, ExpertBank, Gate, Network, PairEncoder, Tower, make_encoders, make_towers, mix, name_gates
 
 TASKS = ("view", "like")
 
@@ -39,7 +39,7 @@ class SingleTask(Network):
         tower_units: Sequence[int] = (32,),
     ) -> None:
         super().__init__(tasks)
-        self.encoders = nn.ModuleList(PairEncoder(num_users, num_items, embedding_dim) for _ in tasks)
+        self.encoders = make_encoders(len(tasks), num_users, num_items, embedding_dim)
         self.bottoms = nn.ModuleList(MLP(encoder.width, expert_units) for encoder in self.encoders)
         self.towers = nn.ModuleList(Tower(bottom.width, tower_units) for bottom in self.bottoms)
 
@@ -87,9 +87,7 @@ class OMoE(Network):
         tower_units: Sequence[int] = (32,),
     ) -> None:
         super().__init__(tasks)
-        self.encoders = nn.ModuleList(
-            PairEncoder(num_users, num_items, embedding_dim) for _ in range(self._count_encoders())
-        )
+        self.encoders = make_encoders(self._count_encoders(), num_users, num_items, embedding_dim)
         width = self.encoders[0].width
         self.experts = ExpertBank(experts, width, expert_units)
         self.gate_layers = nn.ModuleList(Gate(width, experts) for _ in self._gate_names())
@@ -169,9 +167,7 @@ class PLE(Network):
                 f"it takes at least 1 level and 1 expert, not {levels} levels of {task_experts} experts a task and "
                 f"{shared_experts} shared ones"
             )
-        self.encoders = nn.ModuleList(
-            PairEncoder(num_users, num_items, embedding_dim) for _ in range(self._count_encoders(shared_experts))
-        )
+        self.encoders = make_encoders(self._count_encoders(shared_experts), num_users, num_items, embedding_dim)
         width = self.encoders[0].width
         self.levels = nn.ModuleList()
         for level in range(levels):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo.blocks import ExpertBank, Gate, Network, PairEncoder, make_towers, mix
+from zoo.blocks import ExpertBank, Gate, Network, make_encoders, make_towers, mix
 from zoo.mixtures import TASKS
 
 
@@ -42,7 +42,7 @@ class STEM(Network):
         super().__init__(tasks)
         if task_experts < 1 or shared_experts < 1:
             raise ValueError(f"it takes at least 1 expert a task and 1 shared, not {task_experts} and {shared_experts}")
-        self.encoders = nn.ModuleList(PairEncoder(num_users, num_items, embedding_dim) for _ in range(len(tasks) + 1))
+        self.encoders = make_encoders(len(tasks) + 1, num_users, num_items, embedding_dim)
         width = self.encoders[0].width
         self.own = nn.ModuleList(ExpertBank(task_experts, width, expert_units) for _ in tasks)
         self.shared = ExpertBank(shared_experts, width, expert_units)
