@@ -153,7 +153,7 @@ def rank_test_items(model: nn.Module, test, train=None) -> Ranking:
     with evaluating(model):
         for block_users, block_items in zip(users.split(rows), items.split(rows), strict=True):
             distinct, row_of = torch.unique_consecutive(block_users, return_inverse=True)
-            scores = _score_all_items(model, distinct, test.num_items)
+            scores = score_all_items(model, distinct, test.num_items)
             if not scores.isfinite().all():
                 raise FloatingPointError("the model scores an item with nan or infinity")
             if train is not None:
@@ -208,7 +208,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _score_all_items(model: nn.Module, users: Tensor, num_items: int) -> Tensor:
+def score_all_items(model: nn.Module, users: Tensor, num_items: int) -> Tensor:
+    """Ranking scores of every item: (B,) users -> (B, num_items); by `score_items` where the model offers it."""
     if hasattr(model, "score_items"):
         return model.score_items(users)
     items = torch.arange(num_items, device=users.device).repeat(len(users))

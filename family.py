@@ -48,4 +48,6 @@ def build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, ob
 
     torch.manual_seed(settings.seed)
     model = build_model(settings.model, len(data.users), len(data.items), **settings.network_options).to(device)
+    if settings.start_at_mean:
+        nn.init.constant_(model.mlp_layers[-1].bias, data.train.ratings.mean().item())
     return model, build_task(settings.model, data.to(device), **settings.task_options), GradientSteps

@@ -7,6 +7,7 @@ The training loop (training.py) asks for steps and knows nothing of them. Steps 
     is_settled(history)              whether a rule of their own says that it is enough
 """
 
+import math
 import sys
 from collections.abc import Callable
 
@@ -25,7 +26,7 @@ class GradientSteps:
     """AdamW on the joint loss, the tasks weighed by settings.weighting.
 
     Args:
-        settings: lr, weight_decay, weights, weighting, seed, quiet.
+        settings: lr, schedule, epochs, weight_decay, embedding_decay, weights, weighting, seed, quiet.
     """
 
     def __init__(self, model: nn.Module, task, settings, device: torch.device) -> None:
@@ -33,12 +34,12 @@ class GradientSteps:
         self.weighting = make_weighting(
             settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.penalties
         )
-        groups = [{"params": list(model.parameters())}]
+        groups = split_by_decay(model, settings.weight_decay, settings.embedding_decay)
         if learnt := self.weighting.parameters():
             groups.append({"params": learnt, "weight_decay": 0.0})
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
         self.parts = {"optimizer": self.optimizer, "weighting": self.weighting}
-        self.quiet = settings.quiet
+        self.settings = settings
 
     def is_settled(self, history) -> bool:
         return False
@@ -53,11 +54,13 @@ class GradientSteps:
         self.weighting.begin_epoch(epoch, history)
         sums: dict[str, torch.Tensor | float] = dict.fromkeys((*self.task.loss_names, "joint"), 0.0)
         rows = 0
-        bar = progress_bar(self.task.batches(epoch), epoch, self.task.num_batches, self.quiet)
-        for batch in bar:
+        steps = self.task.num_batches
+        bar = progress_bar(self.task.batches(epoch), epoch, steps, self.settings.quiet)
+        for step, batch in enumerate(bar):
             if stop():
                 bar.close()
                 raise Stopped
+            self._set_step_size(epoch - 1 + step / steps)
             losses = self.task.losses(self.model, batch)
             self.optimizer.zero_grad()
             joint = self.weighting.backward(losses, self.model)
@@ -68,6 +71,26 @@ class GradientSteps:
             for name, loss in {**losses, "joint": joint}.items():
                 sums[name] = sums[name] + loss.detach().double() * size
         return {f"train_{name}": float(total) / rows for name, total in sums.items()} | self.weighting.report()
+
+    def _set_step_size(self, epochs_done: float) -> None:
+        """Along half a cosine from lr to 0 over all epochs (Loshchilov and Hutter 2017, eq. 5, without restarts)."""
+        if self.settings.schedule == "cosine":
+            share = 0.5 * (1 + math.cos(math.pi * epochs_done / self.settings.epochs))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.settings.lr * share
+
+
+def split_by_decay(model: nn.Module, weight_decay: float, embedding_decay: float) -> list[dict]:
+    """Groups of AdamW: embeddings, whose decays add up, and all other parameters. Biases are embeddings of width 1."""
+    if not embedding_decay:
+        return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
+    tables = [table.weight for table in model.modules() if isinstance(table, nn.Embedding) and table.embedding_dim > 1]
+    names = {id(table) for table in tables}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in names]
+    return [
+        {"params": tables, "weight_decay": weight_decay + embedding_decay},
+        {"params": others, "weight_decay": weight_decay},
+    ]
 
 
 def progress_bar(steps, epoch: int, total: int, quiet: bool) -> tqdm:

@@ -45,6 +45,22 @@ def bpr_loss(positive_predictions: Tensor, negative_predictions: Tensor, form: s
     raise ValueError(f"unknown BPR form {form!r}: choose one of {', '.join(BPR_FORMS)}")
 
 
+def softmax_loss(predictions: Tensor, rows: Tensor, items: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of watched items among all items: mean over them of weight * -log softmax(predictions)[item].
+
+    The multinomial log-likelihood (Liang et al. 2018, eq. 2), here as a mean over watched items, in nats. The gradient
+    looks hardest at what is ranked highest, while BPR looks at the average pair.
+
+    Args:
+        predictions: (U, num_items) ranking scores of every item, one row a user.
+        rows: (B,) the row of the user of each watched item.
+        items: (B,) the watched items.
+        weights: (B,) how much each counts; of mean 1, so that the scale of the loss does not depend on them.
+    """
+    log_likelihood = predictions[rows, items] - predictions.logsumexp(dim=1)[rows]
+    return -(weights * log_likelihood).mean()
+
+
 def regression_loss(observed_ratings: Tensor, predicted_ratings: Tensor) -> Tensor:
     """Mean squared error, eq. (5): mean over the batch of (r^ - r)^2, in squared rating points.
 

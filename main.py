@@ -153,7 +153,12 @@ def reopen(path: Path, given: dict[str, object]):
 
     run = RunFolder.open(path)
     config = run.read_config()
-    return run, config, Settings(**checked(config["settings"], str(path / "config.json")) | given)
+    before = checked(config["settings"], str(path / "config.json"))
+    if before.get("schedule") == "cosine" and given.get("epochs", before["epochs"]) != before["epochs"]:
+        raise UserError(
+            f"{path} has --schedule cosine, which ends with its last epoch: it keeps --epochs {before['epochs']}"
+        )
+    return run, config, Settings(**before | given)
 
 
 def unused_name(settings: Settings) -> Path:

@@ -43,9 +43,17 @@ class Settings(DyadicSettings):
         None, "both tasks on one pair of embedding tables, or each on its own", "tasks of the multi-task net"
     )
     bpr: str | None = option(
-        None, "1 - sigmoid(x) as on the course sheet, or Rendle's -log sigmoid(x)", "tasks of the multi-task net",
-        choices=("sigmoid", "logsigmoid"),
+        None, "ranking loss: 1 - sigmoid(x) as on the course sheet, Rendle's -log sigmoid(x), or instead of pairs a "
+        "softmax over all items, users with all their ratings in one step", "tasks of the multi-task net",
+        choices=("sigmoid", "logsigmoid", "softmax"),
     )  # fmt: skip
+    user_balance: float | None = option(
+        None, "in the softmax a rating of a user with n of them weighs n ** -X: 0 ratings count alike, 1 users do",
+        "tasks of the multi-task net", metavar="X",
+    )  # fmt: skip
+    start_at_mean: bool | None = option(
+        None, "predicted ratings start at the mean rating and not at 0", "tasks of the multi-task net"
+    )
     negative_sampling: str | None = option(
         None, "from all items; from those the user has not seen; or the highest-scored of N unseen ones",
         "tasks of the multi-task net", choices=("uniform", "unseen", "hardest"),
@@ -81,6 +89,11 @@ class Settings(DyadicSettings):
     batch_size: int | None = option(None, "rows in a step", "training")
     lr: float | None = option(None, "step size of Adam", "training")
     weight_decay: float = option(0.0, "decoupled weight decay (AdamW)", "training")
+    embedding_decay: float = option(0.0, "the same for the embeddings alone, not for layers and biases", "training")
+    schedule: str = option(
+        "constant", "of the step size: constant, or falling along a cosine to 0 at the last step", "training",
+        choices=("constant", "cosine"),
+    )  # fmt: skip
     patience: int | None = option(
         None, "stop after this many epochs without a better --monitor on the validation part", "training",
         metavar="EPOCHS",
@@ -214,9 +227,13 @@ class Settings(DyadicSettings):
     @property
     def task_options(self) -> dict[str, object]:
         """Arguments of the task, beside the data."""
-        names = ("batch_size", "negatives", "seed")
-        own = ("bpr", "negative_sampling") if self.model == "multitask" else ("like_from", "chain")
-        options = {name: getattr(self, name) for name in (*names, *own)}
+        if self.model != "multitask":
+            names = ("batch_size", "negatives", "seed", "like_from", "chain")
+        elif self.bpr == "softmax":
+            names = ("batch_size", "seed", "bpr", "user_balance")
+        else:
+            names = ("batch_size", "negatives", "seed", "bpr", "negative_sampling")
+        options = {name: getattr(self, name) for name in names}
         if self.model == "multitask":
             return options
         return options | {"labels": self.label_names, "calibrate": bool(self.calibrator)}
@@ -252,8 +269,9 @@ class Settings(DyadicSettings):
                     raise UserError(f"--{name} must be at least {lowest} and at most {highest}, not {number}")
         if not 0 < self.lr < math.inf:
             raise UserError(f"--lr must be greater than 0, not {self.lr:g}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UserError(f"--weight_decay must be 0 or more, not {self.weight_decay:g}")
+        for name in ("weight_decay", "embedding_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"--{name} must be 0 or more, not {getattr(self, name):g}")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"--seed must lie between 0 and {2**32 - 1}, not {self.seed}")
         if not 0 < self.test_fraction < 1:
@@ -296,6 +314,14 @@ class Settings(DyadicSettings):
             raise UserError(
                 f"--layer_sizes must begin with 3 * embedding_dim = {3 * self.embedding_dim}, the width of the user's "
                 f"and the item's embedding and their product, not with {self.mlp_sizes[0]}"
+            )
+        if not 0 <= self.user_balance <= 1:
+            raise UserError(f"--user_balance must lie between 0 and 1, not {self.user_balance:g}")
+        if self.bpr != "softmax" and self.user_balance:
+            raise UserError("--user_balance weighs the softmax over all items: add --bpr softmax")
+        if self.bpr == "softmax" and (self.negatives, self.negative_sampling) != (1, "uniform"):
+            raise UserError(
+                "--bpr softmax compares with all items and draws none: leave out --negatives and --negative_sampling"
             )
         if self.negative_sampling == "hardest" and self.negatives == 1:
             raise UserError(

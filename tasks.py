@@ -380,7 +380,13 @@ class ViewAndLike:
 
 def build_task(model: str, data: Data, **options) -> WatchAndRate | ViewAndLike:
     """The task that a network is trained on, by the network's name; `options` go to its constructor."""
-    return WatchAndRate(data, **options) if model == "multitask" else ViewAndLike(data, **options)
+    if model != "multitask":
+        return ViewAndLike(data, **options)
+    if options.get("bpr") != "softmax":
+        return WatchAndRate(data, **options)
+    from softmax import WatchAndRateBySoftmax  # here, since it is built from this file
+
+    return WatchAndRateBySoftmax(data, **{name: value for name, value in options.items() if name != "bpr"})
 
 
 def _score_pairs(model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> Tensor:

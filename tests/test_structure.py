@@ -19,7 +19,10 @@ MAY_IMPORT = {
     "dataset": {"errors", "download", "readers", "simulated"},
     "labels": {"dataset"},
     "baselines": {"dataset", "labels", "losses"},
-    "tasks": {"baselines", "dataset", "errors", "evaluation", "labels", "losses", "randomness"},
+    # softmax where its ranking loss is asked for
+    "tasks": {"baselines", "dataset", "errors", "evaluation", "labels", "losses", "randomness", "softmax"},
+    "softmax": {"dataset", "evaluation", "losses", "randomness", "tasks"},
+    "search": {"defaults", "grid", "settings"},
     "run_folder": {"errors"},
     "weighting": {"errors", "losses", "randomness"},
     "training": {"errors", "gradient", "run_folder"},
