@@ -43,6 +43,7 @@ def build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, ob
 
         task = DyadicTask(data, settings, device)
         return task.build_network().to(device), task, AlgorithmOne
+    import handwritten
     from models import build_model
     from tasks import build_task
 
@@ -50,4 +51,6 @@ def build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, ob
     model = build_model(settings.model, len(data.users), len(data.items), **settings.network_options).to(device)
     if settings.start_at_mean:
         nn.init.constant_(model.mlp_layers[-1].bias, data.train.ratings.mean().item())
-    return model, build_task(settings.model, data.to(device), **settings.task_options), GradientSteps
+    by_hand = settings.model == "multitask" and settings.bpr != "softmax"
+    make_steps = handwritten.make_steps if by_hand else GradientSteps
+    return model, build_task(settings.model, data.to(device), **settings.task_options), make_steps

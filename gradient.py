@@ -30,16 +30,19 @@ class GradientSteps:
     """
 
     def __init__(self, model: nn.Module, task, settings, device: torch.device) -> None:
-        self.model, self.task = model, task
+        self.model, self.task, self.device = model, task, device
         self.weighting = make_weighting(
             settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.penalties
         )
         groups = split_by_decay(model, settings.weight_decay, settings.embedding_decay)
         if learnt := self.weighting.parameters():
             groups.append({"params": learnt, "weight_decay": 0.0})
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+        self.optimizer = self.make_optimizer(groups, lr=settings.lr, fused=True)
         self.parts = {"optimizer": self.optimizer, "weighting": self.weighting}
         self.settings = settings
+
+    def make_optimizer(self, groups: list[dict], **options) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups, **options)
 
     def is_settled(self, history) -> bool:
         return False
@@ -52,7 +55,8 @@ class GradientSteps:
         """
         self.model.train()
         self.weighting.begin_epoch(epoch, history)
-        sums: dict[str, torch.Tensor | float] = dict.fromkeys((*self.task.loss_names, "joint"), 0.0)
+        names = (*self.task.loss_names, "joint")
+        sums = torch.zeros(len(names), dtype=torch.double, device=self.device)
         rows = 0
         steps = self.task.num_batches
         bar = progress_bar(self.task.batches(epoch), epoch, steps, self.settings.quiet)
@@ -61,16 +65,21 @@ class GradientSteps:
                 bar.close()
                 raise Stopped
             self._set_step_size(epoch - 1 + step / steps)
-            losses = self.task.losses(self.model, batch)
-            self.optimizer.zero_grad()
-            joint = self.weighting.backward(losses, self.model)
+            losses = self.backward(batch)
             self.optimizer.step()
             size = self.task.batch_rows(batch)
             rows += size
             # Tensors are summed where they lie: reading a number every step would make a GPU wait.
-            for name, loss in {**losses, "joint": joint}.items():
-                sums[name] = sums[name] + loss.detach().double() * size
-        return {f"train_{name}": float(total) / rows for name, total in sums.items()} | self.weighting.report()
+            sums.add_(torch.stack([losses[name] for name in names]), alpha=size)
+        means = (sums / rows).tolist()
+        return {f"train_{name}": mean for name, mean in zip(names, means, strict=True)} | self.weighting.report()
+
+    def backward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Put the gradient of the joint loss on a batch into .grad; returns each loss and the "joint" one, detached."""
+        losses = self.task.losses(self.model, batch)
+        self.optimizer.zero_grad()
+        joint = self.weighting.backward(losses, self.model)
+        return {name: loss.detach() for name, loss in losses.items()} | {"joint": joint}
 
     def _set_step_size(self, epochs_done: float) -> None:
         """Along half a cosine from lr to 0 over all epochs (Loshchilov and Hutter 2017, eq. 5, without restarts)."""
