@@ -36,11 +36,14 @@ class HandwrittenSteps(GradientSteps):
     """GradientSteps with HandwrittenGradient in the place of autograd. Checkpoints are the same."""
 
     def __init__(self, model: MultiTaskNet, task, settings, device: torch.device) -> None:
-        self.backward = HandwrittenGradient(model, task, settings.weights)
+        self.gradient = HandwrittenGradient(model, task, settings.weights)
         super().__init__(model, task, settings, device)
 
     def make_optimizer(self, groups: list[dict], **options) -> "FlatAdamW":
-        return FlatAdamW(groups, self.backward.values, self.backward.slopes, **options)
+        return FlatAdamW(groups, self.gradient.values, self.gradient.slopes, **options)
+
+    def backward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.gradient(batch)
 
 
 class HandwrittenGradient:

@@ -249,7 +249,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_network_that_was_changed_is_left_to_autograd(world, change):
-    model = new_model()
+    model = new_model().eval()  # training puts it in the other mode
     change(model)
     assert steps_of(model, WatchAndRate(world)) is GradientSteps
 
