@@ -110,8 +110,8 @@ def comparison_table(answers: dict[str, Comparisons]) -> str:
 def _verdict(metric: str, found: Comparisons) -> str:
     last, best = (found[metric, reading] for reading in READINGS)
     if last.sentence == best.sentence:
-        return f"{metric.upper()} {last.sentence}"
-    return f"{metric.upper()} {last.sentence} {READINGS['last']}, {best.sentence} {READINGS['best']}"
+        return f"{metric.upper()}: {last.sentence}"
+    return f"{metric.upper()}: {last.sentence} {READINGS['last']}, {best.sentence} {READINGS['best']}"
 
 
 def _numbers(metric: str, found: Comparisons) -> str:

@@ -62,12 +62,13 @@ def compose(folder: Path) -> str:
         "The zoo": lambda found: _table_and_picture(found, "zoo", "The networks of the zoo"),
         "The dyadic learner": lambda found: _table_and_picture(found, "dyadic", "Four tasks together and apart"),
         "The data": lambda found: _of_about(found, "statistics"),
-        "Settings seeds and versions": _settings,
+        "Settings, seeds and versions": _settings,
     }
     lines = [f"# {TITLE}", "", *_warning(found)]
     lines += [
         "Two tasks, which films a user watches and how they rate them, learnt by one network. Every number below was "
-        "filled in from runs by `python experiments.py report`; nothing was chosen on a test part.",
+        "filled in from runs by `python experiments.py report`; nothing was chosen on a test part. Weights stand in "
+        "brackets, (λ_F, λ_R): that of the ranking task and that of the rating task.",
         "",
     ]
     lines += [f"- [{title}](#{slugify(title, '-')})" for title in sections] + [""]

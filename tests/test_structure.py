@@ -39,13 +39,17 @@ MAY_IMPORT = {
     "grid": {"errors", "settings"},
     "comparison": {"dataset", "defaults", "figures", "report", "settings", "tasks"},
     "figures": set(),
-    "experiments": {"comparison", "dataset", "defaults", "dyadic", "errors", "grid", "settings"},
+    "study": {
+        "comparison", "dataset", "defaults", "errors", "evaluation", "family", "figures", "grid", "losses", "report",
+        "run_folder", "settings",
+    },
+    "experiments": {"comparison", "dataset", "defaults", "dyadic", "errors", "grid", "settings", "study"},
     "benchmark": {"dataset", "dyadic", "models", "tasks", "weighting"},
     "main": {
         "errors", "settings", "flags", "family", "training", "run_folder", "recommend", "report",
     },
 }  # fmt: skip
-FOLDERS = {"dyadic", "zoo"}
+FOLDERS = {"dyadic", "study", "zoo"}
 
 
 def files(name: str) -> list[Path]:
