@@ -81,6 +81,7 @@ def as_html(text: str, folder: Path) -> str:
     """The same as one HTML file: pictures inside, no scripts, nothing to be fetched."""
     body = markdown.markdown(text, extensions=["tables", "fenced_code", "toc"], output_format="xhtml")
     body = re.sub(r'src="([^"]+)"', lambda match: f'src="{_inline(folder / html.unescape(match[1]))}"', body)
+    body = body.replace(" ± ", "&#160;±&#160;")
     body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     body = body.replace("<th", '<th scope="col"').replace('<th scope="col"ead', "<thead")
     return (
