@@ -67,6 +67,7 @@ def test_readings_that_differ_are_told_apart():
     [
         (SHARING, "mse", -1, "hold back overfitting"),
         (SHARING, "mse", +1, "cost the ratings accuracy"),
+        (SHARING, "mse", 0, ""),
         (SHARING_EVEN, "mrr", -1, "the ranking pays for it"),
         (SHARING_EVEN, "mrr", +1, "gains from the company"),
         (SHARING_EVEN, "mrr", 0, "no harm from it that could be told from chance"),
