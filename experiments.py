@@ -4,6 +4,7 @@
     python experiments.py sweep            many weights and ways to weigh, in the plane of both metrics
     python experiments.py zoo              the networks of the zoo side by side
     python experiments.py dyadic           the dyadic learner: four tasks together against each alone
+    python experiments.py search           trials of settings on validation parts, by which --preset champion was chosen
     python experiments.py report           one page of all that has been run, with answers to the homework's questions
     python experiments.py weights --quick  the same in two minutes, on a small simulated world
 
@@ -49,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 something the user can mend, 130 ended by Ctrl-C."""
     try:
         options = parse(argv)
-        commands = {"weights": multitask, "sweep": multitask, "zoo": zoo, "dyadic": dyadic, "report": report}
+        commands = {"weights": multitask, "sweep": multitask, "zoo": zoo, "dyadic": dyadic}
+        commands |= {"search": search, "report": report}
         commands[options.command](options)
     except (UserError, OSError) as error:
         print(f"experiments.py: error: {error}", file=sys.stderr)
@@ -67,6 +69,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     sweep = commands.add_parser("sweep", help="many weights and ways to weigh, MRR against MSE")
     zoo = commands.add_parser("zoo", help="the networks of the zoo, on view and like labels")
     dyadic = commands.add_parser("dyadic", help="the dyadic learner, four tasks together against each alone")
+    search = commands.add_parser("search", help="trials of settings for both tasks at once, on validation parts")
+    search.add_argument("--trials", type=int, default=24, metavar="N", help="draws of settings (default: 24; quick: 3)")
     report = commands.add_parser("report", help="report.md and report.html of what has been run")
     report.add_argument("--folder", metavar="DIR", default="results", help="that holds the results (default: results)")
     for command in (weights, sweep):
@@ -76,7 +80,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     dyadic.add_argument(
         "--scale", type=float, default=0.1, metavar="SHARE", help="size of the simulated platform (default: 0.1)"
     )
-    for command, name in ((weights, "multitask"), (sweep, "multitask"), (zoo, "zoo"), (dyadic, "dyadic")):
+    named = ((weights, "multitask"), (sweep, "multitask"), (zoo, "zoo"), (dyadic, "dyadic"), (search, "search"))
+    for command, name in named:
         command.add_argument("--quick", action="store_true", help="two seeds, few epochs, small simulated data")
         command.add_argument("--seeds", type=int, default=5, metavar="N", help="each another split (default: 5)")
         command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time")
@@ -92,8 +97,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name in ("seeds", "jobs"):
-        if not 1 <= getattr(options, name) <= 1000:
+    for name in ("seeds", "jobs", "trials"):
+        if not 1 <= getattr(options, name, 1) <= 1000:
             raise UserError(f"--{name} must be at least 1 and at most 1000, not {getattr(options, name)}")
     if options.quick:
         options.seeds = min(options.seeds, 2)
@@ -143,6 +148,16 @@ def dyadic(options: argparse.Namespace) -> None:
         worlds.insert(0, World(f"{common['dataset']} {mapping}", partial(read_dyads, about), settings))
     learner = QUICK if options.quick else FIXED
     show(run(options.folder, worlds, options.seeds, options.jobs, learner, say=say))
+
+
+def search(options: argparse.Namespace) -> None:
+    """Random trials of the multi-task net on validation parts; writes trials.csv and champion.json."""
+    import search as trials
+
+    common = MULTITASK_QUICK if options.quick else {"dataset": name_of_data(options), "data_dir": options.data_dir}
+    number = min(options.trials, 3) if options.quick else options.trials
+    for path in trials.run(options.folder, common, options.seeds, options.jobs, number, say):
+        print(f"wrote {path}")
 
 
 def report(options: argparse.Namespace) -> None:

@@ -43,7 +43,7 @@ MAY_IMPORT = {
         "comparison", "dataset", "defaults", "errors", "evaluation", "family", "figures", "grid", "losses", "report",
         "run_folder", "settings",
     },
-    "experiments": {"comparison", "dataset", "defaults", "dyadic", "errors", "grid", "settings", "study"},
+    "experiments": {"search", "comparison", "dataset", "defaults", "dyadic", "errors", "grid", "settings", "study"},
     "benchmark": {"dataset", "dyadic", "models", "tasks", "weighting"},
     "main": {
         "errors", "settings", "flags", "family", "training", "run_folder", "recommend", "report",

@@ -1,0 +1,51 @@
+"""The search for the champion's settings: what is drawn, what is logged and what is chosen."""
+
+import csv
+import json
+
+import experiments
+import search
+from settings import Settings
+
+
+def test_draws_are_different_repeat_themselves_and_are_settings():
+    drawn = search.draw(40)
+    assert drawn == search.draw(40)
+    assert search.draw(7) == drawn[:7]
+    assert len({json.dumps(trial) for trial in drawn}) == 40
+    for trial in drawn:
+        Settings(**search.COMMON | trial)
+
+
+def test_draws_reach_all_of_the_space():
+    drawn = search.draw(200)
+    for name, values in search.SPACE.items():
+        if name != "hidden":
+            assert {trial[name] for trial in drawn} == set(values)
+    assert {tuple(trial["layer_sizes"][1:]) for trial in drawn} == {(), (64,)}
+
+
+def test_the_log_holds_means_of_the_last_epochs_on_validation_and_the_best_stands_first(tmp_path):
+    results = []
+    for row, seed, mrr, mse in [("1", 0, 0.10, 1.0), ("1", 1, 0.20, 1.0), ("2", 0, 0.11, 0.5), ("2", 1, 0.13, 0.7)]:
+        folder = tmp_path / f"{row}-{seed}"
+        folder.mkdir()
+        lines = f"epoch,val_mrr,val_mse,test_mrr\n1,0.9,0.1,0.9\n2,{mrr},{mse},{1 - mrr}\n"
+        (folder / "metrics.csv").write_text(lines)
+        results.append({"row": row, "seed": seed, "folder": str(folder)})
+    first, second = search.summarise(search.draw(2), results)
+    assert (first["trial"], first["val_mrr"], first["val_mse"], first["score"]) == (2, 0.12, 0.6, 0.2)
+    assert (second["trial"], second["val_mrr"], second["seeds"]) == (1, 0.15, 2)
+    assert not any("test" in name for name in first)
+
+
+def test_a_search_writes_its_log_and_a_preset_that_main_reads(elsewhere, monkeypatch):
+    monkeypatch.setitem(experiments.MULTITASK_QUICK, "epochs", 1)
+    monkeypatch.setitem(experiments.MULTITASK_QUICK, "simulated_size", [60, 80, 2400])
+    arguments = ["search", "--quick", "--trials", "1", "--seeds", "1", "--folder", "found"]
+    assert experiments.main(arguments) == 0
+    with (elsewhere / "found" / "trials.csv").open() as file:
+        (line,) = csv.DictReader(file)
+    chosen = json.loads((elsewhere / "found" / "champion.json").read_text())
+    assert Settings(**chosen).lr == float(line["lr"])
+    assert Settings(**chosen).bpr == "softmax"
