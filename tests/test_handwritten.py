@@ -29,8 +29,8 @@ DOUBLE, SINGLE = 1e-9, 2e-3
 
 @pytest.fixture(scope="module")
 def world(tiny):
-    """60 x 80 in float64, 209 ratings: batches of 16, and a last one of a single row."""
-    train = tiny.train[:209]
+    """60 x 80 in float64, 129 ratings: batches of 16, and a last one of a single row."""
+    train = tiny.train[:129]
     ratings = train.ratings.double()
     return replace(tiny, validation=None, train=Interactions(train.user_ids, train.item_ids, ratings, 60, 80))
 
