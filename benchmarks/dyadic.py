@@ -1,0 +1,39 @@
+"""Features of the dyadic learner, and its steps, exact and in batches, at two sizes."""
+
+import time
+
+from benchmarks.timing import peak_memory_mb
+from dataset import load
+from dyadic.family import read_dyads
+from dyadic.features import add_features
+from dyadic.learner import build_net, run_epoch
+from dyadic.options import LearnerOptions
+from dyadic.sampling import make_sampler, prepare
+from dyadic.simulate import simulate
+
+
+def benchmark_dyadic(scale: float) -> None:
+    """Features, and 100,000 steps, exact and in batches, on ratings and on a platform of the paper's size."""
+    ratings = load().name  # MovieLens 100K where it is, else the simulated one
+    for data in (read_dyads({"model": "dyadic", "dataset": ratings}, 0), simulate(scale)):
+        print(f"\n{data}")
+        measure_dyadic(data)
+    print(f"\npeak memory of the whole program: {peak_memory_mb() / 2**10:.2f} GB")
+
+
+def measure_dyadic(data) -> None:
+    start = time.perf_counter()
+    data = add_features(data)
+    print(f"{'features of all dyads':<36}{time.perf_counter() - start:>8.2f} s")
+    sampler, inputs = make_sampler(data), prepare(data)
+    triples = sampler.draw(100_000, 0, 1)
+    reference = None
+    for batch in (1, 64, 128, 1024):
+        options = LearnerOptions(eta=1e-3, batch=batch)
+        net = build_net(data, sampler, options)
+        start = time.perf_counter()
+        run_epoch(net, inputs, triples, options)
+        seconds = time.perf_counter() - start
+        reference = reference or seconds
+        name = "exact" if batch == 1 else f"in batches of {batch}"
+        print(f"{'100,000 steps, ' + name:<36}{seconds:>8.2f} s{reference / seconds:>8.1f} times as fast")

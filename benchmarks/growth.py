@@ -1,0 +1,128 @@
+"""How training, memory and evaluation grow with the data: simulated ratings, each size in a process of its own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import family
+from benchmarks.results import Record
+from benchmarks.timing import peak_memory_mb
+from dataset import Interactions
+from errors import UserError
+from gradient import Stopped
+from settings import Settings
+
+SIZES = {  # users, items and ratings, as those of MovieLens 100K, 1M, 10M and 25M, rounded
+    "100k": (943, 1682, 100_000),
+    "1M": (6_040, 3_706, 1_000_000),
+    "10M": (69_878, 10_677, 10_000_000),
+    "25M": (162_541, 59_047, 25_000_000),
+}
+BATCH = 65_536
+SECONDS = 60.0  # training stops after that; rows per second are those until then
+EVALUATED_USERS = 5_000  # where there are more, as many are drawn
+
+PlainEpoch = Callable[[Settings, Interactions, Callable[[], bool]], int]
+
+
+def measure_growth(record: Record, sizes: Sequence[str], script: Path, say: Callable[[str], None]) -> None:
+    """Run `benchmark.py grow` for each size and record what it finds.
+
+    Raises:
+        UserError: such a process has failed.
+    """
+    say(f"simulated ratings, batch {BATCH:,}, one thread; each size in a process of its own")
+    for size in sizes:
+        command = [sys.executable, str(script), "grow", *map(str, SIZES[size])]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if ended.returncode != 0:
+            raise UserError(
+                f"the process for {size} ratings ended with code {ended.returncode}: leave it out of --sizes"
+            )
+        found = json.loads(ended.stdout.splitlines()[-1])
+        for metric, (value, unit) in found.items():
+            record(size, metric, value, unit)
+        values = {metric: value for metric, (value, _) in found.items()}
+        ratio = values["ours"] / values["plain"]
+        say(
+            f"{size:<6}{values['ours']:>12,.0f} rows/s, {ratio:.1f} times the plain loop's {values['plain']:,.0f}; "
+            f"evaluation {values['evaluation']:.2f} s for {values['evaluated users']:,.0f} users; "
+            f"peak {values['peak memory']:,.0f} MB, of which {values['peak memory, data made']:,.0f} MB "
+            f"before training; raw arrays {values['raw arrays']:,.0f} MB"
+        )
+
+
+def grow(size: Sequence[int], plain_epoch: PlainEpoch) -> dict[str, tuple[float, str]]:
+    """One size, in this process: {metric: (value, unit)}. Memory is read before the plain loop runs.
+
+    Args:
+        size: users, items and ratings to simulate.
+        plain_epoch: trains the plain way until its last argument says so; returns the rows it has seen.
+    """
+    settings = Settings(dataset="simulated", simulated_size=list(size), batch_size=BATCH, quiet=True)
+    start = time.perf_counter()
+    data = family.load_data(settings)
+    found = {"making": (time.perf_counter() - start, "s"), "peak memory, data made": (peak_memory_mb(), "MB")}
+    parts = (data.train, data.test)
+    held = sum(column.nbytes for part in parts for column in (part.user_ids, part.item_ids, part.ratings))
+    found["raw arrays"] = (held / 2**20, "MB")
+    data = replace(data, test=rows_of_some_users(data.test))
+    model, task, make_steps = family.build(settings, data, torch.device("cpu"))
+    steps = make_steps(model, task, settings, torch.device("cpu"))
+    with suppress(Stopped):
+        steps.run_epoch(1, [], after_one_step())
+    deadline = Deadline()
+    try:
+        steps.run_epoch(1, [], deadline)
+        rows = len(data.train)
+    except Stopped:
+        rows = (deadline.asked - 1) * BATCH
+    found["ours"] = (rows / deadline.seconds(), "rows per s")
+    found["share of an epoch"] = (rows / len(data.train), "")
+    start = time.perf_counter()
+    task.metrics(model, "test")
+    found["evaluation"] = (time.perf_counter() - start, "s")
+    found["evaluated users"] = (float(len(data.test.user_ids.unique())), "users")
+    found["peak memory"] = (peak_memory_mb(), "MB")
+    plain_epoch(settings, data.train, after_one_step())
+    deadline = Deadline()
+    rows = plain_epoch(settings, data.train, deadline)
+    found["plain"] = (rows / deadline.seconds(), "rows per s")
+    return found
+
+
+def after_one_step() -> Callable[[], bool]:
+    """Says stop when it is asked for the second time: what a first step builds is left out of the clock."""
+    asked = iter([False])
+    return lambda: next(asked, True)
+
+
+class Deadline:
+    """Asked before every step: whether SECONDS have passed since it was made."""
+
+    def __init__(self) -> None:
+        self.start, self.asked = time.perf_counter(), 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.seconds() > SECONDS
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.start
+
+
+def rows_of_some_users(rows: Interactions) -> Interactions:
+    """All rows of EVALUATED_USERS users, or all rows where there are no more."""
+    users = rows.user_ids.unique().numpy()
+    if len(users) <= EVALUATED_USERS:
+        return rows
+    drawn = np.random.RandomState(0).choice(users, EVALUATED_USERS, replace=False)
+    return rows[torch.isin(rows.user_ids, torch.from_numpy(drawn))]

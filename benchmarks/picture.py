@@ -1,0 +1,145 @@
+"""benchmark.png: a panel a part, drawn from benchmark.csv."""
+
+from pathlib import Path
+
+from benchmarks.quality import HIGHEST_MSE, LOWEST_MRR
+from benchmarks.results import Results
+from figures import BASELINE, NETWORK, plt
+
+RATING, RANKING = "#b5651d", "#3b7d4f"  # peers by their task
+
+
+def draw(results: Results, path: Path) -> None:
+    """Draw every part that has been measured, in the order of PANELS."""
+    measured = {row["part"] for row in results.rows}
+    panels = [(part, panel) for part, panel in PANELS if part in measured]
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(6.2 * columns, 5.2 * lines), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, (_, panel) in zip(axes.flat, panels, strict=False):
+        panel(axis, results)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_plane(axis, results: Results) -> None:
+    """The network's mean curve, an epoch a dot, between the lines of peers that do one task each."""
+    mrr, mse = results.of("quality", "MRR"), results.of("quality", "MSE")
+    epochs = [name for name in mrr if name.startswith("ours, epoch")]
+    raters = {name: value for name, value in mse.items() if not name.startswith("ours") and value < 0.9}
+    rankers = {name: value for name, value in mrr.items() if not name.startswith("ours") and value > 0.1}
+    axis.plot([mse[name] for name in epochs], [mrr[name] for name in epochs], ".-", color=NETWORK, alpha=0.5, zorder=3)
+    axis.plot(mse["ours"], mrr["ours"], "o", color=NETWORK, markersize=9, zorder=4)
+    axis.annotate("ours, last epoch", (mse["ours"], mrr["ours"]), (6, -12), textcoords="offset points", color=NETWORK)
+    axis.set_xlim(min([mse["ours"], *raters.values()]) - 0.006, max([mse["ours"], *raters.values()]) + 0.012)
+    axis.set_ylim(0, 1.08 * max([mrr["ours"], *rankers.values(), LOWEST_MRR]))
+    _label_lines(axis, raters, RATING, vertical=True)
+    _label_lines(axis, rankers, RANKING, vertical=False)
+    axis.fill_between([0, HIGHEST_MSE], LOWEST_MRR, 1, color=NETWORK, alpha=0.08, linewidth=0)
+    axis.set_xlabel("MSE of ratings, squared rating points (lower is better)")
+    axis.set_ylabel("MRR over all items (higher is better)")
+    axis.set_title("Both tasks at once: mean over three splits; shaded: the goal", fontsize=10)
+
+
+def _label_lines(axis, values: dict[str, float], colour: str, vertical: bool) -> None:
+    """A thin line a peer; names are moved apart, so that equal values can be read."""
+    low, high = axis.get_xlim() if vertical else axis.get_ylim()
+    room, last = (high - low) / 28, low - high
+    for name, value in sorted(values.items(), key=lambda pair: pair[1]):
+        last = max(value, last + room)
+        name = name.split(" (")[0]
+        if vertical:
+            axis.axvline(value, color=colour, linewidth=0.7, alpha=0.6)
+            axis.text(
+                last, axis.get_ylim()[0], f" {name}", color=colour, fontsize=7, rotation=90, ha="center", va="bottom"
+            )
+        else:
+            axis.axhline(value, color=colour, linewidth=0.7, alpha=0.6)
+            axis.text(axis.get_xlim()[1], last, name, color=colour, fontsize=7, ha="right", va="center")
+
+
+def draw_fits(axis, results: Results) -> None:
+    """CPU seconds to fit, logarithmic; of the network to its last epoch and to both goals."""
+    seconds = dict(results.of("quality", "fit"))
+    seconds.pop("ours, further splits", None)
+    raters = results.of("quality", "MSE")
+    colours = {name: RATING if name in raters else RANKING for name in seconds} | {"ours": NETWORK}
+    goal = results.of("quality", "time to quality, mean").get("ours")
+    if goal == goal and goal is not None:
+        seconds["ours, to the goal"], colours["ours, to the goal"] = goal, NETWORK
+    _bars(
+        axis, seconds, [colours[name] for name in seconds], "CPU seconds of one fit, one thread (logarithmic)", "{:.2g}"
+    )
+    axis.set_xscale("log")
+    axis.set_title("Time to fit: rating, ranking, both", fontsize=10)
+
+
+def draw_epoch(axis, results: Results) -> None:
+    seconds = results.of("epoch", "median")
+    _bars(axis, seconds, _own_colours(seconds), "CPU seconds of an epoch of both tasks, median", "{:.3f}")
+    axis.set_title("An epoch at batch 256, d = 32", fontsize=10)
+
+
+def draw_evaluation(axis, results: Results) -> None:
+    seconds = results.of("evaluation", "median")
+    _bars(axis, seconds, _own_colours(seconds), "CPU seconds of six metrics on all test users, median", "{:.3f}")
+    axis.set_title("A full evaluation", fontsize=10)
+
+
+def draw_growth(axis, results: Results) -> None:
+    """Rows per second at every size, ours and the plain loop's."""
+    for name, colour in (("ours", NETWORK), ("plain", BASELINE)):
+        speeds = results.of("growth", name)
+        axis.plot(list(speeds), [value / 1e6 for value in speeds.values()], "o-", color=colour, label=name)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("simulated ratings")
+    axis.set_ylabel("training, million rows per second")
+    axis.legend(frameon=False)
+    axis.set_title("Growth: speed, one thread", fontsize=10)
+
+
+def draw_memory(axis, results: Results) -> None:
+    """Peak memory of the process beside what the raw arrays take."""
+    for name, colour in (("peak memory", NETWORK), ("peak memory, data made", RANKING), ("raw arrays", BASELINE)):
+        sizes = results.of("growth", name)
+        axis.plot(list(sizes), [value / 2**10 for value in sizes.values()], "o-", color=colour, label=name)
+    axis.set_yscale("log")
+    axis.set_xlabel("simulated ratings")
+    axis.set_ylabel("GB (logarithmic)")
+    axis.legend(frameon=False)
+    axis.set_title("Growth: memory", fontsize=10)
+
+
+def draw_processes(axis, results: Results) -> None:
+    speeds = {name: value / 1e6 for name, value in results.of("processes", "rows").items()}
+    _bars(axis, speeds, [NETWORK] * len(speeds), "training, million rows per second", "{:.2f}")
+    axis.set_title("Processes under torchrun, the same batches", fontsize=10)
+
+
+def _bars(axis, values: dict[str, float], colours: list[str], label: str, form: str) -> None:
+    bars = axis.barh(list(values), list(values.values()), color=colours, height=0.65)
+    axis.bar_label(bars, [form.format(value) for value in values.values()], padding=3, fontsize=8)
+    axis.invert_yaxis()
+    axis.margins(x=0.15)
+    axis.set_xlabel(label)
+    axis.tick_params(axis="y", length=0, labelsize=8)
+
+
+def _own_colours(values: dict[str, float]) -> list[str]:
+    return [NETWORK if name == "ours" else BASELINE for name in values]
+
+
+PANELS = (
+    ("quality", draw_plane),
+    ("quality", draw_fits),
+    ("epoch", draw_epoch),
+    ("evaluation", draw_evaluation),
+    ("growth", draw_growth),
+    ("growth", draw_memory),
+    ("processes", draw_processes),
+)

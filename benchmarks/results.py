@@ -1,0 +1,58 @@
+"""benchmark.csv: what has been measured, in long form, kept from one call of benchmark.py to the next."""
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from errors import UserError
+
+COLUMNS = ("part", "name", "metric", "value", "unit")
+Record = Callable[[str, str, float, str], None]  # name, metric, value, unit
+
+
+class Results:
+    """The rows of a folder's benchmark.csv; a part that is measured again replaces its rows.
+
+    Raises:
+        UserError: the file is there and is no such table, or the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "benchmark.csv"
+        self.rows: list[dict[str, str]] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                self.rows = self._read()
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be used: {error.strerror}; give another --output") from None
+
+    def measure(self, part: str, measure: Callable[[Record], None]) -> None:
+        """Put what `measure` records in the place of the part's rows, and write them once it has ended well."""
+        found = []
+
+        def record(name: str, metric: str, value: float, unit: str) -> None:
+            row = (part, name, metric, f"{value:.6g}", unit)
+            found.append(dict(zip(COLUMNS, row, strict=True)))
+
+        measure(record)
+        self.rows = [row for row in self.rows if row["part"] != part] + found
+        unfinished = self.path.with_suffix(".part")
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(self.rows)
+        os.replace(unfinished, self.path)
+
+    def of(self, part: str, metric: str) -> dict[str, float]:
+        """{name: value} of one metric of a part, in the order measured."""
+        chosen = (row for row in self.rows if (row["part"], row["metric"]) == (part, metric))
+        return {row["name"]: float(row["value"]) for row in chosen}
+
+    def _read(self) -> list[dict[str, str]]:
+        with self.path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            if tuple(table.fieldnames or ()) != COLUMNS:
+                raise UserError(f"{self.path} is no table of this benchmark: move it away, or give another --output")
+            return list(table)

@@ -1,0 +1,46 @@
+"""How time and memory are taken, and how ways of doing one thing are put side by side."""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+
+def cpu_seconds() -> float:
+    """Processor time of this program so far, all threads and ended child processes added up."""
+    return time.process_time() + sum(os.times()[2:4])
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held so far, in MB of 2^20 bytes; nan on Windows, which does not say."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def in_turns(
+    ways: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Time each way `repeats` times, in turns, so that a busy machine is busy for all: {name: seconds}."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = clock()
+            way()
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def table_of_times(seconds: Mapping[str, list[float]]) -> str:
+    """Medians, lowest and highest, and how many times as fast as the first each is, by medians."""
+    reference = statistics.median(seconds[next(iter(seconds))])
+    width = max(map(len, seconds))
+    lines = [f"{'':<{width}}  median s   lowest  highest   times as fast"]
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        numbers = f"{median:>10.4g}{min(values):>9.4g}{max(values):>9.4g}"
+        lines.append(f"{name:<{width}}{numbers}{reference / median:>16.1f}")
+    return "\n".join(lines)
