@@ -98,7 +98,7 @@ def draw_growth(axis, results: Results) -> None:
         axis.plot(list(speeds), [value / 1e6 for value in speeds.values()], "o-", color=colour, label=name)
     axis.set_ylim(bottom=0)
     axis.set_xlabel("simulated ratings")
-    axis.set_ylabel("training, million rows per second")
+    axis.set_ylabel("training, million rows per CPU second")
     axis.legend(frameon=False)
     axis.set_title("Growth: speed, one thread", fontsize=10)
 

@@ -5,10 +5,12 @@ Nothing is chosen on the test parts: the network's figures are those of its last
 """
 
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from tqdm import tqdm
 
 import family
 from benchmarks.peers import PEERS, Answered, Peer, missing
@@ -46,7 +48,8 @@ def measure_quality(
     say(f"{data[splits[0]]}; splits {', '.join(map(str, splits))}; mean, and CPU seconds of one fit")
     for peer in peers:
         if peer.package not in absent:
-            fits = [fit_peer(peer, data[split]) for split in splits]
+            bar = tqdm(splits, peer.name, leave=False, unit="split", disable=not sys.stderr.isatty())
+            fits = [fit_peer(peer, data[split]) for split in bar]
             say(f"{peer.name:<40}{_record_fits(record, peer, splits, fits)}")
     curves = [train(replace(settings, seed=split), data[split]) for split in splits]
     _record_network(record, "ours", splits, curves, say)
@@ -76,7 +79,8 @@ def train(settings: Settings, data: Data | None = None) -> Curve:
     seconds = cpu_seconds() - start
     curve: Curve = []
     history: list[dict[str, float]] = []
-    for epoch in range(1, settings.epochs + 1):
+    bar = tqdm(range(settings.epochs), f"split {settings.seed}", leave=False, disable=not sys.stderr.isatty())
+    for epoch in (number + 1 for number in bar):
         start = cpu_seconds()
         history.append({"epoch": epoch} | steps.run_epoch(epoch, history, lambda: False))
         seconds += cpu_seconds() - start

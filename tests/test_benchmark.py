@@ -1,4 +1,4 @@
-"""The benchmark compares one and the same network."""
+"""The older benchmarks compare one and the same network; the command line refuses what it does not know."""
 
 import re
 
@@ -7,34 +7,73 @@ import torch
 
 import benchmark
 import dataset
+from benchmarks import zoo
 
 
 def test_both_ways_are_the_same_network_and_are_timed(monkeypatch, capsys):
     small = dataset.load("simulated", simulated_size=(60, 80, 2400), test_fraction=0.1, val_fraction=0.1)
-    monkeypatch.setattr(benchmark, "load", lambda *_, **__: small)
+    monkeypatch.setattr(zoo, "load", lambda *_, **__: small)
     assert benchmark.main(["zoo", "--batch_size", "512", "--threads", "1", "--repeats", "1"]) == 0
     out = capsys.readouterr().out
     assert float(re.search(r"logits of the two: (\S+)", out)[1]) < 1e-5
     assert len(re.findall(r"^(?:plain|ours).* \d+\.\d+$", out, re.MULTILINE)) == 3
 
 
-def test_the_plain_way_takes_the_same_steps(monkeypatch):
+def test_the_plain_way_takes_the_same_steps():
     """After an epoch from the same weights on the same batches, both networks agree."""
     data = dataset.load("simulated", simulated_size=(60, 80, 2400), test_fraction=0.1, val_fraction=0.1)
-    task = benchmark.ViewAndLike(data, batch_size=512)
+    task = zoo.ViewAndLike(data, batch_size=512)
     torch.manual_seed(0)
-    ours = benchmark.build_model("mmoe", 60, 80)
-    plain = benchmark.PlainMMoE(60, 80, 32, 8, 64, 32)
+    ours = zoo.build_model("mmoe", 60, 80)
+    plain = zoo.PlainMMoE(60, 80, 32, 8, 64, 32)
     plain.copy_from(ours)
-    benchmark.epoch(ours, task, task.losses)
-    benchmark.epoch(plain, task, benchmark.plain_losses)
+    zoo.epoch(ours, task, task.losses)
+    zoo.epoch(plain, task, zoo.plain_losses)
     users = torch.arange(60)
     for logit, other in zip(ours(users, users).values(), plain(users, users), strict=True):
         torch.testing.assert_close(logit, other, rtol=1e-3, atol=1e-3)
 
 
-def test_a_number_that_is_none_is_refused(capsys):
-    with pytest.raises(SystemExit) as exit:
-        benchmark.main(["zoo", "--repeats", "0"])
-    assert exit.value.code == 2
-    assert "must be at least 1" in capsys.readouterr().err
+def refused(capsys, *arguments) -> str:
+    """Run a command that must be refused: the sentence it is refused with."""
+    try:
+        code = benchmark.main([str(argument) for argument in arguments])
+    except SystemExit as exit:
+        code = exit.code
+    message = capsys.readouterr().err
+    assert code == 2
+    assert re.match(r"benchmark\.py( \w+)?: error: ", message)
+    assert message.count("\n") == 1
+    return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["zoo", "--repeats", "0"], "must be at least 1, not 0"),
+        (["multitask", "epoch", "--repeats", "many"], "must be at least 1, not many"),
+        (["multitask", "speed"], "no part 'speed'"),
+        (["multitask", "growth", "--sizes", "7M"], "7M"),
+        (["multitask", "quality", "--preset", "champoin"], "no preset 'champoin'"),
+        (["multitask", "--fast"], "--fast"),
+    ],
+)
+def test_what_it_does_not_know_is_refused_in_one_sentence(elsewhere, capsys, arguments, sentence):
+    assert sentence in refused(capsys, *arguments)
+    assert not (elsewhere / "results").exists()
+
+
+def test_a_preset_that_would_be_measured_on_fewer_rows_or_on_other_labels_is_refused(elsewhere, capsys):
+    preset = elsewhere / "preset.json"
+    preset.write_text('{"val_fraction": 0.05}')
+    assert "val_fraction must be 0" in refused(capsys, "multitask", "quality", "--preset", preset)
+    preset.write_text('{"model": "mmoe"}')
+    assert "--model mmoe" in refused(capsys, "multitask", "quality", "--preset", preset)
+    assert "No such file" in refused(capsys, "multitask", "quality", "--preset", elsewhere / "none.json")
+
+
+def test_quality_is_never_measured_on_other_data_unasked(elsewhere, capsys):
+    """Without MovieLens nothing falls back on simulated ratings, and nothing is written."""
+    sentence = refused(capsys, "multitask", "epoch", "--output", elsewhere / "out")
+    assert "ml-100k" in sentence
+    assert not list((elsewhere / "out").iterdir())

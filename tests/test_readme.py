@@ -70,7 +70,8 @@ def test_every_flag_it_names_exists():
     import flags
 
     known = set(flags._make_parser()._option_string_actions) | {"--quick"}  # of experiments.py
-    known |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / "grader.py").read_text(encoding="utf-8")))
+    for name in ("grader.py", "benchmark.py"):
+        known |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / name).read_text(encoding="utf-8")))
     assert set(re.findall(r"(?<![-a-z])--[a-z][a-z_-]*", README)) <= known
 
 
@@ -80,6 +81,16 @@ def test_every_experiment_it_names_is_understood():
     commands = re.findall(r"^python experiments\.py(.*)$", README, re.MULTILINE)
     assert len(commands) >= 2
     assert all(experiments.parse(shlex.split(line)).command for line in commands)
+
+
+def test_every_benchmark_it_names_is_understood():
+    import benchmark
+
+    commands = re.findall(r"^python benchmark\.py(.*)$", README, re.MULTILINE)
+    assert len(commands) >= 2
+    for line in commands:
+        options = benchmark.make_parser().parse_args(shlex.split(line))
+        assert set(getattr(options, "parts", [])) <= set(benchmark.PARTS)
 
 
 def test_every_grader_command_is_understood():

@@ -43,13 +43,17 @@ MAY_IMPORT = {
         "comparison", "dataset", "defaults", "errors", "evaluation", "family", "figures", "grid", "losses", "report",
         "run_folder", "settings",
     },
-    "experiments": {"search", "comparison", "dataset", "defaults", "dyadic", "errors", "grid", "settings", "study"},
-    "benchmark": {"dataset", "dyadic", "models", "tasks", "weighting"},
+    "experiments": {"comparison", "dataset", "defaults", "dyadic", "errors", "grid", "search", "settings", "study"},
+    "benchmarks": {
+        "dataset", "dyadic", "errors", "evaluation", "family", "figures", "gradient", "models", "settings", "tasks",
+        "weighting",
+    },
+    "benchmark": {"benchmarks", "dataset", "errors", "family", "flags", "settings"},
     "main": {
         "errors", "settings", "flags", "family", "training", "run_folder", "recommend", "report",
     },
 }  # fmt: skip
-FOLDERS = {"dyadic", "study", "zoo"}
+FOLDERS = {"benchmarks", "dyadic", "study", "zoo"}
 
 
 def files(name: str) -> list[Path]:
