@@ -53,9 +53,9 @@ def measure_growth(record: Record, sizes: Sequence[str], script: Path, say: Call
         ratio = values["ours"] / values["plain"]
         say(
             f"{size:<6}{values['ours']:>12,.0f} rows per CPU s, {ratio:.1f} times the plain loop's "
-            f"{values['plain']:,.0f}; evaluation {values['evaluation']:.2f} s for {values['evaluated users']:,.0f} users; "
-            f"peak {values['peak memory']:,.0f} MB, of which {values['peak memory, data made']:,.0f} MB "
-            f"before training; raw arrays {values['raw arrays']:,.0f} MB"
+            f"{values['plain']:,.0f}; evaluation of {values['evaluated users']:,.0f} users "
+            f"{values['evaluation']:.2f} CPU s; peak {values['peak memory']:,.0f} MB, of which "
+            f"{values['peak memory, data made']:,.0f} MB before training; raw arrays {values['raw arrays']:,.0f} MB"
         )
 
 
