@@ -119,7 +119,7 @@ def fit_als(train: Interactions, seed: int = 0) -> Answer:
     from implicit.cpu.als import AlternatingLeastSquares
 
     model = AlternatingLeastSquares(
-        factors=64, regularization=20.0, alpha=4.0, iterations=10, num_threads=1, random_state=seed
+        factors=64, regularization=20.0, alpha=3.0, iterations=10, num_threads=1, random_state=seed
     )
     model.fit(matrix(train), show_progress=False)
     return by_factors(model.user_factors, model.item_factors)
