@@ -4,7 +4,9 @@ The training loop asks its weighting where it would otherwise call backward() on
 
     parameters()                 what the optimizer is to learn besides the model
     begin_epoch(epoch, history)  history: the rows of the finished epochs, with "train_<loss>", the unweighted means
-    backward(losses, model)      adds to .grad as loss.backward() does; returns the joint loss, detached
+    backward(losses, model, add_up)
+                                 adds to .grad as loss.backward() does; returns the joint loss, detached. add_up sums
+                                 gradients of the model over processes, each of which holds the losses of all
     report()                     columns for the row of the epoch: "weight_<loss>", the w_t now in force, or "conflicts"
     state_dict(), load_state_dict(state)
 
@@ -17,7 +19,7 @@ Extras are losses that are no tasks, such as a regulariser: they are added with 
 Letters: T tasks, L_t the loss of task t, g_t the gradient of lambda_t L_t, w_t the factor a method gives to both.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ GRADNORM_STEP = 0.025  # step size of the factors, from the same experiments
 GRADNORM_FLOOR = 1e-3  # keeps the factors positive; the paper does not say how
 DWA_TEMPERATURE = 2.0  # Liu et al. 2019: the higher, the more even the factors
 
+AddUp = Callable[[list[Tensor]], list[Tensor]]
 Column = tuple[Tensor | None, ...]  # g_t of one parameter, one entry a task; None where a task does not reach it
 
 
@@ -60,9 +63,13 @@ class Fixed:
         factors = self.factors()
         return joint_loss(losses, {name: weight * factors.get(name, 1.0) for name, weight in self.weights.items()})
 
-    def backward(self, losses: Mapping[str, Tensor], model: nn.Module) -> Tensor:
+    def backward(self, losses: Mapping[str, Tensor], model: nn.Module, add_up: AddUp | None = None) -> Tensor:
         joint = self.joint(losses)
         joint.backward()
+        if add_up is not None:
+            reached = [parameter for parameter in model.parameters() if parameter.grad is not None]
+            for parameter, gradient in zip(reached, add_up([parameter.grad for parameter in reached]), strict=True):
+                parameter.grad = gradient
         return joint.detach()
 
     def report(self) -> dict[str, float]:
@@ -134,10 +141,10 @@ class _ByGradients(Fixed):
     Subclasses `combine`: for each parameter, what the g_t are multiplied by before they are summed, {task: scalar}.
     """
 
-    def backward(self, losses: Mapping[str, Tensor], model: nn.Module) -> Tensor:
+    def backward(self, losses: Mapping[str, Tensor], model: nn.Module, add_up: AddUp | None = None) -> Tensor:
         joint = self.joint(losses).detach()
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        gradients = {name: _gradient(self.weights[name] * loss, parameters) for name, loss in losses.items()}
+        gradients = {name: _gradient(self.weights[name] * loss, parameters, add_up) for name, loss in losses.items()}
         columns = list(zip(*(gradients[name] for name in self.tasks), strict=True))
         factors = self.combine(columns, losses)
         for index, parameter in enumerate(parameters):
@@ -273,10 +280,15 @@ def make_weighting(
     return _CLASSES[name](tasks, weights, gaussian, seed, device)
 
 
-def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Sequence[Tensor | None]:
+def _gradient(loss: Tensor, parameters: list[nn.Parameter], add_up: AddUp | None) -> Sequence[Tensor | None]:
     if not loss.requires_grad:
         return [None] * len(parameters)
-    return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    if add_up is not None:
+        summed = iter(add_up([gradient for gradient in found if gradient is not None]))
+        found = [None if gradient is None else next(summed) for gradient in found]
+    # The fused AdamW reads memory as it lies: gradients in another order would go to the wrong weights.
+    return [None if gradient is None else gradient.contiguous() for gradient in found]
 
 
 def _shared_norms(columns: list[Column]) -> Tensor:

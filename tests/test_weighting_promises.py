@@ -9,7 +9,8 @@ from test_weighting import LAMBDAS, UNEVEN, Plane, adam, make, real_run, train
 from torch import nn
 
 from errors import UserError
-from weighting import METHODS
+from models import build_model
+from weighting import METHODS, make_weighting
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -21,6 +22,16 @@ def test_the_real_network_trains(tiny, name):
     columns = {"fixed": set(), "pcgrad": {"conflicts"}}.get(name, {"weight_factorization", "weight_regression"})
     assert set(method.report()) == columns
     assert all(type(value) is float for value in method.report().values())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradients_lie_in_memory_as_their_parameters_do(name):
+    # Those of the experts' one product do not by themselves, and the fused AdamW would put them at other weights.
+    network = build_model("mmoe", 6, 7, tasks=("view", "like"))
+    logits = network(torch.arange(5), torch.arange(5))
+    losses = {task: logit.square().mean() for task, logit in logits.items()}
+    make_weighting(name, dict.fromkeys(losses, 1.0), (), 0, torch.device("cpu")).backward(losses, network)
+    assert all(parameter.grad.stride() == parameter.stride() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "fixed"])
