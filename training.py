@@ -67,11 +67,10 @@ def fit(
         UserError: a loss or a score is not finite, the folder cannot be written, the checkpoint does not fit, or more
             epochs are finished already than settings.epochs.
     """
-    history, already = [], 0
+    session = None
     try:
         session = _Session(model, task, settings, run, device, say, stop, make_steps)
-        history = session.history
-        already = len(history)
+        already = len(session.history)
         with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
             if not already:
                 writer.add_text("data", repr(task.data), 0)
@@ -86,7 +85,7 @@ def fit(
         kept = run.keep_or_discard(history)
         raise UserError(f"{error} in epoch {len(history) + 1}: lower --lr (now {settings.lr:g}); {kept}") from None
     except UserError:
-        run.keep_or_discard(history)
+        run.keep_or_discard(session.history if session is not None else [])
         raise
     except BrokenPipeError:
         raise
