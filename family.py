@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 
+from errors import UserError
 from gradient import GradientSteps
+from parallel import ParallelSteps
+from processes import ALONE, Alone
 from settings import Settings
 
 
@@ -36,7 +40,13 @@ def settle(settings: Settings, data, say: Callable[[str], None]) -> Settings:
     return replace(settings, chain=settings.chain or ("joint" if is_chain(data) else "none"))
 
 
-def build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, object, Callable]:
+def require_shareable(settings: Settings, group: Alone) -> None:
+    """Raises UserError where a model is trained by one process alone and there are several."""
+    if group.size > 1 and settings.model == "dyadic":
+        raise UserError("--model dyadic takes one step after the other, in one process: start it without torchrun")
+
+
+def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) -> tuple[nn.Module, object, Callable]:
     """A fresh network, its task, and what makes its steps; on the device, the network drawn from settings.seed."""
     if settings.model == "dyadic":
         from dyadic.family import AlgorithmOne, DyadicTask
@@ -51,6 +61,8 @@ def build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, ob
     model = build_model(settings.model, len(data.users), len(data.items), **settings.network_options).to(device)
     if settings.start_at_mean:
         nn.init.constant_(model.mlp_layers[-1].bias, data.train.ratings.mean().item())
+    task = build_task(settings.model, data.to(device), **settings.task_options)
+    if group.size > 1:
+        return model, task, partial(ParallelSteps, group=group)
     by_hand = settings.model == "multitask" and settings.bpr != "softmax"
-    make_steps = handwritten.make_steps if by_hand else GradientSteps
-    return model, build_task(settings.model, data.to(device), **settings.task_options), make_steps
+    return model, task, handwritten.make_steps if by_hand else GradientSteps

@@ -125,7 +125,7 @@ class _Parser(argparse.ArgumentParser):
         unknown = message.partition("unrecognized arguments: ")[2].split()
         if unknown:
             message = f"unknown flag {unknown[0]}{_suggest(unknown[0].split('=')[0], self._option_string_actions)}"
-        self.exit(2, f"{self.prog}: error: {message} (--help lists all flags)\n")
+        raise UserError(f"{message} (--help lists all flags)")
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from weighting import make_weighting
@@ -28,6 +28,8 @@ class GradientSteps:
     Args:
         settings: lr, schedule, epochs, weight_decay, embedding_decay, weights, weighting, seed, quiet.
     """
+
+    add_up = None  # sums gradients over processes, where there are several (parallel.py)
 
     def __init__(self, model: nn.Module, task, settings, device: torch.device) -> None:
         self.model, self.task, self.device = model, task, device
@@ -74,11 +76,14 @@ class GradientSteps:
         means = (sums / rows).tolist()
         return {f"train_{name}": mean for name, mean in zip(names, means, strict=True)} | self.weighting.report()
 
-    def backward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.task.losses(self.model, batch)
+
+    def backward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Put the gradient of the joint loss on a batch into .grad; returns each loss and the "joint" one, detached."""
-        losses = self.task.losses(self.model, batch)
+        losses = self.losses(batch)
         self.optimizer.zero_grad()
-        joint = self.weighting.backward(losses, self.model)
+        joint = self.weighting.backward(losses, self.model, self.add_up)
         return {name: loss.detach() for name, loss in losses.items()} | {"joint": joint}
 
     def _set_step_size(self, epochs_done: float) -> None:

@@ -4,6 +4,7 @@
     python main.py --model mmoe                             train a network of the zoo, on views and likes
     python main.py --resume run/NAME                        go on with a run
     python main.py --recommend 196                          ten films for a user
+    torchrun --standalone --nproc_per_node 2 main.py        train in two processes
 
 `python main.py --help` lists all flags. Nothing heavy is imported before the flags are read.
 """
@@ -38,7 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # titles in a terminal that knows ASCII alone
     try:
         request = parse(argv)
-        return train(request) if request.recommend is None else answer(request)
+        if request.recommend is not None:
+            return answer(request)
+        from processes import join
+
+        with join() as group:
+            return train(request, group)
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -49,52 +55,77 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         return refuse(str(error))
     except KeyboardInterrupt:
-        print("main.py: stopped", file=sys.stderr)
+        if speaks():
+            print("main.py: stopped", file=sys.stderr)
         return 130
 
 
+def speaks() -> bool:
+    """Whether this process is the one of its machine that talks to the user; torchrun may have started several."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def refuse(sentence: str) -> int:
-    print(f"main.py: error: {sentence}", file=sys.stderr)
+    if speaks():
+        print(f"main.py: error: {sentence}", file=sys.stderr)
+        if summary := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # torchrun ends its own words with it
+            about = {"py_callstack": sentence, "timestamp": str(int(time.time()))}
+            Path(summary).write_text(json.dumps({"message": {"message": sentence, "extraInfo": about}}))
     return 2
 
 
-def train(request: Request) -> int:
-    """One run from settings to report."""
+def train(request: Request, group) -> int:
+    """One run from settings to report. Of several processes the first does all that is seen."""
     import torch
 
     import family
+    from parallel import leading
     from report import BOX, profile, report
-    from run_folder import RunFolder
     from training import fit
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if request.resume is not None:
-        run, config, settings = reopen(request.resume, request.given)
-    else:
-        config, settings = {}, request.settings
-        run = RunFolder.new(Path(settings.logdir) if settings.logdir is not None else unused_name(settings))
-    device = choose_device(settings)
+    run, config, settings = begin(request, group)
+    family.require_shareable(settings, group)
     torch.set_num_threads(settings.threads)
     start = time.perf_counter()
-    data = load_data(settings, config)
+    device, data = group.in_turn(lambda: (choose_device(settings, group), load_data(settings, config)))
+    group.require_same(f"{data!r} ({data.fingerprint[:8]})", "the processes have read different data")
     seconds = {"reading": time.perf_counter() - start}
     settings = family.settle(pin_down(settings, data, device), data, say)
-    model, task, make_steps = family.build(settings, data, device)
+    model, task, make_steps = family.build(settings, data, device, group)
+    if not group.is_first:
+        with CtrlC() as ctrl_c:
+            return 130 if make_steps(model, task, settings, device).follow(ctrl_c.pressed) else 0
     if data.simulated:
         print(BOX)
     for note in (*data.notes, *([SIDE_BY_SIDE] if settings.chain == "none" else [])):
         print(f"note: {note}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{data}\n{parameters:,} parameters, {device}, {settings.threads} threads, run folder {run.path}", flush=True)
-    with CtrlC() as ctrl_c:
+    where = f"{device}, {settings.threads} threads" + (f", {group.size} processes" if group.size > 1 else "")
+    print(f"{data}\n{parameters:,} parameters, {where}, run folder {run.path}", flush=True)
+    with leading(group), CtrlC() as ctrl_c:
         run.write_config({"command": command_line()} | config | {"settings": asdict(settings)} | describe(data))
         tell = silence if settings.quiet else say
         outcome = fit(model, task, settings, run, device, tell, ctrl_c.pressed, make_steps)
-        run.write_result(summarise(outcome, parameters, device))
+        run.write_result(summarise(outcome, parameters, device) | {"processes": group.size})
         print(report(outcome, task, run.path, settings), flush=True)
     if settings.profile:
         print(profile(seconds | outcome.seconds, outcome.epochs_run))
     return 130 if outcome.ending == "interrupted" else 0
+
+
+def begin(request: Request, group):
+    """The run folder, which the first process alone has, its config so far and the settings, which are one for all."""
+    from run_folder import RunFolder
+
+    run, config, settings = None, {}, request.settings
+    with group.together():
+        if group.is_first and request.resume is not None:
+            run, config, settings = reopen(request.resume, request.given)
+        elif group.is_first:
+            run = RunFolder.new(Path(settings.logdir) if settings.logdir is not None else unused_name(settings))
+    config, values = group.broadcast((config, asdict(settings)))
+    return run, config, Settings(**values)
 
 
 class CtrlC:
@@ -116,7 +147,7 @@ class CtrlC:
 
     def _note(self, *_) -> None:
         self.times += 1
-        if self.times == 1:
+        if self.times == 1 and speaks():
             os.write(2, b"\nstopping at the last finished epoch\n")
         if self.times == 3:
             os._exit(130)
@@ -125,6 +156,7 @@ class CtrlC:
 def answer(request: Request) -> int:
     """--recommend: ask a trained run."""
     import family
+    from processes import ALONE
     from recommend import as_text, recommend
     from report import BOX
 
@@ -133,7 +165,7 @@ def answer(request: Request) -> int:
     run, config, settings = reopen(path, given)
     if settings.model == "dyadic":
         raise UserError(f"{path} is a run of the dyadic learner, which scores observed dyads only; ask another run")
-    device = choose_device(settings)
+    device = choose_device(settings, ALONE)
     data = load_data(settings, config)
     model, task, _ = family.build(settings, data, device)
     model.eval()
@@ -177,15 +209,15 @@ def newest_run() -> Path:
     return checkpoints[-1].parent
 
 
-def choose_device(settings: Settings):
+def choose_device(settings: Settings, group):
     import torch
 
     usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if settings.device == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if usable[name]))
+        return group.place(next(name for name in ("cuda", "mps", "cpu") if usable[name]))
     if not usable[settings.device]:
         raise UserError(f"--device {settings.device}: PyTorch finds none here; --device auto takes what there is")
-    return torch.device(settings.device)
+    return group.place(settings.device)
 
 
 def load_data(settings: Settings, config: dict):

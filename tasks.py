@@ -13,7 +13,8 @@ The training loop (training.py) knows no family: it asks its task for batches, l
     num_batches              steps in an epoch
     batches(epoch)           an iterator over dicts of tensors, drawn from (seed, epoch) alone
     batch_rows(batch)        how many rows a batch holds
-    losses(model, batch)     {name: scalar tensor}
+    losses(model, batch)     {name: scalar tensor}, each a sum over rows divided by a number
+    divisors(batch)          those numbers, {name: number or scalar tensor}: with them shares of a batch add up to it
     metrics(model, part)     {name: float} on the "test" or the "val" part
     diagnostics(model)       {TensorBoard tag: float}: what is drawn beside the metrics
     compared                 the metrics that are put beside those of the baselines
@@ -49,8 +50,7 @@ from randomness import stream
 
 # Negatives drawn, and rows shuffled into place, at a time: bounds memory for any number of ratings and negatives.
 ROWS_AT_A_TIME = 2**20
-# Pairs scored at a time where nothing is learnt.
-PAIRS_AT_A_TIME = 2**14
+PAIRS_AT_A_TIME = 2**14  # scored, where nothing is learnt
 
 METRIC_TITLES = {
     "mrr": "Mean Reciprocal Rank",
@@ -142,6 +142,9 @@ class WatchAndRate:
     def batch_rows(self, batch: dict[str, Tensor]) -> int:
         return len(batch["ratings"])
 
+    def divisors(self, batch: dict[str, Tensor]) -> dict[str, int]:
+        return dict.fromkeys(self.loss_names, self.batch_rows(batch))
+
     def losses(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Eq. (3) and eq. (5) on one batch."""
         user_ids, negative_ids = batch["user_ids"], batch["negative_ids"]
@@ -158,10 +161,8 @@ class WatchAndRate:
 
     def metrics(self, model: nn.Module, part: str) -> dict[str, float]:
         """Every metric of evaluation.METRICS on the "test" part (train and validation items masked) or on "val"."""
-        if part == "test":
-            rows, seen = self.data.test, self.data.seen
-        else:
-            rows, seen = self.data.validation, self.data.train
+        data = self.data
+        rows, seen = (data.test, data.seen) if part == "test" else (data.validation, data.train)
         return ranking_metrics(rank_test_items(model, rows, seen)) | {"mse": mse_score(model, rows)}
 
     def diagnostics(self, model: nn.Module) -> dict[str, float]:
@@ -172,8 +173,7 @@ class WatchAndRate:
 
     def embeddings(self, model: nn.Module) -> dict[str, Tensor]:
         """The item tables that `model` has, by the names of the course sheet: {name: (num_items, d)}."""
-        names = ("Q", "Q_fact", "Q_reg")
-        return {name: getattr(model, name).weight.detach() for name in names if hasattr(model, name)}
+        return {name: getattr(model, name).weight.detach() for name in ("Q", "Q_fact", "Q_reg") if hasattr(model, name)}
 
     def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Ranking scores p, and them beside the ratings, clipped to the scale, here alone: they are shown to people."""
@@ -277,11 +277,14 @@ class ViewAndLike:
     def batch_rows(self, batch: dict[str, Tensor]) -> int:
         return len(batch["labels"])
 
+    def divisors(self, batch: dict[str, Tensor]) -> dict[str, int | Tensor]:
+        counts = {name: mask.sum().clamp(min=1) for name, mask in self._masks(batch["labels"]).items()}
+        return dict.fromkeys(self.loss_names, self.batch_rows(batch)) | counts
+
     def losses(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mean cross-entropy of each label over the rows that belong to it; the calibrator if it is asked for."""
         logits = model(batch["user_ids"], batch["item_ids"])
-        labels = dict(zip(self.labels, batch["labels"].unbind(dim=1), strict=True))
-        masks = {label: labels[before] == 1 for before, label in self.pairs} if self.chain == "conditional" else {}
+        labels, masks = self._columns(batch["labels"]), self._masks(batch["labels"])
         losses = {name: masked_log_loss(logits[name], labels[name], masks.get(name)) for name in self.labels}
         return losses | ({"calibrator": calibrator(list(logits.values()))} if self.penalties else {})
 
@@ -289,7 +292,7 @@ class ViewAndLike:
         """Every metric of `directions` on the rows of a part and their stored negatives."""
         rows = self._evaluated[part]
         joint = self._predict(self._joint_logits, model, rows)
-        columns = dict(zip(self.labels, rows.labels.unbind(dim=1), strict=True))
+        columns = self._columns(rows.labels)
         found = {
             f"{name}_{kind}": value
             for name in self.labels
@@ -329,6 +332,14 @@ class ViewAndLike:
         logits = self._joint_logits(model, user_ids, item_ids)
         return logits[self.labels[-1]], {name: logit.sigmoid() for name, logit in logits.items()}
 
+    def _columns(self, labels: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.labels, labels.unbind(dim=1), strict=True))
+
+    def _masks(self, labels: Tensor) -> dict[str, Tensor]:
+        """The rows that belong to a label, {label: (B,)}; a label that is not named has all of them."""
+        columns = self._columns(labels)
+        return {label: columns[before] == 1 for before, label in self.pairs} if self.chain == "conditional" else {}
+
     def _joint_logits(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
         logits = model(user_ids, item_ids)
         return chain_logits(logits) if self.chain == "conditional" else logits
@@ -353,9 +364,8 @@ class ViewAndLike:
         for number, (name, part) in enumerate(parts.items(), 1):
             if part is None:
                 continue
-            generator = stream(self.seed, -number)
             rows = self._labeller.label(part)
-            drawn[name] = rows + self._labeller.draw_negatives(rows, everything, generator)
+            drawn[name] = rows + self._labeller.draw_negatives(rows, everything, stream(self.seed, -number))
             self._require_both_classes(name, drawn[name])
         return drawn
 

@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 from conftest import ROOT
+from torch.distributed.run import get_args_parser
 
 import download
 import main
@@ -72,7 +73,17 @@ def test_every_flag_it_names_exists():
     known = set(flags._make_parser()._option_string_actions) | {"--quick"}  # of experiments.py
     for name in ("grader.py", "benchmark.py"):
         known |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / name).read_text(encoding="utf-8")))
+    known |= set(get_args_parser()._option_string_actions)  # of torchrun
     assert set(re.findall(r"(?<![-a-z])--[a-z][a-z_-]*", README)) <= known
+
+
+def test_every_torchrun_command_is_understood():
+    import flags
+
+    for line in re.findall(r"^torchrun (.*)$", README, re.MULTILINE):
+        launch = get_args_parser().parse_args(shlex.split(line))
+        assert launch.training_script == "main.py"
+        flags.parse(launch.training_script_args)
 
 
 def test_every_experiment_it_names_is_understood():

@@ -34,7 +34,12 @@ MAY_IMPORT = {
     "gradient": {"weighting"},
     "handwritten": {"gradient", "losses", "models"},
     "dyadic": {"dataset", "defaults", "download", "errors", "evaluation", "gradient", "readers", "settings"},
-    "family": {"dataset", "dyadic", "gradient", "handwritten", "models", "settings", "tasks"},
+    "processes": {"errors"},
+    "parallel": {"errors", "gradient", "processes"},
+    "family": {
+        "dataset", "dyadic", "errors", "gradient", "handwritten", "models", "parallel", "processes", "settings",
+        "tasks",
+    },
     "report": set(),
     "grid": {"errors", "settings"},
     "comparison": {"dataset", "defaults", "figures", "report", "settings", "tasks"},
@@ -50,7 +55,8 @@ MAY_IMPORT = {
     },
     "benchmark": {"benchmarks", "dataset", "errors", "family", "flags", "settings"},
     "main": {
-        "errors", "settings", "flags", "family", "training", "run_folder", "recommend", "report",
+        "errors", "settings", "flags", "family", "parallel", "processes", "training", "run_folder", "recommend",
+        "report",
     },
 }  # fmt: skip
 FOLDERS = {"benchmarks", "dyadic", "study", "zoo"}
