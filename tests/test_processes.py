@@ -103,6 +103,7 @@ CASES = {
     2: {
         "separate": ["--no_shared_embeddings", "--bpr", "logsigmoid", "--weight_decay", "0.1"],
         "hardest-of-three": ["--negatives", "3", "--negative_sampling", "hardest"],
+        "softmax": ["--bpr", "softmax", "--user_balance", "0.5", "--schedule", "cosine", "--embedding_decay", "1"],
         "mmoe": ["--model", "mmoe", *ZOO],
         "given-the-one-before": ["--model", "cgc", "--chain", "conditional", *ZOO],
         "uncertainty": ["--weighting", "uncertainty", "--no_shared_embeddings"],
