@@ -1,4 +1,4 @@
-"""From files to tensors: read ratings or feedback, map ids, split, and sample negatives.
+"""From files to tensors: read ratings or feedback, number their ids, and split.
 
 Two kinds of names for users and items are kept apart. *Raw ids* are what files, flags and reports say; they are strings
 of any kind. *Ids* (`user_ids`, `item_ids`) are row numbers from 0, without gaps, and are all that a model ever sees.
@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import cache
 import download
 import readers
+from cache import Table
 from errors import UserError
-from simulated import simulate
 
 DEFAULT_DATA_DIR = Path("data")
+ROWS_AT_A_TIME = 2**20  # copied or hashed at a time: bounds memory for any number of rows
 SIMULATED_SIZE = (943, 1682, 100_000)  # users, items and ratings of MovieLens 100K
 
 
@@ -28,8 +30,8 @@ SIMULATED_SIZE = (943, 1682, 100_000)  # users, items and ratings of MovieLens 1
 class Interactions:
     """R ratings as tensors: who rated what, and how.
 
-    user_ids: (R,) int64 in [0, num_users).
-    item_ids: (R,) int64 in [0, num_items).
+    user_ids: (R,) in [0, num_users); `load` makes them int32, half of what int64 takes: widen before multiplying.
+    item_ids: (R,) in [0, num_items), likewise.
     ratings: (R,) float32; from a feedback file (R, T), one column of 0 and 1 for each label.
     """
 
@@ -46,8 +48,9 @@ class Interactions:
                 f"{len(self.item_ids)} and {len(self.ratings)}"
             )
         for name, ids, size in [("user", self.user_ids, self.num_users), ("item", self.item_ids, self.num_items)]:
-            if len(ids) and not 0 <= ids.min() <= ids.max() < size:
-                raise ValueError(f"{name}_ids must lie in [0, {size}), not in [{ids.min()}, {ids.max()}]")
+            low, high = ids.aminmax() if len(ids) else (0, 0)
+            if low < 0 or high >= size:
+                raise ValueError(f"{name}_ids must lie in [0, {size}), not in [{low}, {high}]")
 
     def __len__(self) -> int:
         return len(self.ratings)
@@ -64,27 +67,45 @@ class Interactions:
     def __add__(self, other: "Interactions") -> "Interactions":
         """The rows of both; the two must be over the same users and items."""
         pairs = [(self.user_ids, other.user_ids), (self.item_ids, other.item_ids), (self.ratings, other.ratings)]
-        return Interactions(*(torch.cat(pair) for pair in pairs), self.num_users, self.num_items)
+        return Interactions(*(_join(*pair) for pair in pairs), self.num_users, self.num_items)
 
     def to(self, device: torch.device) -> "Interactions":
         tensors = (t.to(device) for t in (self.user_ids, self.item_ids, self.ratings))
         return Interactions(*tensors, self.num_users, self.num_items)
 
-    @cached_property
+    @property
     def pair_keys(self) -> Tensor:
-        """(R,) one number for each (user, item) pair, ascending: user * num_items + item."""
-        return (self.user_ids * self.num_items + self.item_ids).sort().values
+        """(R,) int64, one number for each (user, item) pair, ascending: user * num_items + item."""
+        keys = self.user_ids.to(torch.int64, copy=True).mul_(self.num_items).add_(self.item_ids)
+        if keys.device.type == "cpu":
+            keys.numpy().sort()  # where it lies, while torch would make two more such tensors
+            return keys
+        return keys.sort().values
 
     @cached_property
     def items_by_user(self) -> Tensor:
-        """(R,) all item ids, those of user 0 first, ascending within a user; `offsets` says where a user begins."""
-        return self.pair_keys % self.num_items
+        """(R,) int32, all item ids, those of user 0 first, ascending within a user; `offsets` says where one begins."""
+        return self.pair_keys.remainder_(self.num_items).int()
 
     @cached_property
     def offsets(self) -> Tensor:
-        """(num_users + 1,) user u has the rows offsets[u] to offsets[u + 1] of `items_by_user`."""
+        """(num_users + 1,) int64: user u has the rows offsets[u] to offsets[u + 1] of `items_by_user`."""
         counts = torch.bincount(self.user_ids, minlength=self.num_users)
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def _join(one: Tensor, other: Tensor) -> Tensor:
+    """One after the other; without a copy where they already lie so in memory, as the parts of `Data` do."""
+    is_next = (
+        one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+        and one.storage_offset() + one.numel() == other.storage_offset()
+        and one.dtype == other.dtype
+        and one.is_contiguous()
+        and other.is_contiguous()
+    )
+    if is_next and len(one) and len(other):
+        return one.as_strided((len(one) + len(other), *one.shape[1:]), one.stride())
+    return torch.cat([one, other])
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +153,9 @@ class Data:
         digest.update("".join(f"\n\n{label}" for label in self.labels).encode())
         for part in (self.train, self.validation, self.test):
             if part is not None:
-                for tensor in (part.user_ids, part.item_ids, part.ratings):
-                    digest.update(tensor.cpu().numpy().tobytes())
+                for tensor, dtype in ((part.user_ids, torch.int64), (part.item_ids, torch.int64), (part.ratings, None)):
+                    for block in tensor.split(ROWS_AT_A_TIME):
+                        digest.update(block.to(dtype).cpu().contiguous().numpy())
         return digest.hexdigest()
 
     def to(self, device: torch.device) -> "Data":
@@ -179,21 +201,21 @@ def load(
     if train_ratings is not None:
         return _load_ready_split(Path(train_ratings), Path(test_ratings), rating_scale, val_fraction, seed)
     if ratings is not None:
-        table, notes = readers.read_ratings(Path(ratings), rating_scale)
-        return _assemble(ratings, table, None, rating_scale, notes, **fractions)
+        return _assemble(cache.read_ratings(Path(ratings), rating_scale), ratings, None, rating_scale, **fractions)
     if feedback is not None:
-        table, notes = readers.read_feedback(Path(feedback), labels)
-        return _assemble(feedback, table, None, (0.0, 1.0), notes, tuple(labels), **fractions)
-    if dataset == "simulated":
-        return _load_simulated(simulated_size, (), fractions)
+        frame, notes = readers.read_feedback(Path(feedback), labels)
+        table = cache.number_rows(frame, list(labels), notes)
+        return _assemble(table, feedback, None, (0.0, 1.0), labels=tuple(labels), **fractions)
     folder = data_folder(data_dir)
+    if dataset == "simulated":
+        return _load_simulated(simulated_size, folder, (), fractions)
     if dataset != "auto":
         return _load_movielens(dataset, folder, fractions)
     try:
         return _load_movielens("ml-100k", folder, fractions)
     except download.Unreachable as reason:
         note = f"MovieLens 100K is not in {folder} and could not be downloaded ({reason.cause})"
-        return _load_simulated(simulated_size, (note,), fractions)
+        return _load_simulated(simulated_size, folder, (note,), fractions)
 
 
 def data_folder(data_dir: str | os.PathLike | None) -> Path:
@@ -240,7 +262,8 @@ def split_rows(num_rows: int, test_fraction: float, val_fraction: float, seed: i
     Raises:
         UserError: a part that is wanted would be empty.
     """
-    order = np.random.RandomState(seed).permutation(num_rows)
+    order = np.arange(num_rows, dtype=np.int32)
+    np.random.RandomState(seed).shuffle(order)  # as permutation does, in half its memory
     num_test = round(num_rows * test_fraction)
     num_val = round((num_rows - num_test) * val_fraction)
     test, validation, train = np.split(order, [num_test, num_test + num_val])
@@ -257,144 +280,111 @@ def split_rows(num_rows: int, test_fraction: float, val_fraction: float, seed: i
     return train, validation, test
 
 
-def sample_uniform(seen: Interactions, user_ids: Tensor, num_negatives: int, generator: torch.Generator) -> Tensor:
-    """Draw items at random, watched ones too, as eq. (3) has it: (B,) users -> (B, num_negatives) item ids."""
-    shape = (len(user_ids), num_negatives)
-    return torch.randint(seen.num_items, shape, generator=generator).to(user_ids.device)
-
-
-def sample_unseen(seen: Interactions, user_ids: Tensor, num_negatives: int, generator: torch.Generator) -> Tensor:
-    """Draw items that the user does not have in `seen`, each with the same chance, without rejection.
-
-    The r-th unseen item of a user is r + k, where k counts the seen items (in ascending order s_0, s_1, ...) with
-    s_k - k <= r: those that lie before it. A user who has seen everything gets items from all.
-
-    Args and result as in `sample_uniform`.
-    """
-    users = user_ids.unsqueeze(1)
-    num_seen = seen.offsets[users + 1] - seen.offsets[users]
-    num_unseen = torch.where(num_seen < seen.num_items, seen.num_items - num_seen, seen.num_items)
-    chance = torch.rand((len(user_ids), num_negatives), generator=generator, dtype=torch.double).to(user_ids.device)
-    nth = (chance * num_unseen).long().clamp(max=num_unseen - 1)
-    seen_before = torch.searchsorted(_shifted_keys(seen), users * seen.num_items + nth, right=True)
-    return torch.where(num_seen < seen.num_items, nth + seen_before - seen.offsets[users], nth)
-
-
-def _shifted_keys(seen: Interactions) -> Tensor:
-    """(R,) user * num_items + s_k - k for the k-th seen item s_k of every user: ascending."""
-    users = seen.pair_keys // seen.num_items
-    place = torch.arange(len(seen), device=users.device) - seen.offsets[users]
-    return seen.pair_keys - place
-
-
 def _load_movielens(name: str, folder: Path, fractions: dict) -> Data:
     source = download.fetch(name, folder)
-    table, notes = readers.read_ratings(source.ratings_file, source.scale)
+    table = cache.read_ratings(source.ratings_file, source.scale)
     if source.rows and len(table) != source.rows:
         found = f"{source.ratings_file} holds {len(table):,} ratings, not the {source.rows:,} of {name} as published"
-        notes = (*notes, f"{found}: figures cannot be compared with others")
-    return _assemble(name, table, readers.read_movies(source.movies_file), source.scale, notes, **fractions)
+        table.notes += (f"{found}: figures cannot be compared with others",)
+    return _assemble(table, name, readers.read_movies(source.movies_file), source.scale, **fractions)
 
 
-def _load_simulated(size: Sequence[int], notes: tuple[str, ...], fractions: dict) -> Data:
-    world = simulate(*size)
-    return _finish(
-        Interactions(*map(torch.from_numpy, (world.user_ids, world.item_ids, world.ratings)), *size[:2]),
-        name="simulated",
-        users=np.array([str(u + 1) for u in range(size[0])]),
-        items=np.array([str(i + 1) for i in range(size[1])]),
-        titles=world.titles,
-        genres=world.genres,
-        rating_scale=(1.0, 5.0),
-        notes=notes,
-        simulated=True,
-        **fractions,
-    )
+def _load_simulated(size: Sequence[int], folder: Path, notes: tuple[str, ...], fractions: dict) -> Data:
+    table, titles, genres = cache.simulate(size, folder)
+    table.notes = notes
+    about = {"titles": titles, "genres": genres, "rating_scale": (1.0, 5.0), "simulated": True}
+    return _finish(table, name="simulated", **about, **fractions)
 
 
-def _assemble(name, table, catalogue, rating_scale, notes, labels=(), **fractions) -> Data:
-    users, user_ids = readers.map_ids(table["user"])
-    items, item_ids = readers.map_ids(table["item"])
-    titles, genres = readers.describe(items, catalogue)
-    return _finish(
-        _tensors(user_ids, item_ids, table[list(labels) or "rating"], len(users), len(items)),
-        name=name,
-        users=users,
-        items=items,
-        titles=titles,
-        genres=genres,
-        rating_scale=tuple(rating_scale),
-        notes=notes,
-        labels=labels,
-        **fractions,
-    )
+def _assemble(table: Table, name: str, catalogue, rating_scale: Sequence[float], **about) -> Data:
+    titles, genres = readers.describe(table.items, catalogue)
+    return _finish(table, name=name, titles=titles, genres=genres, rating_scale=tuple(rating_scale), **about)
 
 
-def _tensors(user_ids, item_ids, ratings, num_users: int, num_items: int) -> Interactions:
-    columns = (torch.as_tensor(np.array(c, dtype=np.int64)) for c in (user_ids, item_ids))
-    return Interactions(*columns, torch.as_tensor(np.array(ratings, dtype=np.float32, order="C")), num_users, num_items)
+def _finish(table: Table, test_fraction: float, val_fraction: float, seed: int, **about) -> Data:
+    _require_enough(table, about["name"])
+    rows = split_rows(len(table), test_fraction, val_fraction, seed)
+    return _cut(table, rows, **about)
 
 
-def _finish(interactions: Interactions, test_fraction: float, val_fraction: float, seed: int, **about) -> Data:
-    _require_enough(interactions, about["name"])
-    train, validation, test = split_rows(len(interactions), test_fraction, val_fraction, seed)
+def _cut(table: Table, parts: tuple[np.ndarray, ...], **about) -> Data:
+    """The rows of (train, validation, test), one after the other in memory. Empties `table.columns`."""
+    columns = {name: torch.from_numpy(_gather(table.columns.pop(name), parts)) for name in list(table.columns)}
+    rows = Interactions(**columns, num_users=len(table.users), num_items=len(table.items))
+    num_train, num_seen = len(parts[0]), len(parts[0]) + len(parts[1])
     return Data(
-        train=interactions[train],
-        validation=interactions[validation] if len(validation) else None,
-        test=interactions[test],
+        users=table.users,
+        items=table.items,
+        train=rows[:num_train],
+        validation=rows[num_train:num_seen] if num_seen > num_train else None,
+        test=rows[num_seen:],
+        notes=table.notes,
         **about,
     )
 
 
-def _require_enough(interactions: Interactions, name: str) -> None:
-    for what, count in [("user", interactions.num_users), ("item", interactions.num_items)]:
-        if count < 2:
-            raise UserError(f"{name} holds {count} {what}; learning what sets {what}s apart takes at least 2")
+def _gather(column: np.ndarray, parts: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The given rows, part after part; a block at a time, since NumPy makes int64 of what it is indexed by."""
+    found = np.empty((sum(map(len, parts)), *column.shape[1:]), column.dtype)
+    place = 0
+    for part in parts:
+        for start in range(0, len(part), ROWS_AT_A_TIME):
+            rows = part[start : start + ROWS_AT_A_TIME]
+            found[place : place + len(rows)] = column[rows]
+            place += len(rows)
+    return found
+
+
+def _require_enough(table: Table, name: str) -> None:
+    for what, ids in [("user", table.users), ("item", table.items)]:
+        if len(ids) < 2:
+            raise UserError(f"{name} holds {len(ids)} {what}; learning what sets {what}s apart takes at least 2")
 
 
 def _load_ready_split(train_file: Path, test_file: Path, rating_scale, val_fraction: float, seed: int) -> Data:
-    """Ids are mapped by the train file alone; what only the test file knows is counted and left out."""
-    train_table, train_notes = readers.read_ratings(train_file, rating_scale)
-    test_table, test_notes = readers.read_ratings(test_file, rating_scale)
-    users, user_ids = readers.map_ids(train_table["user"])
-    items, item_ids = readers.map_ids(train_table["item"])
-    train = _tensors(user_ids, item_ids, train_table["rating"], len(users), len(items))
+    """Ids are numbered by the train file alone; what only the test file knows is counted and left out."""
+    train = cache.read_ratings(train_file, rating_scale)
+    test = cache.read_ratings(test_file, rating_scale)
     _require_enough(train, str(train_file))
-
-    test_users = readers.look_up(test_table["user"], users)
-    test_items = readers.look_up(test_table["item"], items)
-    known = (test_users >= 0) & (test_items >= 0)
-    test = _tensors(test_users[known], test_items[known], test_table["rating"][known], len(users), len(items))
-    leaked = torch.isin(test.user_ids * len(items) + test.item_ids, train.pair_keys)
-    notes = [*train_notes, *test_notes]
+    user_of, item_of = _find(test.users, train.users), _find(test.items, train.items)
+    test.columns["user_ids"] = user_of[test.columns["user_ids"]]
+    test.columns["item_ids"] = item_of[test.columns["item_ids"]]
+    known = (test.columns["user_ids"] >= 0) & (test.columns["item_ids"] >= 0)
+    leaked = known & np.isin(_pair_keys(test, train), _pair_keys(train, train))
+    notes = [*train.notes, *test.notes]
     if not known.all():
-        strange_users = test_table["user"][test_users < 0].nunique()
-        strange_items = test_table["item"][test_items < 0].nunique()
         notes.append(
-            f"{(~known).sum():,} rows of {test_file} were left out: {strange_users:,} users and {strange_items:,} "
-            f"items are not in {train_file}"
+            f"{(~known).sum():,} rows of {test_file} were left out: {(user_of < 0).sum():,} users and "
+            f"{(item_of < 0).sum():,} items are not in {train_file}"
         )
     if leaked.any():
         notes.append(f"{leaked.sum():,} rows of {test_file} were left out: the same pairs are in {train_file}")
-    if len(test) == leaked.sum():
+    kept = np.flatnonzero(known & ~leaked)
+    if len(kept) == 0:
         raise UserError(
             f"no row of {test_file} is left to test on: either its user or its item is missing from {train_file}, "
             "or the very pair is in it"
         )
-
-    titles, genres = readers.describe(items, None)
-    train_rows, validation_rows, _ = split_rows(len(train), 0.0, val_fraction, seed)
-    if val_fraction == 0:
-        train_rows = slice(None)
-    return Data(
+    num_train = len(train)
+    parts = split_rows(num_train, 0.0, val_fraction, seed)[:2] if val_fraction else (np.arange(num_train), kept[:0])
+    titles, genres = readers.describe(train.items, None)
+    columns = {name: np.concatenate([train.columns.pop(name), test.columns.pop(name)]) for name in list(train.columns)}
+    return _cut(
+        Table(train.users, train.items, columns, tuple(notes)),
+        (*parts, num_train + kept),
         name=f"{train_file} / {test_file}",
-        users=users,
-        items=items,
         titles=titles,
         genres=genres,
         rating_scale=tuple(rating_scale),
-        train=train[train_rows],
-        validation=train[validation_rows] if val_fraction else None,
-        test=test[~leaked],
-        notes=tuple(notes),
     )
+
+
+def _find(raw_ids: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The numbers of raw ids among the known ones, (N,) int32; -1 for those that are not there."""
+    numbers = {raw_id: number for number, raw_id in enumerate(known)}
+    return np.array([numbers.get(raw_id, -1) for raw_id in raw_ids], dtype=np.int32)
+
+
+def _pair_keys(rows: Table, of: Table) -> np.ndarray:
+    """(R,) one number for each pair of a user and an item of `of`."""
+    return rows.columns["user_ids"].astype(np.int64) * len(of.items) + rows.columns["item_ids"]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ METRICS = {"mrr": +1, "mse": -1, "first_hit_mrr": +1, "hit_rate@10": +1, "ndcg@1
 # Cells of a score matrix held at a time (4 bytes each): bounds memory for any number of users and items, and keeps
 # the block inside the processor's cache.
 BLOCK_CELLS = 2**20
+# Test items of a user from which sorting all scores once is cheaper than comparing all scores with each of them.
+SORT_FROM = 64
 # Pairs given to `forward` at a time; each needs a few hundred bytes of activations.
 BLOCK_PAIRS = 2**16
 
@@ -51,22 +54,50 @@ class Ranking:
         return self.sum_over_users(values) / self.hits
 
 
-def average_ranks(scores: Tensor, items: Tensor) -> Tensor:
-    """Rank one item per row of a score matrix, ties by average rank, without sorting. Overwrites `scores`.
+def average_ranks(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+    """Rank items within rows of a score matrix, ties by average rank.
+
+    Args:
+        scores: (B, n) scores; -inf marks an item that is not a candidate, which then never outranks anything.
+        rows, items: (T,) the cells to rank, rows ascending; their scores must be finite.
+
+    Returns:
+        (T,) ranks, float64 on the CPU: 1 is best.
+    """
+    ranks = torch.empty(len(rows), dtype=torch.double)
+    is_long = torch.bincount(rows, minlength=len(scores))[rows] >= SORT_FROM
+    for chosen, rank in ((~is_long, _ranks_by_comparing), (is_long, _ranks_by_sorting)):
+        if chosen.any():
+            ranks[chosen.cpu()] = rank(scores, rows[chosen], items[chosen])
+    return ranks
+
+
+def _ranks_by_comparing(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+    """Compare each item with all others of its row.
 
     With g scores greater, e equal (the item itself among them) and l less, the average rank is g + (e + 1) / 2.
     Since g + e + l = n, that is (n + 1 + g - l) / 2, and g - l is the sum of the signs of the differences.
-
-    Args:
-        scores: (R, n) scores; -inf marks an item that is not a candidate, which then never outranks anything.
-        items: (R,) the column to rank in each row; its score must be finite.
-
-    Returns:
-        (R,) ranks, float64 on the CPU.
     """
-    own = scores.gather(1, items.unsqueeze(1))
-    ahead_minus_behind = scores.sub_(own).sign_().sum(dim=1)
-    return (scores.shape[1] + 1 + ahead_minus_behind.cpu().double()) / 2
+    own = scores[rows, items].unsqueeze(1)
+    size = max(1, BLOCK_CELLS // scores.shape[1])
+    differences = scores.new_empty(min(size, len(rows)), scores.shape[1])
+    ahead_minus_behind = []
+    for some_rows, some_own in zip(rows.split(size), own.split(size), strict=True):
+        block = torch.index_select(scores, 0, some_rows, out=differences[: len(some_rows)])
+        ahead_minus_behind.append(block.sub_(some_own).sign_().sum(dim=1))
+    return (scores.shape[1] + 1 + torch.cat(ahead_minus_behind).cpu().double()) / 2
+
+
+def _ranks_by_sorting(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+    """Sort each row once. An item with l scores less than its own, and m not greater, has rank n - (l + m - 1) / 2."""
+    own = scores[rows, items].cpu().numpy()
+    distinct, counts = torch.unique_consecutive(rows, return_counts=True)
+    ranks = []
+    for row, values in zip(distinct.tolist(), np.split(own, counts.cumsum(0)[:-1].cpu()), strict=True):
+        ordered = np.sort(scores[row].cpu().numpy())
+        less_or_not_greater = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+        ranks.append(len(ordered) - (less_or_not_greater - 1) / 2)
+    return torch.from_numpy(np.concatenate(ranks))
 
 
 def mean_reciprocal_rank(ranking: Ranking) -> float:
@@ -128,7 +159,7 @@ def ranking_metrics(ranking: Ranking) -> dict[str, float]:
 def rank_test_items(model: nn.Module, test, train=None) -> Ranking:
     """Rank every test item among all items its user has not in `train`.
 
-    Works through blocks of test rows of about BLOCK_CELLS scores each. A model that offers
+    Works through blocks of users of about BLOCK_CELLS scores each. A model that offers
     `score_items(user_ids) -> (B, num_items)` is ranked by that; any other by its `forward` on all pairs, more slowly.
 
     Args:
@@ -141,26 +172,26 @@ def rank_test_items(model: nn.Module, test, train=None) -> Ranking:
         FloatingPointError: the model scores an item with nan or infinity.
     """
     _require_rows(test)
-    device = test.user_ids.device
     order = torch.argsort(test.user_ids, stable=True)
-    users, items = test.user_ids[order], test.item_ids[order]
-    masked_per_user = torch.zeros(test.num_users, dtype=torch.long, device=device)
+    users, items = test.user_ids[order].long(), test.item_ids[order].long()
+    distinct, counts = torch.unique_consecutive(users, return_counts=True)
+    num_candidates = torch.full_like(distinct, test.num_items)
     if train is not None:
-        masked_per_user = train.offsets.diff()
+        num_candidates -= train.offsets.diff()[distinct]
 
     ranks = []
-    rows = max(1, BLOCK_CELLS // test.num_items)
+    size = max(1, BLOCK_CELLS // test.num_items)
+    items_of = iter(items.split([int(part.sum()) for part in counts.split(size)]))
     with evaluating(model):
-        for block_users, block_items in zip(users.split(rows), items.split(rows), strict=True):
-            distinct, row_of = torch.unique_consecutive(block_users, return_inverse=True)
-            scores = score_all_items(model, distinct, test.num_items)
-            if not scores.isfinite().all():
+        for block_users, block_counts in zip(distinct.split(size), counts.split(size), strict=True):
+            scores = score_all_items(model, block_users, test.num_items)
+            if not torch.stack(scores.aminmax()).isfinite().all():
                 raise FloatingPointError("the model scores an item with nan or infinity")
             if train is not None:
-                _mask(scores, distinct, train)
-            ranks.append(average_ranks(scores[row_of], block_items))
-    users = users.cpu()
-    return Ranking(users, torch.cat(ranks), test.num_items - masked_per_user.cpu()[users])
+                _mask(scores, block_users, train)
+            rows = torch.arange(len(block_users), device=scores.device).repeat_interleave(block_counts)
+            ranks.append(average_ranks(scores, rows, next(items_of)))
+    return Ranking(users.cpu(), torch.cat(ranks), num_candidates.repeat_interleave(counts).cpu())
 
 
 def mrr_score(model: nn.Module, test, train=None) -> float:
@@ -184,7 +215,7 @@ def mse_score(model: nn.Module, test) -> float:
             test.ratings.split(BLOCK_PAIRS),
             strict=True,
         ):
-            score = model(users, items)[1]
+            score = model(users.long(), items.long())[1]
             total += (score - ratings).cpu().double().square().sum().item()
     if not math.isfinite(total):
         raise FloatingPointError(f"the squared error of the predicted ratings became {total}")
@@ -223,7 +254,7 @@ def _mask(scores: Tensor, users: Tensor, seen) -> None:
     starts, counts = seen.offsets[users], seen.offsets[users + 1] - seen.offsets[users]
     rows = torch.arange(len(users), device=users.device).repeat_interleave(counts)
     within = torch.arange(len(rows), device=users.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    scores[rows, seen.items_by_user[starts.repeat_interleave(counts) + within]] = -torch.inf
+    scores[rows, seen.items_by_user[starts.repeat_interleave(counts) + within].long()] = -torch.inf
 
 
 def label_metrics(logits: Tensor, labels: Tensor, user_ids: Tensor) -> dict[str, float]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dataset import Data, Interactions, sample_unseen
+from dataset import Data, Interactions
+from sampling import sample_unseen
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +49,11 @@ class Labeller:
         self.negatives = negatives
 
     def label(self, rows: Interactions) -> LabelledRows:
+        user_ids, item_ids = rows.user_ids.long(), rows.item_ids.long()
         if self.is_feedback:
-            return LabelledRows(rows.user_ids, rows.item_ids, rows.ratings)
+            return LabelledRows(user_ids, item_ids, rows.ratings)
         columns = {"view": torch.ones_like(rows.ratings), "like": (rows.ratings >= self.like_from).float()}
-        labels = torch.stack([columns[name] for name in self.names], dim=1)
-        return LabelledRows(rows.user_ids, rows.item_ids, labels)
+        return LabelledRows(user_ids, item_ids, torch.stack([columns[name] for name in self.names], dim=1))
 
     def is_positive(self, rows: LabelledRows) -> Tensor:
         """(R,) bool: the rows that negatives are drawn for. What was rated was viewed, whichever label is asked for."""

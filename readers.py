@@ -1,28 +1,21 @@
-"""Reading files of ratings, files of feedback and movie catalogues, and mapping raw ids to row numbers.
+"""Reading files of ratings, files of feedback and movie catalogues.
 
-One reader serves all formats: columns separated by comma, tab, semicolon or `::`, with or without a header, plain or
-gzip. Every complaint names the file, the line and the value.
+What their columns mean is said here; delimited.py takes the text apart. Every complaint names file, line and value.
 """
 
-import csv
-import gzip
-import io
-import re
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pandas as pd
 
+from delimited import column_name, quote, read_blocks, refuse
 from errors import UserError
 
-SEPARATORS = ("::", "\t", ";", ",")
 COLUMNS = ("user", "item", "rating")
-# Header names that count as ours, compared in lower case without "_" and a final "id".
-SYNONYMS = {"movie": "item", "film": "item", "product": "item", "score": "rating", "stars": "rating"}
 LABEL_VALUES = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
+# Rows renumbered at a time: bounds memory for files of any length.
+ROWS_AT_A_TIME = 2**20
 
 
 def read_ratings(
@@ -36,17 +29,17 @@ def read_ratings(
         with_times: whether the column timestamp is wanted as well.
 
     Returns:
-        A table with the columns user and item (raw ids, categories of strings), rating (float32) and where it is wanted
-        timestamp (float64), and notes on rows left out: of a pair that occurs more than once the last row counts.
+        A table with the columns user and item (raw ids: categories of strings, shorter ones first and equally long ones
+        in the order of their letters, so that whole numbers ascend), rating (float32) and where it is wanted timestamp
+        (float64), and notes on rows left out: of a pair that occurs more than once the last row counts.
 
     Raises:
         UserError: with file, line and value, at the first thing that is wrong.
     """
-    table = _read_table(path, (*COLUMNS, "timestamp") if with_times else COLUMNS)
-    table["rating"] = _to_numbers(path, table["rating"], rating_scale)
+    values = {"rating": lambda column: _to_numbers(path, column, rating_scale)}
     if with_times:
-        table["timestamp"] = _to_any_numbers(path, table["timestamp"])
-    return _drop_repeated(path, table)
+        values["timestamp"] = lambda column: _to_any_numbers(path, column)
+    return _drop_repeated(path, _read_table(path, values))
 
 
 def read_feedback(
@@ -67,12 +60,9 @@ def read_feedback(
         UserError: as in `read_ratings`; or `labels` are none, not distinct, or mean the user or the item.
     """
     _require_proper_labels(path, (*labels, *numbers))
-    table = _read_table(path, ("user", "item", *labels, *numbers), header_required=True)
-    for name in numbers:
-        table[name] = _to_any_numbers(path, table[name])
-    for label in labels:
-        table[label] = _to_labels(path, table[label])
-    return _drop_repeated(path, table)
+    values = dict.fromkeys(labels, lambda column: _to_labels(path, column))
+    values |= dict.fromkeys(numbers, lambda column: _to_any_numbers(path, column))
+    return _drop_repeated(path, _read_table(path, values, header_required=True))
 
 
 def read_movies(path: Path) -> pd.DataFrame:
@@ -109,19 +99,9 @@ def _parse_movies(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"title": titles, "genres": genres}, index=pd.Index(ids))
 
 
-def map_ids(raw: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Number the raw ids of a category column: (raw ids in order of their number, number of every row).
-
-    Shorter ids come first, equally long ones in the order of their letters; whole numbers are thus in ascending order.
-    """
-    present = raw.cat.remove_unused_categories()
-    ids = sorted(present.cat.categories, key=lambda raw_id: (len(raw_id), raw_id))
-    return np.array(ids, dtype=object), present.cat.set_categories(ids).cat.codes.to_numpy()
-
-
 def look_up(raw: pd.Series, ids: np.ndarray) -> np.ndarray:
     """The numbers of raw ids among `ids`; -1 for those that are not there."""
-    return pd.Index(ids).get_indexer(raw.astype(str))
+    return pd.Index(ids).get_indexer(raw.cat.categories)[raw.cat.codes]
 
 
 def describe(items: np.ndarray, catalogue: pd.DataFrame | None) -> tuple[list[str], list[str]]:
@@ -133,144 +113,92 @@ def describe(items: np.ndarray, catalogue: pd.DataFrame | None) -> tuple[list[st
 
 
 def _require_proper_labels(path: Path, labels: Sequence[str]) -> None:
-    names = [_column_name(label) for label in labels]
+    names = [column_name(label) for label in labels]
     if not names or "" in names:
         raise UserError(f"no label is named for {path}; --labels takes the names of its columns of 0 and 1")
     for label, name in zip(labels, names, strict=True):
         if name in ("user", "item"):
-            raise UserError(f"the label {_quote(label)} means the {name} column of {path}; name a column of 0 and 1")
+            raise UserError(f"the label {quote(label)} means the {name} column of {path}; name a column of 0 and 1")
         if names.count(name) > 1:
             raise UserError(f"the labels {', '.join(labels)} name one column of {path} twice; name each column once")
 
 
-def _read_table(path: Path, columns: Sequence[str], header_required: bool = False) -> pd.DataFrame:
-    """The columns asked for, called as they are asked for: categories of strings, indexed by line number."""
-    text = _read_bytes(path, columns)
-    line = _decode(path, re.split(rb"[\r\n]", text, maxsplit=1)[0])
-    separator, fields = _split_first_line(path, line, columns)
-    bare = not header_required and _is_number(fields[2])
-    header = None if bare else _read_header(path, line, fields, columns, header_required)
-    if separator == "::":
-        # pandas reads a one-character separator with its fast parser, any other with a slow one
-        text, separator = text.replace(b"::", b"\t"), "\t"
-    return _parse(path, text, separator, header, columns)
+def _read_table(path: Path, values: dict[str, Callable], header_required: bool = False) -> pd.DataFrame:
+    """The columns user, item and those of `values`, whose functions turn categories of texts into checked numbers."""
+
+    def convert(block: pd.DataFrame) -> dict[str, np.ndarray | pd.Categorical]:
+        numbers = {name: to_numbers(block[name]) for name, to_numbers in values.items()}
+        return numbers | {name: block[name].array for name in ids}
+
+    ids = {"user": _Ids(), "item": _Ids()}
+    columns = ids | {name: _Column() for name in values}
+    for block in read_blocks(path, tuple(ids), tuple(values), convert, header_required):
+        for name, column in columns.items():
+            column.append(block[name])
+    if not len(columns["user"].rows):
+        raise UserError(f"{path} holds no rows")
+    return pd.DataFrame({name: column.finish() for name, column in columns.items()}, copy=False)
+
+
+class _Column:
+    """Numbers that come in a block at a time."""
+
+    def __init__(self) -> None:
+        self.rows = np.empty(0)
+
+    def append(self, block: np.ndarray) -> None:
+        # grows where it lies: a list of blocks, joined in the end, would for a while be there twice
+        rows = len(self.rows)
+        self.rows = self.rows.astype(block.dtype, copy=False)
+        self.rows.resize(rows + len(block), refcheck=False)
+        self.rows[rows:] = block
+
+    def finish(self) -> np.ndarray:
+        return self.rows
+
+
+class _Ids(_Column):
+    """Raw ids, numbered as they come in, and then in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: dict[str, int] = {}
+
+    def append(self, block: pd.Categorical) -> None:
+        numbers = [self.numbers.setdefault(raw_id, len(self.numbers)) for raw_id in block.categories]
+        super().append(np.array(numbers, dtype=np.int32)[block.codes])
+
+    def finish(self) -> pd.Categorical:
+        ids = sorted(self.numbers, key=lambda raw_id: (len(raw_id), raw_id))
+        place = np.empty(len(ids), dtype=np.int32)
+        place[[self.numbers[raw_id] for raw_id in ids]] = np.arange(len(ids))
+        for start in range(0, len(self.rows), ROWS_AT_A_TIME):
+            part = slice(start, start + ROWS_AT_A_TIME)
+            self.rows[part] = place[self.rows[part]]
+        return pd.Categorical.from_codes(self.rows, pd.Index(ids, dtype=object), validate=False)
 
 
 def _drop_repeated(path: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Keep the last row of every (user, item) pair: the table, and a note where rows were dropped."""
-    repeated = table.duplicated(["user", "item"], keep="last").to_numpy()
-    if not repeated.any():
-        return table.reset_index(drop=True), ()
-    note = f"{repeated.sum():,} of {len(table):,} rows of {path} repeat a (user, item) pair; the last of each counts"
-    return table[~repeated].reset_index(drop=True), (note,)
+    keys = _pair_keys(table)
+    if not (keys[1:] > keys[:-1]).all():  # most files are in order
+        keys.sort()
+    twice = keys[1:][keys[1:] == keys[:-1]]
+    if not len(twice):
+        return table, ()
+    keys = _pair_keys(table)
+    rows = np.flatnonzero(pd.Series(keys, copy=False).isin(twice))
+    repeated = rows[pd.Series(keys[rows]).duplicated(keep="last")]
+    note = f"{len(repeated):,} of {len(table):,} rows of {path} repeat a (user, item) pair; the last of each counts"
+    return table.drop(index=repeated).reset_index(drop=True), (note,)
 
 
-def _read_bytes(path: Path, columns: Sequence[str]) -> bytes:
-    try:
-        text = path.read_bytes()
-        if text[:2] == b"\x1f\x8b":
-            text = gzip.decompress(text)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not text.strip():
-        raise UserError(f"{path} is empty; it should hold rows of {', '.join(columns)}")
-    return text.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that spreadsheets write
-
-
-def _split_first_line(path: Path, line: str, columns: Sequence[str]) -> tuple[str, list[str]]:
-    """The separator and the fields that it leaves: three at least."""
-    for separator in SEPARATORS:
-        fields = _split(path, line, separator)
-        if len(fields) >= 3:
-            return separator, fields
-    wanted = f"{'three' if len(columns) == 3 else len(columns)} columns {', '.join(columns)}"
-    _refuse(path, 1, f"reads {_quote(line)}, which is not {wanted} separated by , tab ; or ::")
-
-
-def _read_header(path: Path, line: str, fields: list[str], columns: Sequence[str], required: bool) -> list[str | None]:
-    """What each field is called in `columns`; None for those that nobody asked for."""
-    names = [_column_name(field) for field in fields]
-    called = {_column_name(column): column for column in columns}
-    missing = [column for name, column in called.items() if name not in names]
-    if len(missing) == len(columns):
-        header = f"a header naming {', '.join(columns[:-1])} and {columns[-1]}"
-        problem = f"it must be {header}" if required else f"neither {header}, nor a row with its rating third"
-        _refuse(path, 1, f"reads {_quote(line)}: {problem}")
-    if missing:
-        found = _quote(", ".join(fields), limit=600 if required else 60)  # a label is chosen among many columns
-        _refuse(path, 1, f"is a header without a column {missing[0]}: it names {found}")
-    for name, column in called.items():
-        if names.count(name) > 1:
-            _refuse(path, 1, f"is a header with {names.count(name)} columns for the {column}: {_quote(line)}")
-    return [called.get(name) for name in names]
-
-
-def _split(path: Path, line: str, separator: str) -> list[str]:
-    if len(separator) > 1:
-        return line.split(separator)
-    try:
-        return next(csv.reader([line], delimiter=separator), [])
-    except csv.Error as error:
-        _refuse(path, 1, f"cannot be split into columns ({error})")
-
-
-def _column_name(field: str) -> str:
-    name = field.strip().lower().replace("_", "").replace(" ", "")
-    name = name.removesuffix("id") or name
-    return SYNONYMS.get(name, name)
-
-
-def _parse(path: Path, text: bytes, separator: str, header: list | None, columns: Sequence[str]) -> pd.DataFrame:
-    names = header or columns
-    try:
-        table = pd.read_csv(
-            io.BytesIO(text),
-            sep=separator,
-            header=None,
-            skiprows=1 if header else 0,
-            dtype={names.index(column): str for column in columns},  # or pandas would read the id 007 as 7
-            keep_default_na=False,
-            na_values=[""],
-            skip_blank_lines=False,
-            skipinitialspace=True,
-            encoding="utf-8",
-            low_memory=False,  # or columns that nobody asked for are warned about
-        )
-    except UnicodeDecodeError:
-        _decode(path, text)
-        raise
-    except pd.errors.EmptyDataError:
-        raise UserError(f"{path} holds a header but no rows") from None
-    except pd.errors.ParserError as error:
-        _explain_parser_error(path, error)
-    table.index += 2 if header else 1
-    table = table.dropna(how="all")
-    if header is None and table.shape[1] > 4:
-        _refuse(path, 1, f"has {table.shape[1]} columns and no header says which are user, item and rating")
-    if header is not None and table.shape[1] != len(header):
-        _refuse(path, 2, f"has {table.shape[1]} columns where the header names {len(header)}")
-    if table.empty:
-        raise UserError(f"{path} holds no rows")
-    table.columns = header or [*columns, "timestamp"][: table.shape[1]]
-    table = table[list(columns)]
-    for column in columns:
-        empty = table[column].isna().to_numpy()
-        if empty.any():
-            _refuse(path, table.index[empty.argmax()], f"has no {column}; a row is {', '.join(columns)}")
-    return table.astype("category")
-
-
-def _explain_parser_error(path: Path, error: Exception) -> NoReturn:
-    found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-    if found:
-        expected, line, saw = map(int, found.groups())
-        _refuse(path, line, f"has {saw} columns where the lines before it have {expected}")
-    found = re.search(r"starting at row (\d+)", str(error))
-    if found:
-        _refuse(path, int(found[1]) + 1, "opens a quotation mark that is never closed")
-    raise UserError(f"{path} cannot be parsed: {error}")
+def _pair_keys(table: pd.DataFrame) -> np.ndarray:
+    """(R,) one number for each pair."""
+    keys = table["user"].array.codes.astype(np.int64)
+    keys *= len(table["item"].array.categories)
+    keys += table["item"].array.codes
+    return keys
 
 
 def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -> np.ndarray:
@@ -284,9 +212,9 @@ def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -
         value, number = ratings.iloc[row], numbers[ratings.cat.codes.iloc[row]]
         line = ratings.index[row]
         if not np.isfinite(number):
-            _refuse(path, line, f"has the rating {_quote(value)}, which is not a number")
-        problem = f"has the rating {_quote(value)} outside the scale {low:g} to {high:g}"
-        _refuse(path, line, f"{problem}; --rating_scale LOW HIGH sets another")
+            refuse(path, line, f"has the rating {quote(value)}, which is not a number")
+        problem = f"has the rating {quote(value)} outside the scale {low:g} to {high:g}"
+        refuse(path, line, f"{problem}; --rating_scale LOW HIGH sets another")
     return numbers.astype(np.float32)[ratings.cat.codes]
 
 
@@ -296,8 +224,8 @@ def _to_any_numbers(path: Path, column: pd.Series) -> np.ndarray:
     wrong = ~np.isfinite(numbers)[column.cat.codes]
     if wrong.any():
         row = wrong.argmax()
-        value = _quote(column.iloc[row])
-        _refuse(path, column.index[row], f"has the {column.name} {value}, which is not a number")
+        value = quote(column.iloc[row])
+        refuse(path, column.index[row], f"has the {column.name} {value}, which is not a number")
     return numbers[column.cat.codes]
 
 
@@ -308,24 +236,8 @@ def _to_labels(path: Path, values: pd.Series) -> np.ndarray:
     wrong = np.isnan(numbers)[values.cat.codes]
     if wrong.any():
         row = wrong.argmax()
-        _refuse(path, values.index[row], f"has {_quote(values.iloc[row])} for {values.name}; a label must be 0 or 1")
+        refuse(path, values.index[row], f"has {quote(values.iloc[row])} for {values.name}; a label must be 0 or 1")
     return numbers[values.cat.codes]
-
-
-def _decode(path: Path, text: bytes) -> str:
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        _refuse(path, line, f"holds the byte 0x{text[error.start]:02x}, which is not UTF-8; save the file as UTF-8")
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
 
 
 def _genre_names(path: Path) -> list[str]:
@@ -338,11 +250,3 @@ def _read_u_item(line: str, genre_names: list[str]) -> tuple[str, str, str]:
     fields = line.split("|")
     flags = zip(genre_names, fields[5:], strict=False)
     return fields[0], fields[1], "|".join(name for name, flag in flags if flag == "1")
-
-
-def _quote(text: str, limit: int = 60) -> str:
-    return repr(text if len(text) <= limit else text[: limit - 3] + "...")
-
-
-def _refuse(path: Path, line: int, problem: str) -> NoReturn:
-    raise UserError(f"{path}, line {line}: {problem}")

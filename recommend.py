@@ -32,7 +32,7 @@ def recommend(model: nn.Module, task, raw_user: str) -> dict:
     items = torch.arange(len(data.items), device=own.item_ids.device)
     with torch.no_grad():
         scores, shown = task.score(model, torch.full_like(items, user), items)
-    scores = scores.index_fill(0, own.item_ids, -torch.inf)
+    scores = scores.index_fill(0, own.item_ids.long(), -torch.inf)
     recommended = [
         _name(data, item) | {column: float(values[item]) for column, values in shown.items()}
         for item in _best(scores)

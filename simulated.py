@@ -7,9 +7,12 @@ Figures from this set say nothing about MovieLens and must be called simulated w
 """
 
 import math
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from errors import UserError
 
@@ -22,12 +25,13 @@ GENRES = (
 )  # fmt: skip
 LATENT_DIM = 8
 USERS_AT_A_TIME = 1024
+RATINGS_AT_A_TIME = 2**20
 TINY = np.finfo(np.float32).tiny  # the generator may return 0, which has no logarithm
 
 
 @dataclass(frozen=True)
 class World:
-    """R simulated ratings: user_ids, item_ids (R,) int64 and ratings (R,) float32; a title and genres per item."""
+    """R simulated ratings: user_ids, item_ids (R,) int32 and ratings (R,) float32; a title and genres per item."""
 
     user_ids: np.ndarray
     item_ids: np.ndarray
@@ -53,17 +57,24 @@ def simulate(num_users: int, num_items: int, num_ratings: int, seed: int = SEED)
 
     popularity = 1.45 * (0.4 * appeal + np.sqrt(1 - 0.4**2) * random.normal(size=num_items))
     activity = _draw_activity(random, num_users, num_items, num_ratings)
-    user_ids, item_ids = _watch(random, tastes, traits, popularity.astype(np.float32), activity)
-    item_ids = _give_every_item_a_rating(random, user_ids, item_ids, num_items)
+    user_ids = np.repeat(np.arange(num_users, dtype=np.int32), activity)
+    item_ids = _watch(random, tastes, traits, popularity.astype(np.float32), activity)
+    _give_every_item_a_rating(random, item_ids, num_items)
 
-    match = np.einsum("rd,rd->r", tastes[user_ids], traits[item_ids]) / np.sqrt(LATENT_DIM)
     mildness = random.normal(size=num_users)
-    opinion = 0.45 * appeal[item_ids] + 0.45 * mildness[user_ids] + 0.45 * match + 0.85 * random.normal(size=len(match))
+    opinion = np.empty(num_ratings)
+    for rows in _blocks(num_ratings, RATINGS_AT_A_TIME):
+        users, items = user_ids[rows], item_ids[rows]
+        match = np.einsum("rd,rd->r", tastes[users], traits[items]) / np.sqrt(LATENT_DIM)
+        noise = random.normal(size=len(users))
+        opinion[rows] = 0.45 * appeal[items] + 0.45 * mildness[users] + 0.45 * match + 0.85 * noise
+    ratings = _to_stars(opinion)
+    del opinion
     order = random.permutation(num_ratings)
     return World(
         user_ids[order],
         item_ids[order],
-        _to_stars(opinion)[order],
+        ratings[order],
         [f"Simulated film {i + 1}" for i in range(num_items)],
         ["|".join(name for name, flag in zip(GENRES, row, strict=True) if flag) for row in membership],
     )
@@ -104,26 +115,45 @@ def _draw_activity(random: np.random.Generator, num_users: int, num_items: int, 
     return FEWEST_RATINGS + extra
 
 
-def _watch(random, tastes, traits, popularity, activity) -> tuple[np.ndarray, np.ndarray]:
-    """Draw films without replacement, chances by popularity and match (Gumbel top-k), a block of users at a time."""
-    users, items = [], []
-    for start in range(0, len(tastes), USERS_AT_A_TIME):
-        block = tastes[start : start + USERS_AT_A_TIME]
-        appetite = popularity + 2.0 * block @ traits.T / math.sqrt(LATENT_DIM)
-        appetite -= np.log(np.maximum(random.standard_exponential(size=appetite.shape, dtype=np.float32), TINY))
-        count = activity[start : start + USERS_AT_A_TIME]
-        most = count.max()
-        best = np.argpartition(-appetite, most - 1, axis=1)[:, :most]
-        best = np.take_along_axis(best, np.argsort(-np.take_along_axis(appetite, best, 1), axis=1), 1)
-        chosen = np.arange(most) < count[:, None]
-        users.append(np.repeat(np.arange(start, start + len(block)), count))
-        items.append(best[chosen])
-    return np.concatenate(users), np.concatenate(items).astype(np.int64)
+def _watch(random, tastes, traits, popularity, activity) -> np.ndarray:
+    """Draw films without replacement, chances by popularity and match (Gumbel top-k), a block of users at a time.
+
+    Returns:
+        (num_ratings,) int32, those of user 0 first, in the order of their draws.
+    """
+    items = np.empty(activity.sum(), dtype=np.int32)
+    ends = activity.cumsum()
+    shown = sys.stderr.isatty()
+    with tqdm(desc="simulating", total=len(items), unit=" ratings", leave=False, delay=2, disable=not shown) as bar:
+        for block in _blocks(len(tastes), USERS_AT_A_TIME):
+            appetite = 2.0 * tastes[block] @ traits.T
+            appetite /= math.sqrt(LATENT_DIM)
+            appetite += popularity
+            most = activity[block].max()
+            for row, count, end in zip(appetite, activity[block], ends[block], strict=True):
+                row -= np.log(np.maximum(random.standard_exponential(size=len(row), dtype=np.float32), TINY))
+                items[end - count : end] = _highest(row, count, most)
+            bar.update(ends[block][-1] - bar.n)
+    return items
 
 
-def _give_every_item_a_rating(random, user_ids, item_ids, num_items: int) -> np.ndarray:
-    """Hand each film that nobody drew one rating of a film that has several."""
-    item_ids = item_ids.copy()
+def _highest(values: np.ndarray, count: int, most: int) -> np.ndarray:
+    """Places of the highest values, descending; equal ones in the order in which NumPy sorts the highest `most`.
+
+    Equals are so rare that they are found afterwards: sorting `most` for every user takes several times as long.
+    """
+    least = np.partition(values, len(values) - count)[len(values) - count]
+    places = np.flatnonzero(values >= least)
+    places = places[np.argsort(-values[places])]
+    ordered = values[places]
+    if (ordered[1:] < ordered[:-1]).all():
+        return places
+    places = np.argpartition(-values, most - 1)[:most]
+    return places[np.argsort(-values[places])][:count]
+
+
+def _give_every_item_a_rating(random, item_ids: np.ndarray, num_items: int) -> None:
+    """Hand each film that nobody drew one rating of a film that has several, in place."""
     counts = np.bincount(item_ids, minlength=num_items)
     orphans = np.flatnonzero(counts == 0)
     candidates = iter(random.permutation(len(item_ids)))
@@ -131,11 +161,19 @@ def _give_every_item_a_rating(random, user_ids, item_ids, num_items: int) -> np.
         row = next(row for row in candidates if counts[item_ids[row]] > 1)
         counts[item_ids[row]] -= 1
         item_ids[row] = orphan
-    return item_ids
 
 
 def _to_stars(opinion: np.ndarray) -> np.ndarray:
     """Cut opinions into five ratings with exactly the shares of RATING_SHARES."""
-    place = np.empty(len(opinion))
-    place[np.argsort(opinion)] = (np.arange(len(opinion)) + 0.5) / len(opinion)
-    return (1 + np.searchsorted(np.cumsum(RATING_SHARES)[:-1], place)).astype(np.float32)
+    middle = (np.arange(len(opinion)) + 0.5) / len(opinion)
+    firsts = np.searchsorted(middle, np.cumsum(RATING_SHARES)[:-1], side="right")  # the lowest place with each rating
+    cuts = np.partition(opinion, firsts)[firsts]
+    stars = np.empty(len(opinion), dtype=np.float32)
+    for rows in _blocks(len(opinion), RATINGS_AT_A_TIME):
+        stars[rows] = 1 + np.searchsorted(cuts, opinion[rows], side="right")
+    return stars
+
+
+def _blocks(length: int, size: int) -> Iterator[slice]:
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import Baseline, make_baselines
-from dataset import Data, sample_uniform, sample_unseen
+from dataset import Data
 from errors import UserError
 from evaluation import (
     METRICS,
@@ -47,6 +47,7 @@ from evaluation import (
 from labels import LabelledRows, Labeller
 from losses import bpr_loss, calibrator, chain_logits, masked_log_loss, regression_loss
 from randomness import stream
+from sampling import sample_uniform, sample_unseen
 
 # Negatives drawn, and rows shuffled into place, at a time: bounds memory for any number of ratings and negatives.
 ROWS_AT_A_TIME = 2**20
@@ -125,13 +126,13 @@ class WatchAndRate:
         """
         train = self.data.train
         generator = stream(self.seed, epoch)
-        order = torch.randperm(len(train), generator=generator)
+        order = torch.randperm(len(train), generator=generator, dtype=torch.int32)
         batches_at_a_time = max(1, ROWS_AT_A_TIME // self.negatives // self.batch_size)
         for rows in order.split(batches_at_a_time * self.batch_size):
             block = train[rows.to(train.user_ids.device)]
             columns = {
-                "user_ids": block.user_ids,
-                "item_ids": block.item_ids,
+                "user_ids": block.user_ids.long(),
+                "item_ids": block.item_ids.long(),
                 "ratings": block.ratings,
                 "negative_ids": self.sample(train, block.user_ids, self.negatives, generator),
             }
@@ -249,8 +250,10 @@ class ViewAndLike:
 
     @property
     def num_batches(self) -> int:
-        rows = self._labeller.label(self.data.train)
-        return -(-(len(rows) + self._labeller.count_negatives(rows, self.data.train)) // self.batch_size)
+        train, count = self.data.train, self._labeller.count_negatives
+        blocks = (train[start : start + ROWS_AT_A_TIME] for start in range(0, len(train), ROWS_AT_A_TIME))
+        negatives = sum(count(self._labeller.label(block), train) for block in blocks)
+        return -(-(len(train) + negatives) // self.batch_size)
 
     def batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
         """Yield every training row once, in random order, mixed with its negatives.
@@ -261,7 +264,7 @@ class ViewAndLike:
         train = self.data.train
         generator = stream(self.seed, epoch)
         device = train.user_ids.device
-        order = torch.randperm(len(train), generator=generator)
+        order = torch.randperm(len(train), generator=generator, dtype=torch.int32)
         left = self._labeller.label(train[:0])
         for part in order.split(max(1, ROWS_AT_A_TIME // (1 + self._labeller.negatives))):
             rows = self._labeller.label(train[part.to(device)])

@@ -106,13 +106,13 @@ def _from_ratings(settings: Settings) -> DyadicData:
     """Ratings of any data set, in an order that does not depend on the split they come in."""
     data = dataset.load(**settings.data_options)
     everything = data.seen + data.test
-    order = torch.argsort(everything.user_ids * everything.num_items + everything.item_ids)
+    order = torch.argsort(everything.user_ids.long() * everything.num_items + everything.item_ids)
     rows = everything[order]
     described = dataset.data_folder(settings.data_dir) / "ml-100k" / "u.user"
     has_users = data.name == "ml-100k" and described.is_file()
     return from_ratings(
-        rows.user_ids.numpy(),
-        rows.item_ids.numpy(),
+        rows.user_ids.long().numpy(),
+        rows.item_ids.long().numpy(),
         rows.ratings.numpy(),
         data.users,
         data.items,

@@ -7,8 +7,9 @@ from conftest import interactions
 from scipy.stats import chisquare
 
 import dataset
-from dataset import Interactions, sample_uniform, sample_unseen, split_rows
+from dataset import Interactions, split_rows
 from errors import UserError
+from sampling import sample_uniform, sample_unseen
 
 
 def write(path, text: str):
