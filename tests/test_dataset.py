@@ -1,5 +1,7 @@
 """Ids, splits, negatives and the simulated world."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from conftest import interactions
 from scipy.stats import chisquare
 
 import dataset
+import simulated
 from dataset import Interactions, split_rows
 from errors import UserError
 from sampling import sample_uniform, sample_unseen
@@ -212,6 +215,44 @@ def test_ratings_and_a_single_label_always_pass_the_chain_check(tmp_path, tiny):
     assert dataset.require_chain(data) is None
 
 
+def test_the_parts_lie_one_after_the_other_and_are_joined_without_a_copy(tiny):
+    everything = tiny.seen + tiny.test
+    for name in ("user_ids", "item_ids", "ratings"):
+        parts = [getattr(part, name) for part in (tiny.train, tiny.validation, tiny.test)]
+        assert getattr(everything, name).data_ptr() == parts[0].data_ptr()
+        assert getattr(everything, name).equal(torch.cat(parts))
+        assert getattr(tiny.seen, name).equal(torch.cat(parts[:2]))
+
+
+@pytest.mark.parametrize("columns", [(), (2,)])
+def test_parts_that_do_not_lie_so_are_joined_by_copying(columns):
+    ids = torch.arange(6)
+    whole = Interactions(ids, ids, torch.rand(6, *columns), 6, 6)
+    for one, other in [((2, 4), (0, 2)), ((0, 2), (3, 5)), ((0, 3), (2, 4)), ((0, 2), (2, 2)), ((0, 2), (2, 6))]:
+        joined = whole[slice(*one)] + whole[slice(*other)]
+        rows = [*range(*one), *range(*other)]
+        assert joined.user_ids.tolist() == rows
+        assert joined.ratings.equal(whole.ratings[rows])
+
+
+def test_ids_are_held_in_32_bits_and_pairs_counted_in_64():
+    users, items = torch.tensor([70_000, 3, 70_000]), torch.tensor([59_000, 5, 7])
+    for dtype in (torch.int32, torch.int64):
+        rows = Interactions(users.to(dtype), items.to(dtype), torch.zeros(3), 70_001, 60_000)
+        assert rows.pair_keys.tolist() == [180_005, 4_200_000_007, 4_200_059_000]
+        assert rows.user_ids.tolist() == users.tolist()
+        assert rows.items_by_user.tolist() == [5, 7, 59_000]
+        assert rows.items_by_user.dtype == torch.int32
+    assert dataset.load("simulated", simulated_size=(50, 60, 1200)).train.user_ids.dtype == torch.int32
+
+
+def test_rows_are_copied_and_hashed_alike_in_blocks_of_any_size(monkeypatch):
+    size = {"simulated_size": (50, 60, 1200), "val_fraction": 0.1}
+    expected = dataset.load("simulated", **size)
+    monkeypatch.setattr(dataset, "ROWS_AT_A_TIME", 7)
+    assert dataset.load("simulated", **size).fingerprint == expected.fingerprint
+
+
 def test_interactions_refuse_what_does_not_fit():
     one, two = torch.zeros(1, dtype=torch.long), torch.zeros(2, dtype=torch.long)
     with pytest.raises(ValueError, match="equally long"):
@@ -234,6 +275,20 @@ def test_unseen_negatives_are_unseen_and_evenly_drawn():
         values, counts = drawn[users == user].unique(return_counts=True)
         assert set(values.tolist()) == unseen
         assert chisquare(counts).pvalue > 1e-4
+
+
+def test_unseen_negatives_are_those_of_a_list_of_the_unseen():
+    """The same draws, each looked up in a list that is written out for its user."""
+    random = np.random.default_rng(0)
+    pairs = [divmod(int(key), 23) for key in random.permutation(9 * 23)[:120]] + [(9, item) for item in range(23)]
+    seen = interactions([pair for pair in pairs if pair[0] != 4], 11, 23)  # nothing by 4 and 10, everything by 9
+    users = torch.from_numpy(random.integers(11, size=500))
+    drawn = sample_unseen(seen, users, 4, torch.Generator().manual_seed(1))
+    chances = torch.rand((500, 4), generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    for user, items, row in zip(users.tolist(), drawn.tolist(), chances.tolist(), strict=True):
+        own = {item for who, item in pairs if who == user and who != 4}
+        unseen = [item for item in range(23) if item not in own] or list(range(23))
+        assert items == [unseen[int(chance * len(unseen))] for chance in row]
 
 
 def test_unseen_negatives_of_a_user_who_has_seen_all_come_from_all_items():
@@ -263,6 +318,41 @@ def test_simulated_world_has_the_published_marginals():
     assert activity.max() > 5 * activity.float().median()
     assert popularity.min() >= 1
     assert popularity[:168].sum() > 0.3 * 100_000  # the top tenth of the films has over three tenths of the ratings
+
+
+WORLDS = {  # sha256 of users, items and ratings, as they were first published
+    (60, 80, 2400): "36b563297d4bec7a32e692aff7ed324fd6837f1b7a74f0f06aed9951c3e06db4",
+    (300, 200, 9000): "54d6ccda929137422898c69c930680fd39198815c576ca4018141a7d38409137",
+}
+
+
+@pytest.mark.parametrize("size", WORLDS)
+@pytest.mark.parametrize("block", [50, 2**20])
+def test_simulated_worlds_stay_what_they_were(size, block, monkeypatch):
+    monkeypatch.setattr(simulated, "RATINGS_AT_A_TIME", block)
+    world = simulated.simulate(*size)
+    digest = hashlib.sha256()
+    for column in (world.user_ids, world.item_ids, world.ratings):
+        digest.update(column.astype(np.int64).tobytes())
+    assert digest.hexdigest() == WORLDS[size]
+
+
+@pytest.mark.parametrize("levels", [4, 30, 10**6])  # from many ties to none
+def test_the_highest_are_those_of_a_full_sort(levels):
+    random = np.random.default_rng(levels)
+    for _ in range(20):
+        values = random.integers(levels, size=40).astype(np.float32)
+        count = int(random.integers(1, 30))
+        found = simulated._highest(values, count, most=30)
+        assert values[found].tolist() == sorted(values, reverse=True)[:count]
+        assert len(set(found)) == count
+
+
+def test_stars_have_exactly_their_shares():
+    opinion = np.random.default_rng(0).normal(size=10_000)
+    stars = simulated._to_stars(opinion)
+    assert np.bincount(stars.astype(int)).tolist() == [0, 611, 1137, 2714, 3417, 2121]
+    assert (np.diff(stars[np.argsort(opinion)]) >= 0).all()
 
 
 def test_simulated_world_is_always_the_same_and_comes_in_other_sizes():

@@ -117,12 +117,38 @@ def random_world(seed: int, num_users: int = 25, num_items: int = 40):
 
 @pytest.mark.parametrize("levels", [3, 12, 10**6])  # from many ties to none
 @pytest.mark.parametrize("cells", [1, 150, 2**20])  # from a row at a time to all at once
-def test_metrics_equal_the_slow_loop(levels, cells, monkeypatch):
+@pytest.mark.parametrize("sort_from", [1, 4, 10**9])  # sorting always, for those with many test items, never
+def test_metrics_equal_the_slow_loop(levels, cells, sort_from, monkeypatch):
     monkeypatch.setattr(evaluation, "BLOCK_CELLS", cells)
+    monkeypatch.setattr(evaluation, "SORT_FROM", sort_from)
     random, train, test = random_world(seed=levels)
     scores = random.integers(levels, size=(25, 40)).astype(np.float32)
     found = ranking_metrics(rank_test_items(Lookup(scores), test, train))
     assert found == pytest.approx(slow_metrics(scores, test, train), abs=1e-9)
+
+
+@pytest.mark.parametrize("sort_from", [1, 5, 10**9])
+def test_ranks_are_those_of_scipy_to_the_last_bit(sort_from, monkeypatch):
+    monkeypatch.setattr(evaluation, "SORT_FROM", sort_from)
+    random, train, test = random_world(seed=6)
+    scores = random.integers(9, size=(25, 40)).astype(np.float32)
+    found = rank_test_items(Lookup(scores), test, train)
+    scores[train.user_ids, train.item_ids] = -np.inf
+    order = torch.argsort(test.user_ids, stable=True)
+    users, items = test.user_ids[order], test.item_ids[order]
+    assert found.users.equal(users)
+    assert found.ranks.tolist() == rankdata(-scores, axis=1)[users, items].tolist()
+    assert found.candidates.tolist() == np.isfinite(scores).sum(axis=1)[users].tolist()
+
+
+def test_each_user_is_scored_once(monkeypatch):
+    monkeypatch.setattr(evaluation, "BLOCK_CELLS", 3 * 40)
+    _, train, test = random_world(seed=7)
+    model, asked = MultiTaskNet(25, 40), []
+    score_items = model.score_items
+    model.score_items = lambda users: asked.extend(users.tolist()) or score_items(users)
+    rank_test_items(model, test, train)
+    assert asked == test.user_ids.unique().tolist()
 
 
 def test_ndcg_equals_scikit_learn_without_ties():
