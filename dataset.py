@@ -103,7 +103,7 @@ def _join(one: Tensor, other: Tensor) -> Tensor:
         and one.is_contiguous()
         and other.is_contiguous()
     )
-    if is_next and len(one) and len(other):
+    if is_next:
         return one.as_strided((len(one) + len(other), *one.shape[1:]), one.stride())
     return torch.cat([one, other])
 

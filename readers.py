@@ -181,7 +181,7 @@ class _Ids(_Column):
 def _drop_repeated(path: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Keep the last row of every (user, item) pair: the table, and a note where rows were dropped."""
     keys = _pair_keys(table)
-    if not (keys[1:] > keys[:-1]).all():  # most files are in order
+    if not (keys[1:] >= keys[:-1]).all():  # most files are in order
         keys.sort()
     twice = keys[1:][keys[1:] == keys[:-1]]
     if not len(twice):

@@ -6,6 +6,7 @@ their match drives both what is watched and how it is rated, so that a shared em
 Figures from this set say nothing about MovieLens and must be called simulated wherever they appear.
 """
 
+import itertools
 import math
 import sys
 from collections.abc import Iterator
@@ -71,10 +72,13 @@ def simulate(num_users: int, num_items: int, num_ratings: int, seed: int = SEED)
     ratings = _to_stars(opinion)
     del opinion
     order = random.permutation(num_ratings)
+    user_ids = user_ids[order]  # one after the other: each is let go before the next is copied
+    item_ids = item_ids[order]
+    ratings = ratings[order]
     return World(
-        user_ids[order],
-        item_ids[order],
-        ratings[order],
+        user_ids,
+        item_ids,
+        ratings,
         [f"Simulated film {i + 1}" for i in range(num_items)],
         ["|".join(name for name, flag in zip(GENRES, row, strict=True) if flag) for row in membership],
     )
@@ -165,13 +169,18 @@ def _give_every_item_a_rating(random, item_ids: np.ndarray, num_items: int) -> N
 
 def _to_stars(opinion: np.ndarray) -> np.ndarray:
     """Cut opinions into five ratings with exactly the shares of RATING_SHARES."""
-    middle = (np.arange(len(opinion)) + 0.5) / len(opinion)
-    firsts = np.searchsorted(middle, np.cumsum(RATING_SHARES)[:-1], side="right")  # the lowest place with each rating
+    firsts = [_first_above(share, len(opinion)) for share in np.cumsum(RATING_SHARES)[:-1].tolist()]
     cuts = np.partition(opinion, firsts)[firsts]
     stars = np.empty(len(opinion), dtype=np.float32)
     for rows in _blocks(len(opinion), RATINGS_AT_A_TIME):
         stars[rows] = 1 + np.searchsorted(cuts, opinion[rows], side="right")
     return stars
+
+
+def _first_above(share: float, length: int) -> int:
+    """The first of so many places whose middle lies above a share of them all."""
+    near = max(0, int(share * length) - 2)
+    return next(place for place in itertools.count(near) if (place + 0.5) / length > share)
 
 
 def _blocks(length: int, size: int) -> Iterator[slice]:

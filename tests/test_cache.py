@@ -214,3 +214,5 @@ def test_large_worlds_are_made_once(tmp_path, monkeypatch):
         assert list(table.users) == [str(n + 1) for n in range(50)]
     assert made == [small, large, small]
     assert os.listdir(folder) == [".simulated-50x60x1200.npz"]
+    os.rename(folder / ".simulated-50x60x1200.npz", folder / ".simulated-50x60x1300.npz")
+    assert len(cache.simulate((50, 60, 1300), folder)[0]) == 1300

@@ -70,6 +70,11 @@ def test_the_line_is_right_wherever_a_block_ends(tmp_path, block_bytes, row, hea
         assert complaint(path) == f"{path}, line {line}: {WRONG_ROWS[row]}"
 
 
+def test_only_rows_without_anything_count_as_blank(tmp_path, block_bytes):
+    path = write(tmp_path / "r.csv", "user,item,rating,time\n1,2,3,4\n,,,\n1,3,3,4\n,,,5\n")
+    assert complaint(path) == f"{path}, line 5: has no user; a row is user, item, rating"
+
+
 def test_a_wrong_byte_is_found_by_its_line(tmp_path, block_bytes):
     path = tmp_path / "r.csv"
     path.write_bytes(b"user,item,rating\n" + b"1,2,3\n" * 20 + b"1,caf\xe9,4\n" + b"1,2,3\n" * 20)
@@ -77,7 +82,7 @@ def test_a_wrong_byte_is_found_by_its_line(tmp_path, block_bytes):
 
 
 def test_ids_stay_what_they_are_in_blocks_of_numbers_and_of_text(tmp_path, block_bytes):
-    ids = ["7", "8", "12", "007", "7.0", "+7", "-7", "1e3", "00", "0", "99999999999999999999", "x", "9", "7 7", "10"]
+    ids = ["7", "8", "12", "007", "7.50", "+7", "-7", "1e3", "00", "0", "99999999999999999999", "x", "9", "7 7", "10"]
     rows = [(user, item, 2.5) for user in ids for item in ("1", "01")]
     path = write(tmp_path / "r.csv", "".join(f"{user},{item},{rating}\n" for user, item, rating in rows))
     assert table(path) == rows

@@ -9,6 +9,7 @@ from conftest import interactions
 from sklearn.metrics import log_loss, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import tasks
 from dataset import Data
 from defaults import DEFAULTS
 from errors import UserError
@@ -340,6 +341,17 @@ def test_gates_are_drawn_where_there_are_any(tiny, tmp_path, name):
     assert bool(gates) is (name in GATED)
     for sums in gates.values():
         assert sums == {1: pytest.approx(1, abs=1e-5), 2: pytest.approx(1, abs=1e-5)}
+
+
+def test_the_steps_of_an_epoch_are_counted_right_in_blocks_of_rows(monkeypatch):
+    """User 0 has seen all there is, so that nothing can be drawn for them."""
+    monkeypatch.setattr(tasks, "ROWS_AT_A_TIME", 5)
+    train = interactions([(user, item) for user in range(4) for item in range(12 - 3 * user)], 4, 12)
+    test = interactions([(1, 11), (2, 10)], 4, 12, [5.0, 1.0])
+    task = ViewAndLike(Data("toy", None, None, [], [], (1.0, 5.0), train, test), batch_size=7, negatives=2)
+    sizes = [len(batch["labels"]) for batch in task.batches(1)]
+    assert sum(sizes) == 30 + 2 * 18
+    assert len(sizes) == task.num_batches == 10
 
 
 @pytest.mark.parametrize("chain", ["joint", "conditional"])
