@@ -5,6 +5,9 @@ from torch import Tensor
 
 from dataset import Interactions
 
+# Negatives drawn, and rows shuffled into place, at a time: bounds memory for any number of ratings and negatives.
+ROWS_AT_A_TIME = 2**20
+
 
 def sample_uniform(seen: Interactions, user_ids: Tensor, num_negatives: int, generator: torch.Generator) -> Tensor:
     """Draw items at random, watched ones too, as eq. (3) has it: (B,) users -> (B, num_negatives) item ids."""

@@ -159,7 +159,7 @@ def tuned(settings: Settings, data: DyadicData, say: Callable[[str], None]) -> S
 
 
 class DyadicTask:
-    """What the loop asks of a task; see tasks.py. There is no validation part: tuning has folds of its own."""
+    """What the loop asks of a task; see tasks/__init__.py. There is no validation part: tuning has folds of its own."""
 
     headline = ("click_auc", +1)
     parts = ("test",)

@@ -15,7 +15,7 @@ from losses import softmax_loss
 from models import MultiTaskNet
 from run_folder import RunFolder
 from settings import Settings
-from softmax import WatchAndRateBySoftmax
+from tasks import WatchAndRateBySoftmax
 from training import fit
 
 SMALL = {"dataset": "simulated", "simulated_size": [30, 50, 700], "bpr": "softmax", "batch_size": 60, "epochs": 3}

@@ -22,9 +22,7 @@ MAY_IMPORT = {
     "sampling": {"dataset"},
     "labels": {"dataset", "sampling"},
     "baselines": {"dataset", "labels", "losses"},
-    # softmax where its ranking loss is asked for
-    "tasks": {"baselines", "dataset", "errors", "evaluation", "labels", "losses", "randomness", "sampling", "softmax"},
-    "softmax": {"dataset", "evaluation", "losses", "randomness", "tasks"},
+    "tasks": {"baselines", "dataset", "errors", "evaluation", "labels", "losses", "randomness", "sampling"},
     "search": {"defaults", "grid", "settings"},
     "run_folder": {"errors"},
     "weighting": {"errors", "losses", "randomness"},
@@ -62,7 +60,7 @@ MAY_IMPORT = {
         "report",
     },
 }  # fmt: skip
-FOLDERS = {"benchmarks", "dyadic", "study", "zoo"}
+FOLDERS = {"benchmarks", "dyadic", "study", "tasks", "zoo"}
 
 
 def files(name: str) -> list[Path]:

@@ -345,7 +345,7 @@ def test_gates_are_drawn_where_there_are_any(tiny, tmp_path, name):
 
 def test_the_steps_of_an_epoch_are_counted_right_in_blocks_of_rows(monkeypatch):
     """User 0 has seen all there is, so that nothing can be drawn for them."""
-    monkeypatch.setattr(tasks, "ROWS_AT_A_TIME", 5)
+    monkeypatch.setattr(tasks.view_and_like, "ROWS_AT_A_TIME", 5)
     train = interactions([(user, item) for user in range(4) for item in range(12 - 3 * user)], 4, 12)
     test = interactions([(1, 11), (2, 10)], 4, 12, [5.0, 1.0])
     task = ViewAndLike(Data("toy", None, None, [], [], (1.0, 5.0), train, test), batch_size=7, negatives=2)

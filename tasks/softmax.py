@@ -13,7 +13,7 @@ from dataset import Data
 from evaluation import score_all_items
 from losses import regression_loss, softmax_loss
 from randomness import stream
-from tasks import WatchAndRate
+from tasks.watch_and_rate import WatchAndRate
 
 
 class WatchAndRateBySoftmax(WatchAndRate):
@@ -54,8 +54,8 @@ class WatchAndRateBySoftmax(WatchAndRate):
             block = train[self._by_user[_ranges(train.offsets[users], train.offsets[users + 1])]]
             weights = self._weights[block.user_ids]
             yield {
-                "user_ids": block.user_ids,
-                "item_ids": block.item_ids,
+                "user_ids": block.user_ids.long(),
+                "item_ids": block.item_ids.long(),
                 "ratings": block.ratings,
                 "weights": weights / weights.mean(),
             }
