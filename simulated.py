@@ -62,15 +62,7 @@ def simulate(num_users: int, num_items: int, num_ratings: int, seed: int = SEED)
     item_ids = _watch(random, tastes, traits, popularity.astype(np.float32), activity)
     _give_every_item_a_rating(random, item_ids, num_items)
 
-    mildness = random.normal(size=num_users)
-    opinion = np.empty(num_ratings)
-    for rows in _blocks(num_ratings, RATINGS_AT_A_TIME):
-        users, items = user_ids[rows], item_ids[rows]
-        match = np.einsum("rd,rd->r", tastes[users], traits[items]) / np.sqrt(LATENT_DIM)
-        noise = random.normal(size=len(users))
-        opinion[rows] = 0.45 * appeal[items] + 0.45 * mildness[users] + 0.45 * match + 0.85 * noise
-    ratings = _to_stars(opinion)
-    del opinion
+    ratings = _to_stars(_form_opinions(random, user_ids, item_ids, tastes, traits, appeal))
     order = random.permutation(num_ratings)
     user_ids = user_ids[order]  # one after the other: each is let go before the next is copied
     item_ids = item_ids[order]
@@ -127,10 +119,11 @@ def _watch(random, tastes, traits, popularity, activity) -> np.ndarray:
     """
     items = np.empty(activity.sum(), dtype=np.int32)
     ends = activity.cumsum()
+    space = np.empty((min(USERS_AT_A_TIME, len(tastes)), len(traits)), dtype=np.float32)
     shown = sys.stderr.isatty()
     with tqdm(desc="simulating", total=len(items), unit=" ratings", leave=False, delay=2, disable=not shown) as bar:
         for block in _blocks(len(tastes), USERS_AT_A_TIME):
-            appetite = 2.0 * tastes[block] @ traits.T
+            appetite = np.matmul(2.0 * tastes[block], traits.T, out=space[: block.stop - block.start])
             appetite /= math.sqrt(LATENT_DIM)
             appetite += popularity
             most = activity[block].max()
@@ -165,6 +158,18 @@ def _give_every_item_a_rating(random, item_ids: np.ndarray, num_items: int) -> N
         row = next(row for row in candidates if counts[item_ids[row]] > 1)
         counts[item_ids[row]] -= 1
         item_ids[row] = orphan
+
+
+def _form_opinions(random, user_ids, item_ids, tastes, traits, appeal) -> np.ndarray:
+    """(num_ratings,) float64: appeal of the film, mildness of the user, their match, and chance."""
+    mildness = random.normal(size=len(tastes))
+    opinion = np.empty(len(user_ids))
+    for rows in _blocks(len(opinion), RATINGS_AT_A_TIME):
+        users, items = user_ids[rows], item_ids[rows]
+        match = np.einsum("rd,rd->r", tastes[users], traits[items]) / np.sqrt(LATENT_DIM)
+        noise = random.normal(size=len(users))
+        opinion[rows] = 0.45 * appeal[items] + 0.45 * mildness[users] + 0.45 * match + 0.85 * noise
+    return opinion
 
 
 def _to_stars(opinion: np.ndarray) -> np.ndarray:

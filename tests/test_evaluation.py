@@ -144,12 +144,13 @@ def test_ranks_are_those_of_scipy_to_the_last_bit(sort_from, monkeypatch):
 def test_users_with_many_test_items_have_their_scores_sorted(monkeypatch):
     sorted_rows = []
     sort = evaluation._ranks_by_sorting
+
+    def watched(scores, rows, items):
+        sorted_rows.extend(rows.tolist())
+        return sort(scores, rows, items)
+
     monkeypatch.setattr(evaluation, "SORT_FROM", 3)
-    monkeypatch.setattr(
-        evaluation,
-        "_ranks_by_sorting",
-        lambda scores, rows, items: sorted_rows.extend(rows) or sort(scores, rows, items),
-    )
+    monkeypatch.setattr(evaluation, "_ranks_by_sorting", watched)
     test = interactions([(0, 1), (1, 0), (1, 2), (1, 3), (2, 0), (2, 1)], 3, 4)
     assert rank_test_items(Lookup([[4, 3, 2, 1]] * 3), test).ranks.tolist() == [2, 1, 3, 4, 1, 2]
     assert sorted_rows == [1, 1, 1]
