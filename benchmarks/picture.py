@@ -13,7 +13,7 @@ def draw(results: Results, path: Path) -> None:
     """Draw every part that has been measured, in the order of PANELS."""
     measured = {row["part"] for row in results.rows}
     panels = [(part, panel) for part, panel in PANELS if part in measured]
-    columns = min(3, len(panels))
+    columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
     figure, axes = plt.subplots(
         lines, columns, figsize=(6.2 * columns, 5.2 * lines), squeeze=False, layout="constrained"
@@ -37,7 +37,7 @@ def draw_plane(axis, results: Results) -> None:
     axis.plot(mse["ours"], mrr["ours"], "o", color=NETWORK, markersize=9, zorder=4)
     axis.annotate("ours, last epoch", (mse["ours"], mrr["ours"]), (6, -12), textcoords="offset points", color=NETWORK)
     axis.set_xlim(min([mse["ours"], *raters.values()]) - 0.006, max([mse["ours"], *raters.values()]) + 0.012)
-    axis.set_ylim(0, 1.08 * max([mrr["ours"], *rankers.values(), LOWEST_MRR]))
+    axis.set_ylim(0.02, 1.05 * max([mrr["ours"], *rankers.values(), LOWEST_MRR]))
     _label_lines(axis, raters, RATING, vertical=True)
     _label_lines(axis, rankers, RANKING, vertical=False)
     axis.fill_between([0, HIGHEST_MSE], LOWEST_MRR, 1, color=NETWORK, alpha=0.08, linewidth=0)
@@ -48,19 +48,18 @@ def draw_plane(axis, results: Results) -> None:
 
 def _label_lines(axis, values: dict[str, float], colour: str, vertical: bool) -> None:
     """A thin line a peer; names are moved apart, so that equal values can be read."""
-    low, high = axis.get_xlim() if vertical else axis.get_ylim()
-    room, last = (high - low) / 28, low - high
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    low, high = (left, right) if vertical else (bottom, top)
+    last = low - high
     for name, value in sorted(values.items(), key=lambda pair: pair[1]):
-        last = max(value, last + room)
-        name = name.split(" (")[0]
+        last = max(value, last + (high - low) / 26)
         if vertical:
             axis.axvline(value, color=colour, linewidth=0.7, alpha=0.6)
-            axis.text(
-                last, axis.get_ylim()[0], f" {name}", color=colour, fontsize=7, rotation=90, ha="center", va="bottom"
-            )
+            place = {"x": last, "y": bottom, "rotation": 90, "ha": "center", "va": "bottom"}
         else:
             axis.axhline(value, color=colour, linewidth=0.7, alpha=0.6)
-            axis.text(axis.get_xlim()[1], last, name, color=colour, fontsize=7, ha="right", va="center")
+            place = {"x": right, "y": last, "ha": "left", "va": "center"}
+        axis.text(s=f" {name}", color=colour, fontsize=7, backgroundcolor="#ffffffb0", **place)
 
 
 def draw_fits(axis, results: Results) -> None:

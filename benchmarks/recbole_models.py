@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ logging.getLogger().setLevel(logging.ERROR)  # it tells much of its data there
 
 def fit_recbole(train: Interactions, model: str, epochs: int):
     """Fit a general recommender by its name; returns scores(users) -> (R, num_items), as benchmarks/peers.py has it."""
-    with tempfile.TemporaryDirectory() as folder:  # RecBole reads its data from files
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # RecBole reads files, and writes some where it runs
         rows = zip(train.user_ids.tolist(), train.item_ids.tolist(), strict=True)
         lines = ["user_id:token\titem_id:token", *(f"{user}\t{item}" for user, item in rows)]
         (Path(folder) / "train").mkdir()
