@@ -44,6 +44,8 @@ def require_shareable(settings: Settings, group: Alone) -> None:
     """Raises UserError where a model is trained by one process alone and there are several."""
     if group.size > 1 and settings.model == "dyadic":
         raise UserError("--model dyadic takes one step after the other, in one process: start it without torchrun")
+    if group.size > 1 and settings.user_dropout:
+        raise UserError("--user_dropout would differ between processes: leave it out, or start without torchrun")
 
 
 def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) -> tuple[nn.Module, object, Callable]:

@@ -15,18 +15,22 @@ from grid import Run, run_all
 from settings import Settings
 
 SEED = 2026
+# What is to be beaten, on the validation parts of the same five splits: the MRR of EASE (lambda 200), and the MSE that
+# is to user + item biases (.8640 there) what .8090, that of a blend of tuned models on the test parts, is to theirs.
+MRR_TO_BEAT, MSE_TO_BEAT = 0.1305, 0.7898
 COMMON = {"bpr": "softmax", "schedule": "cosine", "start_at_mean": True, "factorization_weight": 1.0}
 # What is named more often is drawn more often.
 SPACE = {
-    "shared_embeddings": (True, True, True, False),
-    "embedding_dim": (128, 256, 256, 384),
-    "hidden": ((), (), (), (64,)),
-    "regression_weight": (0.1, 0.2, 0.2, 0.3),
-    "lr": (0.015, 0.02, 0.02, 0.03),
-    "embedding_decay": (1.0, 1.2, 1.5),
+    "shared_embeddings": (True, True, True, True, True, False),
+    "embedding_dim": (256, 256, 384),
+    "hidden": ((), (), (), (), (), (64,)),
+    "regression_weight": (0.15, 0.2, 0.25),
+    "lr": (0.02, 0.02, 0.03),
+    "embedding_decay": (1.0, 1.2, 1.2, 1.5),
     "batch_size": (1500, 2000, 3000),
-    "epochs": (10, 12, 16),
-    "user_balance": (0.0, 0.3, 0.5),
+    "epochs": (12, 16, 16),
+    "user_balance": (0.3, 0.5),
+    "user_dropout": (0.0, 0.1, 0.2, 0.3),
 }
 
 
@@ -71,7 +75,8 @@ def draw(trials: int) -> list[dict[str, object]]:
 def summarise(drawn: Sequence[dict[str, object]], results: Sequence[dict]) -> list[dict[str, object]]:
     """A line a trial, the best first: its settings and, of the last epoch on the validation part, means over seeds.
 
-    score: val_mrr / val_mse, so that a percent of the one is worth a percent of the other.
+    lead: the smaller of the two by which it beats what is to be beaten, MRR and MSE alike: in both, some .003 are what
+    splits differ by.
     """
     log = []
     for number, trial in enumerate(drawn, 1):
@@ -79,8 +84,9 @@ def summarise(drawn: Sequence[dict[str, object]], results: Sequence[dict]) -> li
         mrr, mse = (sum(row[name] for row in last) / len(last) for name in ("val_mrr", "val_mse"))
         layers = {"layer_sizes": " ".join(map(str, trial["layer_sizes"]))}
         numbers = {"seeds": len(last), "val_mrr": round(mrr, 5), "val_mse": round(mse, 5)}
-        log.append({"trial": number} | trial | layers | numbers | {"score": round(mrr / mse, 5)})
-    return sorted(log, key=lambda line: -line["score"])
+        lead = min(mrr - MRR_TO_BEAT, MSE_TO_BEAT - mse)
+        log.append({"trial": number} | trial | layers | numbers | {"lead": round(lead, 5)})
+    return sorted(log, key=lambda line: -line["lead"])
 
 
 def last_epoch(folder: Path) -> dict[str, float]:

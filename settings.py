@@ -51,6 +51,10 @@ class Settings(DyadicSettings):
         None, "in the softmax a rating of a user with n of them weighs n ** -X: 0 ratings count alike, 1 users do",
         "tasks of the multi-task net", metavar="X",
     )  # fmt: skip
+    user_dropout: float | None = option(
+        None, "share of a user's embedding that a step of the softmax does without", "tasks of the multi-task net",
+        metavar="SHARE",
+    )  # fmt: skip
     start_at_mean: bool | None = option(
         None, "predicted ratings start at the mean rating and not at 0", "tasks of the multi-task net"
     )
@@ -230,7 +234,7 @@ class Settings(DyadicSettings):
         if self.model != "multitask":
             names = ("batch_size", "negatives", "seed", "like_from", "chain")
         elif self.bpr == "softmax":
-            names = ("batch_size", "seed", "bpr", "user_balance")
+            names = ("batch_size", "seed", "bpr", "user_balance", "user_dropout")
         else:
             names = ("batch_size", "negatives", "seed", "bpr", "negative_sampling")
         options = {name: getattr(self, name) for name in names}
@@ -317,8 +321,11 @@ class Settings(DyadicSettings):
             )
         if not 0 <= self.user_balance <= 1:
             raise UserError(f"--user_balance must lie between 0 and 1, not {self.user_balance:g}")
-        if self.bpr != "softmax" and self.user_balance:
-            raise UserError("--user_balance weighs the softmax over all items: add --bpr softmax")
+        if not 0 <= self.user_dropout < 1:
+            raise UserError(f"--user_dropout must be at least 0 and less than 1, not {self.user_dropout:g}")
+        for name in ("user_balance", "user_dropout"):
+            if self.bpr != "softmax" and getattr(self, name):
+                raise UserError(f"--{name} is for the softmax over all items: add --bpr softmax")
         if self.bpr == "softmax" and (self.negatives, self.negative_sampling) != (1, "uniform"):
             raise UserError(
                 "--bpr softmax compares with all items and draws none: leave out --negatives and --negative_sampling"

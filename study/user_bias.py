@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import family
-from dataset import sample_uniform
 from evaluation import evaluating, mrr_score
 from grid import Run
 from losses import bpr_loss
 from run_folder import RunFolder
+from sampling import sample_uniform
 
 MOST_ROWS = 2**16  # of the training ratings, for the loss
 COLUMNS = ("loss", "mrr")

@@ -25,7 +25,9 @@ def test_draws_reach_all_of_the_space():
     assert {tuple(trial["layer_sizes"][1:]) for trial in drawn} == {(), (64,)}
 
 
-def test_the_log_holds_means_of_the_last_epochs_on_validation_and_the_best_stands_first(tmp_path):
+def test_the_log_holds_means_of_the_last_epochs_on_validation_and_the_best_stands_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "MRR_TO_BEAT", 0.10)
+    monkeypatch.setattr(search, "MSE_TO_BEAT", 0.61)
     results = []
     for row, seed, mrr, mse in [("1", 0, 0.10, 1.0), ("1", 1, 0.20, 1.0), ("2", 0, 0.11, 0.5), ("2", 1, 0.13, 0.7)]:
         folder = tmp_path / f"{row}-{seed}"
@@ -34,8 +36,8 @@ def test_the_log_holds_means_of_the_last_epochs_on_validation_and_the_best_stand
         (folder / "metrics.csv").write_text(lines)
         results.append({"row": row, "seed": seed, "folder": str(folder)})
     first, second = search.summarise(search.draw(2), results)
-    assert (first["trial"], first["val_mrr"], first["val_mse"], first["score"]) == (2, 0.12, 0.6, 0.2)
-    assert (second["trial"], second["val_mrr"], second["seeds"]) == (1, 0.15, 2)
+    assert (first["trial"], first["val_mrr"], first["val_mse"], first["lead"]) == (2, 0.12, 0.6, 0.01)
+    assert (second["trial"], second["val_mrr"], second["lead"], second["seeds"]) == (1, 0.15, -0.39, 2)
     assert not any("test" in name for name in first)
 
 

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "figures": set(),
     "study": {
         "comparison", "dataset", "defaults", "errors", "evaluation", "family", "figures", "grid", "losses", "report",
-        "run_folder", "settings",
+        "run_folder", "sampling", "settings",
     },
     "experiments": {"comparison", "dataset", "defaults", "dyadic", "errors", "grid", "search", "settings", "study"},
     "benchmarks": {
