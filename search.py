@@ -37,7 +37,9 @@ SPACE = {
 def run(
     folder: Path, common: dict[str, object], seeds: int, jobs: int, trials: int, say: Callable[[str], None]
 ) -> list[Path]:
-    """Run the trials; write trials.csv, the best first, and champion.json of it. Returns their paths.
+    """Run the trials, and the best of them without each of its options; returns the paths of what is written.
+
+    trials.csv holds the log, the best first, champion.json its settings, and effects.csv what its options do.
 
     Args:
         common: settings of every run: the data set and its place, and of a quick search its size and epochs.
@@ -48,15 +50,20 @@ def run(
         for number, trial in enumerate(drawn, 1)
         for seed in range(seeds)
     ]
-    log = summarise(drawn, run_all(runs, folder / "runs", jobs, say))
-    paths = [folder / "trials.csv", folder / "champion.json"]
-    with paths[0].open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(log[0]))
-        writer.writeheader()
-        writer.writerows(log)
+    log = sorted(summarise(drawn, run_all(runs, folder / "runs", jobs, say)), key=lambda line: -line["lead"])
     chosen = COMMON | drawn[log[0]["trial"] - 1]
+    effects = leave_out(chosen)
+    runs = [
+        Run(str(number), Settings(**settings | common, val_fraction=0.05, seed=seed))
+        for number, settings in enumerate(effects.values(), 1)
+        for seed in range(seeds)
+    ]
+    measured = summarise(list(effects.values()), run_all(runs, folder / "runs", jobs, say))
+    paths = [folder / name for name in ("trials.csv", "effects.csv", "champion.json")]
+    _write(paths[0], log)
+    _write(paths[1], [{"without": name} | line for name, line in zip(effects, measured, strict=True)])
     settings = {name: value for name, value in chosen.items() if value != MULTITASK.get(name)}
-    paths[1].write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    paths[2].write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return paths
 
 
@@ -72,8 +79,18 @@ def draw(trials: int) -> list[dict[str, object]]:
     return drawn
 
 
+def leave_out(chosen: dict[str, object]) -> dict[str, dict[str, object]]:
+    """{option: the settings with it at its usual value}, beside all of them together as "nothing"."""
+    options = ("schedule", "start_at_mean", "embedding_decay", "user_balance", "user_dropout", "shared_embeddings")
+    usual = {name: Settings.__dataclass_fields__[name].default for name in ("schedule", "embedding_decay")}
+    usual |= {name: MULTITASK[name] for name in options if name in MULTITASK}
+    usual["shared_embeddings"] = not chosen["shared_embeddings"]
+    differing = {name: chosen | {name: usual[name]} for name in options if chosen.get(name, usual[name]) != usual[name]}
+    return {"nothing": chosen} | differing
+
+
 def summarise(drawn: Sequence[dict[str, object]], results: Sequence[dict]) -> list[dict[str, object]]:
-    """A line a trial, the best first: its settings and, of the last epoch on the validation part, means over seeds.
+    """A line a trial: its settings and, of the last epoch on the validation part, means over seeds.
 
     lead: the smaller of the two by which it beats what is to be beaten, MRR and MSE alike: in both, some .003 are what
     splits differ by.
@@ -86,7 +103,14 @@ def summarise(drawn: Sequence[dict[str, object]], results: Sequence[dict]) -> li
         numbers = {"seeds": len(last), "val_mrr": round(mrr, 5), "val_mse": round(mse, 5)}
         lead = min(mrr - MRR_TO_BEAT, MSE_TO_BEAT - mse)
         log.append({"trial": number} | trial | layers | numbers | {"lead": round(lead, 5)})
-    return sorted(log, key=lambda line: -line["lead"])
+    return log
+
+
+def _write(path: Path, lines: Sequence[dict[str, object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 def last_epoch(folder: Path) -> dict[str, float]:
