@@ -1,7 +1,7 @@
 """How presets/champion.json was chosen: random trials over a space of settings, on validation parts of train alone.
 
-A trial is START or one draw from SPACE, trained on the splits of several seeds. Its last epoch counts, as the preset holds
-nothing out and takes its last epoch too. Test figures are in no column of the log and decide nothing.
+A trial is START or one draw from SPACE, trained on the splits of several seeds. Its last epoch counts, as the preset
+holds nothing out and takes its last epoch too. Test figures are in no column of the log and decide nothing.
 """
 
 import csv
