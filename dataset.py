@@ -6,9 +6,10 @@ of any kind. *Ids* (`user_ids`, `item_ids`) are row numbers from 0, without gaps
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from errors import UserError
 
 DEFAULT_DATA_DIR = Path("data")
 ROWS_AT_A_TIME = 2**20  # copied or hashed at a time: bounds memory for any number of rows
+ROWS_SORTED = 2**21  # likewise, by user and item
 SIMULATED_SIZE = (943, 1682, 100_000)  # users, items and ratings of MovieLens 100K
 
 
@@ -76,21 +78,29 @@ class Interactions:
     @property
     def pair_keys(self) -> Tensor:
         """(R,) int64, one number for each (user, item) pair, ascending: user * num_items + item."""
-        keys = self.user_ids.to(torch.int64, copy=True).mul_(self.num_items).add_(self.item_ids)
-        if keys.device.type == "cpu":
-            keys.numpy().sort()  # where it lies, while torch would make two more such tensors
-            return keys
-        return keys.sort().values
+        return (self.user_ids.long() * self.num_items + self.item_ids).sort().values
 
     @cached_property
     def items_by_user(self) -> Tensor:
         """(R,) int32, all item ids, those of user 0 first, ascending within a user; `offsets` says where one begins."""
-        return self.pair_keys.remainder_(self.num_items).int()
+        found = torch.empty(len(self), dtype=torch.int32, device=self.item_ids.device)
+        for low, high in self._blocks_of_users():
+            chosen = slice(None) if high - low == self.num_users else (self.user_ids >= low) & (self.user_ids < high)
+            keys = self[chosen].pair_keys
+            found[self.offsets[low] : self.offsets[high]] = keys.remainder_(self.num_items)
+        return found
+
+    def _blocks_of_users(self) -> Iterator[tuple[int, int]]:
+        """Ranges of users with about ROWS_SORTED rows each: sorting all rows at once takes five times their memory."""
+        cuts = torch.arange(0, len(self), ROWS_SORTED, device=self.offsets.device)
+        starts = torch.searchsorted(self.offsets, cuts, right=True).sub_(1).unique().tolist()
+        return pairwise([0, *starts[1:], self.num_users])
 
     @cached_property
     def offsets(self) -> Tensor:
         """(num_users + 1,) int64: user u has the rows offsets[u] to offsets[u + 1] of `items_by_user`."""
-        counts = torch.bincount(self.user_ids, minlength=self.num_users)
+        blocks = self.user_ids.split(ROWS_AT_A_TIME)  # each of them is made int64 to be counted
+        counts = sum(torch.bincount(block, minlength=self.num_users) for block in blocks)
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 

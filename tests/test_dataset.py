@@ -267,6 +267,17 @@ def test_items_by_user_is_grouped_and_sorted():
     assert part.offsets.tolist() == [0, 2, 2, 4, 4]
 
 
+@pytest.mark.parametrize("rows_sorted", [1, 7, 40, 10**6])
+def test_items_by_user_are_the_same_however_many_rows_are_sorted_at_a_time(rows_sorted, monkeypatch):
+    monkeypatch.setattr(dataset, "ROWS_SORTED", rows_sorted)
+    random = np.random.default_rng(3)
+    pairs = [divmod(int(key), 19) for key in random.permutation(12 * 19)[:130]]
+    pairs = [(user, item) for user, item in pairs if user not in (0, 5, 6, 11)]  # the first and the last have none
+    found = interactions(pairs, 12, 19)
+    assert found.items_by_user.tolist() == [item for _, item in sorted(pairs)]
+    assert interactions([], 3, 5).items_by_user.tolist() == []
+
+
 def test_unseen_negatives_are_unseen_and_evenly_drawn():
     seen = interactions([(0, 0), (0, 1), (0, 4), (0, 7), (1, 2), (2, 9)], 4, 10)
     users = torch.tensor([0, 3, 1]).repeat(4000)
