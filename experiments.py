@@ -70,7 +70,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     zoo = commands.add_parser("zoo", help="the networks of the zoo, on view and like labels")
     dyadic = commands.add_parser("dyadic", help="the dyadic learner, four tasks together against each alone")
     search = commands.add_parser("search", help="trials of settings for both tasks at once, on validation parts")
-    search.add_argument("--trials", type=int, default=24, metavar="N", help="draws of settings (default: 24; quick: 3)")
+    search.add_argument("--trials", type=int, default=5, metavar="N", help="draws of settings (default: 5; quick: 3)")
     report = commands.add_parser("report", help="report.md and report.html of what has been run")
     report.add_argument("--folder", metavar="DIR", default="results", help="that holds the results (default: results)")
     for command in (weights, sweep):

@@ -44,8 +44,8 @@ def require_shareable(settings: Settings, group: Alone) -> None:
     """Raises UserError where a model is trained by one process alone and there are several."""
     if group.size > 1 and settings.model == "dyadic":
         raise UserError("--model dyadic takes one step after the other, in one process: start it without torchrun")
-    if group.size > 1 and settings.user_dropout:
-        raise UserError("--user_dropout would differ between processes: leave it out, or start without torchrun")
+    if group.size > 1 and settings.model == "multitask" and settings.members > 1:
+        raise UserError("--members are trained in one process: leave it out, or start without torchrun")
 
 
 def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) -> tuple[nn.Module, object, Callable]:
@@ -56,15 +56,28 @@ def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) 
         task = DyadicTask(data, settings, device)
         return task.build_network().to(device), task, AlgorithmOne
     import handwritten
-    from models import build_model
+    from members import MemberSteps
     from tasks import build_task
 
-    torch.manual_seed(settings.seed)
-    model = build_model(settings.model, len(data.users), len(data.items), **settings.network_options).to(device)
-    if settings.start_at_mean:
-        nn.init.constant_(model.mlp_layers[-1].bias, data.train.ratings.mean().item())
+    model = _build_network(settings, data, settings.seed).to(device)
     task = build_task(settings.model, data.to(device), **settings.task_options)
     if group.size > 1:
         return model, task, partial(ParallelSteps, group=group)
     by_hand = settings.model == "multitask" and settings.bpr != "softmax"
-    return model, task, handwritten.make_steps if by_hand else GradientSteps
+    make_steps = handwritten.make_steps if by_hand else GradientSteps
+    if settings.model != "multitask" or settings.members == 1:
+        return model, task, make_steps
+    width = settings.embedding_dim // settings.members
+    narrow = replace(settings, members=1, embedding_dim=width, layer_sizes=[3 * width])
+    make_member = lambda seed: _build_network(narrow, data, seed).to(device)  # noqa: E731
+    return model, task, partial(MemberSteps, make_member=make_member, make_steps=make_steps)
+
+
+def _build_network(settings: Settings, data, seed: int) -> nn.Module:
+    from models import build_model
+
+    torch.manual_seed(seed)
+    model = build_model(settings.model, len(data.users), len(data.items), **settings.network_options)
+    if settings.start_at_mean:
+        nn.init.constant_(model.mlp_layers[-1].bias, data.train.ratings.mean().item())
+    return model

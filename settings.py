@@ -51,9 +51,9 @@ class Settings(DyadicSettings):
         None, "in the softmax a rating of a user with n of them weighs n ** -X: 0 ratings count alike, 1 users do",
         "tasks of the multi-task net", metavar="X",
     )  # fmt: skip
-    user_dropout: float | None = option(
-        None, "share of a user's embedding that a step of the softmax does without", "tasks of the multi-task net",
-        metavar="SHARE",
+    members: int | None = option(
+        None, "networks that are trained side by side, this many times narrower; the network is their mean",
+        "tasks of the multi-task net", metavar="K",
     )  # fmt: skip
     start_at_mean: bool | None = option(
         None, "predicted ratings start at the mean rating and not at 0", "tasks of the multi-task net"
@@ -234,7 +234,7 @@ class Settings(DyadicSettings):
         if self.model != "multitask":
             names = ("batch_size", "negatives", "seed", "like_from", "chain")
         elif self.bpr == "softmax":
-            names = ("batch_size", "seed", "bpr", "user_balance", "user_dropout")
+            names = ("batch_size", "seed", "bpr", "user_balance")
         else:
             names = ("batch_size", "negatives", "seed", "bpr", "negative_sampling")
         options = {name: getattr(self, name) for name in names}
@@ -321,14 +321,16 @@ class Settings(DyadicSettings):
             )
         if not 0 <= self.user_balance <= 1:
             raise UserError(f"--user_balance must lie between 0 and 1, not {self.user_balance:g}")
-        if not 0 <= self.user_dropout < 1:
-            raise UserError(f"--user_dropout must be at least 0 and less than 1, not {self.user_dropout:g}")
-        for name in ("user_balance", "user_dropout"):
-            if self.bpr != "softmax" and getattr(self, name):
-                raise UserError(f"--{name} is for the softmax over all items: add --bpr softmax")
+        if self.bpr != "softmax" and self.user_balance:
+            raise UserError("--user_balance is for the softmax over all items: add --bpr softmax")
         if self.bpr == "softmax" and (self.negatives, self.negative_sampling) != (1, "uniform"):
             raise UserError(
                 "--bpr softmax compares with all items and draws none: leave out --negatives and --negative_sampling"
+            )
+        if self.members > 1 and (len(self.mlp_sizes) > 1 or self.embedding_dim % self.members):
+            raise UserError(
+                f"--members {self.members} lie beside each other in one network: --embedding_dim must be a multiple of "
+                "it, and --layer_sizes one number, 3 * embedding_dim, as only of linear functions the mean is another"
             )
         if self.negative_sampling == "hardest" and self.negatives == 1:
             raise UserError(

@@ -5,7 +5,6 @@ items for a block of users, so that comparing with all of them costs little wher
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +27,7 @@ class WatchAndRateBySoftmax(WatchAndRate):
         batch_size: ratings in a step, on average: a step takes as many users as have about that many.
         user_balance: each rating of a user with n of them weighs n ** -user_balance in the ranking loss. 0: ratings
             count alike; 1: users do, as they do in the mean reciprocal rank.
-        user_dropout: share of every user's embedding that a step of the ranking loss does without (Srivastava et al.
-            2014). The rating loss sees all of it.
-        seed: each epoch's order and what it drops come from (seed, epoch).
+        seed: each epoch's order comes from (seed, epoch).
     """
 
     def __init__(
@@ -38,11 +35,9 @@ class WatchAndRateBySoftmax(WatchAndRate):
         data: Data,
         batch_size: int = 256,
         user_balance: float = 0.0,
-        user_dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(data, batch_size, seed=seed)
-        self.user_dropout = user_dropout
         counts = data.train.offsets.diff()
         self._active = counts.nonzero().squeeze(1)
         self._users_a_step = max(1, round(batch_size * len(self._active) / len(data.train)))
@@ -60,8 +55,7 @@ class WatchAndRateBySoftmax(WatchAndRate):
             user_ids (B,), item_ids (B,), ratings (B,), and weights (B,) of mean 1 for the ranking loss.
         """
         train = self.data.train
-        self._generator = stream(self.seed, epoch)
-        order = torch.randperm(len(self._active), generator=self._generator)
+        order = torch.randperm(len(self._active), generator=stream(self.seed, epoch))
         for users in self._active[order.to(self._active.device)].split(self._users_a_step):
             block = train[self._by_user[_ranges(train.offsets[users], train.offsets[users + 1])]]
             weights = self._weights[block.user_ids]
@@ -75,30 +69,12 @@ class WatchAndRateBySoftmax(WatchAndRate):
     def losses(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The softmax loss and eq. (5) on one batch."""
         users, row_of = torch.unique_consecutive(batch["user_ids"], return_inverse=True)
-        with self._dropout(model):
-            predictions = score_all_items(model, users, self.data.train.num_items)
+        predictions = score_all_items(model, users, self.data.train.num_items)
         score = model(batch["user_ids"], batch["item_ids"])[1]
         return {
             "factorization": softmax_loss(predictions, row_of, batch["item_ids"], batch["weights"]),
             "regression": regression_loss(batch["ratings"], score),
         }
-
-    @contextmanager
-    def _dropout(self, model: nn.Module) -> Iterator[None]:
-        """While it is entered, what is fetched from the user table of the ranking task has holes."""
-        if not self.user_dropout:
-            yield
-            return
-
-        def drop(table: nn.Embedding, user_ids: tuple[Tensor], users: Tensor) -> Tensor:
-            kept = torch.rand(users.shape, generator=self._generator) >= self.user_dropout
-            return users * kept.to(users.device) / (1 - self.user_dropout)
-
-        hook = (model.U if model.embedding_sharing else model.U_fact).register_forward_hook(drop)
-        try:
-            yield
-        finally:
-            hook.remove()
 
 
 def _ranges(starts: Tensor, ends: Tensor) -> Tensor:

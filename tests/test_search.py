@@ -9,10 +9,10 @@ from settings import Settings
 
 
 def test_draws_are_different_repeat_themselves_and_are_settings():
-    drawn = search.draw(40)
-    assert drawn == search.draw(40)
+    drawn = search.draw(20)
+    assert drawn == search.draw(20)
     assert search.draw(7) == drawn[:7]
-    assert len({json.dumps(trial) for trial in drawn}) == 40
+    assert len({json.dumps(trial) for trial in drawn}) == 20
     for trial in drawn:
         Settings(**search.COMMON | trial)
 
@@ -20,9 +20,9 @@ def test_draws_are_different_repeat_themselves_and_are_settings():
 def test_draws_reach_all_of_the_space():
     drawn = search.draw(200)
     for name, values in search.SPACE.items():
-        if name != "hidden":
+        if name != "member_dim":
             assert {trial[name] for trial in drawn} == set(values)
-    assert {tuple(trial["layer_sizes"][1:]) for trial in drawn} == {(), (64,)}
+    assert all(trial["layer_sizes"] == [3 * trial["embedding_dim"]] for trial in drawn)
 
 
 def test_the_log_holds_means_of_the_last_epochs_on_validation(tmp_path, monkeypatch):
@@ -42,23 +42,14 @@ def test_the_log_holds_means_of_the_last_epochs_on_validation(tmp_path, monkeypa
 
 
 def test_each_option_is_left_out_alone():
-    chosen = search.COMMON | search.draw(1)[0] | {"user_dropout": 0.2, "user_balance": 0.0, "shared_embeddings": True}
+    chosen = search.COMMON | search.START | {"user_balance": 0.0}
     effects = search.leave_out(chosen)
-    assert effects["nothing"] == chosen
-    assert list(effects) == [
-        "nothing",
-        "schedule",
-        "start_at_mean",
-        "embedding_decay",
-        "user_dropout",
-        "shared_embeddings",
-    ]
-    usual = Settings()
+    assert effects.pop("nothing") == chosen
+    assert effects.pop("members") == chosen | {"members": 1, "embedding_dim": 256, "layer_sizes": [768]}
+    assert effects.pop("shared_embeddings") == chosen | {"shared_embeddings": False}
+    assert list(effects) == ["schedule", "start_at_mean", "embedding_decay"]
     for name, settings in effects.items():
-        if name == "shared_embeddings":
-            assert settings == chosen | {name: False}
-        elif name != "nothing":
-            assert settings == chosen | {name: getattr(usual, name)}
+        assert settings == chosen | {name: getattr(Settings(), name)}
 
 
 def test_a_search_writes_its_log_and_a_preset_that_main_reads(elsewhere, monkeypatch):

@@ -132,27 +132,6 @@ def test_a_network_without_score_items_learns_the_same(data):
         torch.testing.assert_close(task.losses(plain, batch)[name], loss)
 
 
-@pytest.mark.parametrize("sharing", [True, False])
-def test_dropout_makes_holes_in_users_of_the_ranking_loss_alone(data, sharing, monkeypatch):
-    torch.manual_seed(0)
-    model = MultiTaskNet(30, 50, 400, [1200], sharing)
-    table = model.U if sharing else model.U_fact
-    nn.init.ones_(table.weight)
-    seen = []
-    monkeypatch.setattr(
-        model, "score_items", lambda users: seen.append(table(users)) or model.B.weight.T.expand(len(users), 50)
-    )
-    task = WatchAndRateBySoftmax(data, batch_size=150, user_dropout=0.25)
-    batch = next(iter(task.batches(1)))
-    rated = task.losses(model, batch)["regression"]
-    (users,) = seen
-    assert users.unique().tolist() == [0.0, pytest.approx(4 / 3)]
-    assert (users == 0).double().mean().item() == pytest.approx(0.25, abs=0.03)
-    assert len(users.unique(dim=0)) == len(users)  # holes of their own
-    torch.testing.assert_close(rated, WatchAndRateBySoftmax(data, batch_size=150).losses(model, batch)["regression"])
-    assert table(batch["user_ids"]).eq(1).all()  # afterwards the table is whole
-
-
 def steps_of(**options) -> GradientSteps:
     settings = Settings(**SMALL | options)
     data = family.load_data(settings)
@@ -199,7 +178,6 @@ def test_ratings_start_at_the_mean_of_train():
     "option",
     [
         {"user_balance": 0.5},
-        {"user_dropout": 0.3},
         {"embedding_decay": 1.0},
         {"schedule": "cosine"},
         {"start_at_mean": True},
@@ -212,7 +190,7 @@ def test_every_option_changes_the_result(option):
     assert losses(**option) != losses()
 
 
-ALL = {"schedule": "cosine", "embedding_decay": 1.0, "start_at_mean": True, "user_balance": 0.5, "user_dropout": 0.2}
+ALL = {"schedule": "cosine", "embedding_decay": 1.0, "start_at_mean": True, "user_balance": 0.5}
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path):
@@ -241,11 +219,6 @@ REFUSED = {
     "negatives": (["--bpr", "softmax", "--negatives", 3], "draws none: leave out --negatives"),
     "sampling": (["--bpr", "softmax", "--negative_sampling", "unseen"], "draws none: leave out --negatives"),
     "balance": (["--user_balance", 0.5], "--user_balance is for the softmax over all items: add --bpr softmax"),
-    "dropout": (["--user_dropout", 0.5], "--user_dropout is for the softmax over all items: add --bpr softmax"),
-    "all dropped": (
-        ["--bpr", "softmax", "--user_dropout", 1],
-        "--user_dropout must be at least 0 and less than 1, not 1",
-    ),
     "too much balance": (["--bpr", "softmax", "--user_balance", 2], "--user_balance must lie between 0 and 1, not 2"),
     "decay": (["--embedding_decay", -1], "--embedding_decay must be 0 or more, not -1"),
     "another model": (["--model", "mmoe", "--start_at_mean"], "--start_at_mean means nothing to --model mmoe"),
