@@ -65,5 +65,5 @@ def test_a_search_writes_its_log_and_a_preset_that_main_reads(elsewhere, monkeyp
     assert nothing["val_mrr"] == line["val_mrr"]
     assert len(others) >= 4
     chosen = json.loads((elsewhere / "found" / "champion.json").read_text())
-    assert Settings(**chosen).lr == float(line["lr"])
+    assert Settings(**chosen).embedding_dim == int(line["embedding_dim"])
     assert Settings(**chosen).bpr == "softmax"
