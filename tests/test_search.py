@@ -42,7 +42,7 @@ def test_the_log_holds_means_of_the_last_epochs_on_validation(tmp_path, monkeypa
 
 
 def test_each_option_is_left_out_alone():
-    chosen = search.COMMON | search.START | {"user_balance": 0.0}
+    chosen = search.COMMON | search.STARTS[0] | {"user_balance": 0.0}
     effects = search.leave_out(chosen)
     assert effects.pop("nothing") == chosen
     assert effects.pop("members") == chosen | {"members": 1, "embedding_dim": 256, "layer_sizes": [768]}
