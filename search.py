@@ -1,7 +1,7 @@
 """How presets/champion.json was chosen: random trials over a space of settings, on validation parts of train alone.
 
-A trial is one of STARTS or a draw from SPACE, trained on the splits of several seeds. Its last epoch counts, as the preset
-holds nothing out and takes its last epoch too. Test figures are in no column of the log and decide nothing.
+A trial is one of STARTS or a draw from SPACE, trained on the splits of several seeds. Its last epoch counts, as the
+preset holds nothing out and takes its last epoch too. Test figures are in no column of the log and decide nothing.
 """
 
 import csv
@@ -38,8 +38,6 @@ SPACE = {
     "members": (2, 3, 4),
     "member_dim": (128, 192, 256),
     "regression_weight": (0.2, 0.25, 0.3),
-    "lr": (0.02,),
-    "embedding_decay": (1.2,),
     "batch_size": (1500, 2000),
     "epochs": (12, 14),
     "user_balance": (0.3, 0.5),
@@ -84,7 +82,7 @@ def draw(trials: int) -> list[dict[str, object]]:
     dice = random.Random(SEED)
     drawn: list[dict[str, object]] = [*STARTS][:trials]
     while len(drawn) < trials:
-        trial = {name: dice.choice(values) for name, values in SPACE.items()}
+        trial = {"lr": 0.02, "embedding_decay": 1.2} | {name: dice.choice(values) for name, values in SPACE.items()}
         trial["embedding_dim"] = trial["members"] * trial.pop("member_dim")
         trial["layer_sizes"] = [3 * trial["embedding_dim"]]
         if trial not in drawn:
