@@ -18,7 +18,7 @@ def test_draws_are_different_repeat_themselves_and_are_settings():
 
 
 def test_draws_reach_all_of_the_space():
-    drawn = search.draw(200)
+    drawn = search.draw(200)[len(search.STARTS) :]
     for name, values in search.SPACE.items():
         if name != "member_dim":
             assert {trial[name] for trial in drawn} == set(values)
