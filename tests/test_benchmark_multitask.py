@@ -204,7 +204,7 @@ class TestGrowth:
     def test_one_size(self, capsys):
         assert benchmark.main(["grow", *map(str, SMALL)]) == 0
         found = json.loads(capsys.readouterr().out)
-        assert found["raw arrays"] == [2400 * (8 + 8 + 4) / 2**20, "MB"]
+        assert found["raw arrays"] == [2400 * (4 + 4 + 4) / 2**20, "MB"]
         assert found["share of an epoch"] == [1, ""]
         assert found["peak memory"][0] >= found["peak memory, data made"][0] > 1
         assert found["ours"][0] > 0 < found["plain"][0]

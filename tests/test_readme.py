@@ -70,8 +70,8 @@ def test_the_python_snippets_run(capsys, elsewhere):
 def test_every_flag_it_names_exists():
     import flags
 
-    known = set(flags._make_parser()._option_string_actions) | {"--quick"}  # of experiments.py
-    for name in ("grader.py", "benchmark.py"):
+    known = set(flags._make_parser()._option_string_actions)
+    for name in ("grader.py", "benchmark.py", "experiments.py"):
         known |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / name).read_text(encoding="utf-8")))
     known |= set(get_args_parser()._option_string_actions)  # of torchrun
     assert set(re.findall(r"(?<![-a-z])--[a-z][a-z_-]*", README)) <= known
