@@ -251,10 +251,16 @@ def score_all_items(model: nn.Module, users: Tensor, num_items: int) -> Tensor:
 
 def _mask(scores: Tensor, users: Tensor, seen) -> None:
     """Set the scores of what each of `users` (one per row) has in `seen` to -inf."""
-    starts, counts = seen.offsets[users], seen.offsets[users + 1] - seen.offsets[users]
-    rows = torch.arange(len(users), device=users.device).repeat_interleave(counts)
-    within = torch.arange(len(rows), device=users.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    scores[rows, seen.items_by_user[starts.repeat_interleave(counts) + within].long()] = -torch.inf
+    starts, ends = seen.offsets[users], seen.offsets[users + 1]
+    rows = torch.arange(len(users), device=users.device).repeat_interleave(ends - starts)
+    scores[rows, seen.items_by_user[ranges(starts, ends)].long()] = -torch.inf
+
+
+def ranges(starts: Tensor, ends: Tensor) -> Tensor:
+    """All whole numbers from each start up to its end, one range after the other: (K,), (K,) -> (sum of lengths,)."""
+    lengths = ends - starts
+    first = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
+    return first + torch.arange(len(first), device=first.device)
 
 
 def label_metrics(logits: Tensor, labels: Tensor, user_ids: Tensor) -> dict[str, float]:

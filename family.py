@@ -59,25 +59,25 @@ def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) 
     from members import MemberSteps
     from tasks import build_task
 
-    model = _build_network(settings, data, settings.seed).to(device)
+    model = _build_network(settings, data, device, settings.seed)
     task = build_task(settings.model, data.to(device), **settings.task_options)
     if group.size > 1:
         return model, task, partial(ParallelSteps, group=group)
-    by_hand = settings.model == "multitask" and settings.bpr != "softmax"
-    make_steps = handwritten.make_steps if by_hand else GradientSteps
-    if settings.model != "multitask" or settings.members == 1:
-        return model, task, make_steps
+    if settings.model != "multitask":
+        return model, task, GradientSteps
+    if settings.members == 1:
+        return model, task, handwritten.make_steps
     width = settings.embedding_dim // settings.members
     narrow = replace(settings, members=1, embedding_dim=width, layer_sizes=[3 * width])
-    make_member = lambda seed: _build_network(narrow, data, seed).to(device)  # noqa: E731
-    return model, task, partial(MemberSteps, make_member=make_member, make_steps=make_steps)
+    make_member = partial(_build_network, narrow, data, device)
+    return model, task, partial(MemberSteps, make_member=make_member, make_steps=handwritten.make_steps)
 
 
-def _build_network(settings: Settings, data, seed: int) -> nn.Module:
+def _build_network(settings: Settings, data, device: torch.device, seed: int) -> nn.Module:
     from models import build_model
 
     torch.manual_seed(seed)
     model = build_model(settings.model, len(data.users), len(data.items), **settings.network_options)
     if settings.start_at_mean:
         nn.init.constant_(model.mlp_layers[-1].bias, data.train.ratings.mean().item())
-    return model
+    return model.to(device)

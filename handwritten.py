@@ -27,8 +27,9 @@ PROBE_TOLERANCE = 1e-8  # of the largest entry of a gradient, in float64
 
 def make_steps(model: nn.Module, task, settings, device: torch.device) -> GradientSteps:
     """Steps of the multi-task net on tasks.WatchAndRate: by hand where that is the same, else by autograd."""
+    in_pairs = settings.bpr != "softmax"
     is_plain = device.type == "cpu" and settings.weighting == "fixed" and not settings.embedding_decay
-    by_hand = is_plain and agrees(model, task, settings.weights)
+    by_hand = in_pairs and is_plain and agrees(model, task, settings.weights)
     return (HandwrittenSteps if by_hand else GradientSteps)(model, task, settings, device)
 
 
@@ -198,9 +199,7 @@ class FlatAdamW:
     def __init__(self, groups: list[dict], values: Tensor, slopes: Tensor, **options) -> None:
         self.adamw = torch.optim.AdamW(groups, **options)
         self.values, self.slopes = values, slopes
-        self.counts = torch.zeros(
-            len(self.adamw.param_groups[0]["params"])
-        )  # of steps, one a parameter as AdamW has it
+        self.counts = torch.zeros(len(groups[0]["params"]))  # of steps, one a parameter as AdamW has it
         self.moments = {"exp_avg": torch.zeros_like(values), "exp_avg_sq": torch.zeros_like(values)}
         self._show_state()
 

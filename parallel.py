@@ -25,7 +25,7 @@ class ParallelSteps(GradientSteps):
 
     def __init__(self, model: nn.Module, task, settings, device: torch.device, group: Group) -> None:
         super().__init__(model, task, settings, device)
-        self.group, self.device = group, device
+        self.group = group
         self.add_up = group.add_up
         self.settings = replace(settings, quiet=settings.quiet or not group.is_first)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from defaults import MULTITASK
 from grid import Run, run_all
 from settings import Settings
+from study.readings import read_curves
 
 SEED = 2026
 EFFECT_SEEDS = 3  # enough for effects as large as these
@@ -93,9 +94,7 @@ def draw(trials: int) -> list[dict[str, object]]:
 def leave_out(chosen: dict[str, object]) -> dict[str, dict[str, object]]:
     """{option: the settings with it at its usual value}, beside all of them together as "nothing"."""
     options = ("schedule", "start_at_mean", "embedding_decay", "user_balance", "shared_embeddings")
-    usual = {name: Settings.__dataclass_fields__[name].default for name in ("schedule", "embedding_decay")}
-    usual |= {name: MULTITASK[name] for name in options if name in MULTITASK}
-    usual["shared_embeddings"] = False
+    usual = {name: getattr(Settings(), name) for name in options} | {"shared_embeddings": False}
     differing = {name: chosen | {name: usual[name]} for name in options if chosen.get(name) != usual[name]}
     width = chosen["embedding_dim"] // chosen["members"]
     one = {"members": 1, "embedding_dim": width, "layer_sizes": [3 * width]}
@@ -108,12 +107,13 @@ def summarise(drawn: Sequence[dict[str, object]], results: Sequence[dict]) -> li
     lead: the smaller of the two by which it beats what is to be beaten, MRR and MSE alike: in both, some .003 are what
     splits differ by.
     """
+    last = read_curves(results).groupby(["row", "seed"]).last()
     log = []
     for number, trial in enumerate(drawn, 1):
-        last = [last_epoch(Path(result["folder"])) for result in results if result["row"] == str(number)]
-        mrr, mse = (sum(row[name] for row in last) / len(last) for name in ("val_mrr", "val_mse"))
+        own = last.loc[str(number)]
+        mrr, mse = own["val_mrr"].mean(), own["val_mse"].mean()
         layers = {"layer_sizes": " ".join(map(str, trial["layer_sizes"]))}
-        numbers = {"seeds": len(last), "val_mrr": round(mrr, 5), "val_mse": round(mse, 5)}
+        numbers = {"seeds": len(own), "val_mrr": round(mrr, 5), "val_mse": round(mse, 5)}
         lead = min(mrr - MRR_TO_BEAT, MSE_TO_BEAT - mse)
         log.append({"trial": number} | trial | layers | numbers | {"lead": round(lead, 5)})
     return log
@@ -124,9 +124,3 @@ def _write(path: Path, lines: Sequence[dict[str, object]]) -> None:
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)
-
-
-def last_epoch(folder: Path) -> dict[str, float]:
-    """The last row of the metrics.csv of a run."""
-    with (folder / "metrics.csv").open(encoding="utf-8") as file:
-        return {name: float(value) for name, value in list(csv.DictReader(file))[-1].items()}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dataset import Data
-from evaluation import score_all_items
+from evaluation import ranges, score_all_items
 from losses import regression_loss, softmax_loss
 from randomness import stream
 from tasks.watch_and_rate import WatchAndRate
@@ -57,7 +57,7 @@ class WatchAndRateBySoftmax(WatchAndRate):
         train = self.data.train
         order = torch.randperm(len(self._active), generator=stream(self.seed, epoch))
         for users in self._active[order.to(self._active.device)].split(self._users_a_step):
-            block = train[self._by_user[_ranges(train.offsets[users], train.offsets[users + 1])]]
+            block = train[self._by_user[ranges(train.offsets[users], train.offsets[users + 1])]]
             weights = self._weights[block.user_ids]
             yield {
                 "user_ids": block.user_ids.long(),
@@ -75,10 +75,3 @@ class WatchAndRateBySoftmax(WatchAndRate):
             "factorization": softmax_loss(predictions, row_of, batch["item_ids"], batch["weights"]),
             "regression": regression_loss(batch["ratings"], score),
         }
-
-
-def _ranges(starts: Tensor, ends: Tensor) -> Tensor:
-    """All whole numbers from each start up to its end, one range after the other."""
-    lengths = ends - starts
-    first = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
-    return first + torch.arange(len(first), device=first.device)

@@ -3,9 +3,12 @@
 import csv
 import json
 
+import pandas as pd
+
 import experiments
 import search
 from settings import Settings
+from study.readings import CURVES
 
 
 def test_draws_are_different_repeat_themselves_and_are_settings():
@@ -32,8 +35,9 @@ def test_the_log_holds_means_of_the_last_epochs_on_validation(tmp_path, monkeypa
     for row, seed, mrr, mse in [("1", 0, 0.10, 1.0), ("1", 1, 0.20, 1.0), ("2", 0, 0.11, 0.5), ("2", 1, 0.13, 0.7)]:
         folder = tmp_path / f"{row}-{seed}"
         folder.mkdir()
-        lines = f"epoch,val_mrr,val_mse,test_mrr\n1,0.9,0.1,0.9\n2,{mrr},{mse},{1 - mrr}\n"
-        (folder / "metrics.csv").write_text(lines)
+        columns = {key: [0.5, 0.5] for key in CURVES} | {"val_mrr": [0.9, mrr], "val_mse": [0.1, mse]}
+        columns |= {"epoch": [1, 2], "test_mrr": [0.9, 1 - mrr]}
+        pd.DataFrame(columns).to_csv(folder / "metrics.csv", index=False)
         results.append({"row": row, "seed": seed, "folder": str(folder)})
     first, second = search.summarise(search.draw(2), results)
     assert (first["trial"], first["val_mrr"], first["lead"], first["seeds"]) == (1, 0.15, -0.39, 2)

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "labels": {"dataset", "sampling"},
     "baselines": {"dataset", "labels", "losses"},
     "tasks": {"baselines", "dataset", "errors", "evaluation", "labels", "losses", "randomness", "sampling"},
-    "search": {"defaults", "grid", "settings"},
+    "search": {"defaults", "grid", "settings", "study"},
     "run_folder": {"errors"},
     "weighting": {"errors", "losses", "randomness"},
     "training": {"errors", "gradient", "run_folder"},
