@@ -12,7 +12,7 @@ WEIGHTINGS = ("fixed", "uncertainty", "gradnorm", "dwa", "pcgrad")
 # What depends on the model: the settings it has, beside those that every run has, and their defaults.
 MULTITASK = {
     "factorization_weight": 0.99, "regression_weight": 0.01, "shared_embeddings": True, "bpr": "sigmoid",
-    "user_balance": 0.0, "members": 1, "start_at_mean": False, "negative_sampling": "uniform",
+    "user_balance": 0.0, "members": 1, "denoisers": 0, "start_at_mean": False, "negative_sampling": "uniform",
     "layer_sizes": None,
     "embedding_dim": 32, "epochs": 100, "batch_size": 256, "lr": 5e-3, "negatives": 1,
     "test_fraction": 0.05, "val_fraction": 0.0,
@@ -59,6 +59,7 @@ NETWORK_OPTIONS = ("experts", "task_experts", "shared_experts", "levels", "exper
 RANGES = {
     "negatives": (0, 10_000),
     "members": (1, 1000),
+    "denoisers": (0, 1000),
     "embedding_dim": (0, 10_000),
     "layer_sizes": (1, 100_000),
     "experts": (1, 10_000),

@@ -44,8 +44,8 @@ def require_shareable(settings: Settings, group: Alone) -> None:
     """Raises UserError where a model is trained by one process alone and there are several."""
     if group.size > 1 and settings.model == "dyadic":
         raise UserError("--model dyadic takes one step after the other, in one process: start it without torchrun")
-    if group.size > 1 and settings.model == "multitask" and settings.members > 1:
-        raise UserError("--members are trained in one process: leave it out, or start without torchrun")
+    if group.size > 1 and settings.model == "multitask" and (settings.members > 1 or settings.denoisers):
+        raise UserError("--members and --denoisers are trained in one process: leave them out, or leave torchrun out")
 
 
 def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) -> tuple[nn.Module, object, Callable]:
@@ -55,29 +55,29 @@ def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) 
 
         task = DyadicTask(data, settings, device)
         return task.build_network().to(device), task, AlgorithmOne
+    model, task, make_steps = _build(settings, data.to(device), device)
+    return model, task, partial(ParallelSteps, group=group) if group.size > 1 else make_steps
+
+
+def _build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, object, Callable]:
+    """`build` for one process, the data on the device; members are built by it as well, by settings of their own."""
     import handwritten
+    from denoising import DenoisingNet, DenoisingSteps
     from members import MemberSteps
+    from models import build_model
     from tasks import build_task
 
-    model = _build_network(settings, data, device, settings.seed)
-    task = build_task(settings.model, data.to(device), **settings.task_options)
-    if group.size > 1:
-        return model, task, partial(ParallelSteps, group=group)
+    task = build_task(settings.model, data, **settings.task_options)
+    sizes = len(data.users), len(data.items)
+    torch.manual_seed(settings.seed)
     if settings.model != "multitask":
-        return model, task, GradientSteps
-    if settings.members == 1:
-        return model, task, handwritten.make_steps
-    width = settings.embedding_dim // settings.members
-    narrow = replace(settings, members=1, embedding_dim=width, layer_sizes=[3 * width])
-    make_member = partial(_build_network, narrow, data, device)
-    return model, task, partial(MemberSteps, make_member=make_member, make_steps=handwritten.make_steps)
-
-
-def _build_network(settings: Settings, data, device: torch.device, seed: int) -> nn.Module:
-    from models import build_model
-
-    torch.manual_seed(seed)
-    model = build_model(settings.model, len(data.users), len(data.items), **settings.network_options)
+        return build_model(settings.model, *sizes, **settings.network_options).to(device), task, GradientSteps
+    if settings.denoisers == settings.members == 1:
+        model, make_steps = DenoisingNet(*sizes, settings.embedding_dim, settings.mlp_sizes), DenoisingSteps
+    else:
+        model, make_steps = build_model("multitask", *sizes, **settings.network_options), handwritten.make_steps
+    if settings.members > 1:
+        make_steps = partial(MemberSteps, build=partial(_build, data=data, device=device))
     if settings.start_at_mean:
         nn.init.constant_(model.mlp_layers[-1].bias, data.train.ratings.mean().item())
-    return model.to(device)
+    return model.to(device), task, make_steps

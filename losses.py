@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BPR_FORMS = ("sigmoid", "logsigmoid")
+WATCHED = 4.0  # target of denoising_loss: in a mean with the logits of a softmax, of the same order as these
 
 
 def bpr_loss(positive_predictions: Tensor, negative_predictions: Tensor, form: str = "sigmoid") -> Tensor:
@@ -59,6 +60,26 @@ def softmax_loss(predictions: Tensor, rows: Tensor, items: Tensor, weights: Tens
     """
     log_likelihood = predictions[rows, items] - predictions.logsumexp(dim=1)[rows]
     return -(weights * log_likelihood).mean()
+
+
+def denoising_loss(predictions: Tensor, rows: Tensor, items: Tensor, hidden: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared error of ranking scores that were made without the hidden items.
+
+    The target is WATCHED for a hidden item and 0 for one never watched; what was kept is left out. It is the loss of
+    a linear autoencoder with dropout (Steck 2020), on what is dropped alone.
+
+    Args:
+        predictions: (U, num_items) ranking scores of every item, one row a user.
+        rows: (B,) the row of the user of each watched item.
+        items: (B,) the watched items.
+        hidden: (B,) whether the item was hidden.
+        weights: (U,) how much the entries of a user's row count; only their ratios matter.
+    """
+    targets = torch.zeros_like(predictions)
+    targets[rows, items] = WATCHED
+    entry_weights = weights.unsqueeze(1).repeat(1, predictions.shape[1])
+    entry_weights[rows[~hidden], items[~hidden]] = 0.0
+    return (entry_weights * (predictions - targets).square()).sum() / entry_weights.sum()
 
 
 def regression_loss(observed_ratings: Tensor, predicted_ratings: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ joined embeddings add up, and so do linear functions of them. What one member ha
 the others have not, so that the mean errs less than its members do (Breiman 1996, bagging; here without resampling).
 """
 
-import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
+from denoising import DenoisingNet
 from models import MultiTaskNet
 
 APART = 10**6  # between the seeds of members
@@ -20,21 +21,16 @@ class MemberSteps:
 
     Args:
         model: a network K times as wide as a member; what is in it is written over.
-        make_member: (seed) -> a fresh member.
-        make_steps: the steps of one member, as (model, task, settings, device).
+        build: makes the network, the task and what makes the steps of a member, from its settings.
     """
 
-    def __init__(
-        self, model: MultiTaskNet, task, settings, device: torch.device, make_member: Callable, make_steps: Callable
-    ) -> None:
+    def __init__(self, model: MultiTaskNet, task, settings, device: torch.device, build: Callable) -> None:
         self.model = model
         self.members, self.steps, self.parts = [], [], {}
         for number in range(settings.members):
-            seed = (settings.seed + number * APART) % 2**32
-            own_task = copy.copy(task)
-            own_task.seed = seed
-            member = make_member(seed)
-            steps = make_steps(member, own_task, settings, device)
+            own = settings_of(number, settings)
+            member, own_task, make_steps = build(own)
+            steps = make_steps(member, own_task, own, device)
             self.members.append(member)
             self.steps.append(steps)
             self.parts |= {f"{name} of member {number}": part for name, part in steps.parts.items()}
@@ -51,12 +47,26 @@ class MemberSteps:
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
+def settings_of(number: int, settings):
+    """The settings of one member: a width and a seed of its own. The last are the denoisers, whose tables do not decay.
+
+    A table of users is held in check by its decay, which users made of items do without: half of these is hidden.
+    """
+    is_denoiser = number >= settings.members - settings.denoisers
+    width = settings.embedding_dim // settings.members
+    return replace(
+        settings, members=1, denoisers=int(is_denoiser), embedding_dim=width, layer_sizes=[3 * width],
+        seed=(settings.seed + number * APART) % 2**32,
+        embedding_decay=0.0 if is_denoiser else settings.embedding_decay,
+    )  # fmt: skip
+
+
 @torch.no_grad()
 def merge(members: Sequence[MultiTaskNet], into: MultiTaskNet) -> None:
-    """Make a network the mean of K others: both its outputs are the means of theirs, up to rounding.
+    """Make a network the mean of K others, up to rounding: p of all of them, r of those that are no denoisers.
 
-    Users are joined as they are and items divided by K. The one layer of f_theta then finds the product already
-    divided, and the item as well, so that only its weights for users are divided by K.
+    Users are joined as they are and items divided by K. The one layer of f_theta then finds items and products already
+    divided. Denoisers rank well and rate worse, so that r is theirs only where there are no others.
 
     Args:
         members: K networks of width d whose f_theta is one linear layer.
@@ -67,13 +77,12 @@ def merge(members: Sequence[MultiTaskNet], into: MultiTaskNet) -> None:
     for name in names:
         tables = torch.cat([getattr(member, name).weight for member in members], dim=1)
         getattr(into, name).weight.copy_(tables / count if name.startswith("Q") else tables)
-    into.B.weight.copy_(_mean([member.B.weight for member in members]))
+    into.B.weight.copy_(sum(member.B.weight for member in members) / count)
+    rates = torch.tensor([not isinstance(member, DenoisingNet) for member in members])
+    shares = (rates if rates.any() else ~rates).float()
+    shares = (shares / shares.sum()).tolist()  # of each member in r
     layers = [member.mlp_layers[0] for member in members]
-    into.mlp_layers[0].bias.copy_(_mean([layer.bias for layer in layers]))
+    into.mlp_layers[0].bias.copy_(sum(share * layer.bias for share, layer in zip(shares, layers, strict=True)))
     thirds = zip(*(layer.weight.chunk(3, dim=1) for layer in layers), strict=True)  # for u, for q, for u * q
-    users, items, products = (torch.cat(parts, dim=1) for parts in thirds)
-    into.mlp_layers[0].weight.copy_(torch.cat([users / count, items, products], dim=1))
-
-
-def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(list(tensors)).mean(dim=0)
+    for place, parts, factor in zip(into.mlp_layers[0].weight.chunk(3, dim=1), thirds, (1, count, count), strict=True):
+        place.copy_(torch.cat([factor * share * part for share, part in zip(shares, parts, strict=True)], dim=1))

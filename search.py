@@ -24,19 +24,17 @@ COMMON = {
     "bpr": "softmax", "schedule": "cosine", "start_at_mean": True, "factorization_weight": 1.0,
     "shared_embeddings": True,
 }  # fmt: skip
-# The first trials: four members with the best settings of one network, by both metrics and by the ranking.
+# The first trials: the best settings of softmax members, with denoisers for a half of these, of four and of two.
+PLAIN = {
+    "regression_weight": 0.2, "lr": 0.02, "embedding_decay": 1.2, "batch_size": 2000, "epochs": 12, "user_balance": 0.3,
+}  # fmt: skip
 STARTS = (
-    {
-        "members": 4, "regression_weight": 0.2, "lr": 0.02, "embedding_decay": 1.2, "batch_size": 2000, "epochs": 12,
-        "user_balance": 0.3, "embedding_dim": 1024, "layer_sizes": [3072],
-    },
-    {
-        "members": 4, "regression_weight": 0.2, "lr": 0.03, "embedding_decay": 1.5, "batch_size": 3000, "epochs": 16,
-        "user_balance": 0.3, "embedding_dim": 1024, "layer_sizes": [3072],
-    },
-)  # fmt: skip
+    {"members": 4, "denoisers": 2, **PLAIN, "embedding_dim": 1024, "layer_sizes": [3072]},
+    {"members": 2, "denoisers": 1, **PLAIN, "embedding_dim": 512, "layer_sizes": [1536]},
+)
 SPACE = {
     "members": (2, 3, 4),
+    "denoisers": (1, 2),
     "member_dim": (128, 192, 256),
     "regression_weight": (0.2, 0.25, 0.3),
     "batch_size": (1500, 2000),
@@ -93,11 +91,12 @@ def draw(trials: int) -> list[dict[str, object]]:
 
 def leave_out(chosen: dict[str, object]) -> dict[str, dict[str, object]]:
     """{option: the settings with it at its usual value}, beside all of them together as "nothing"."""
-    options = ("schedule", "start_at_mean", "embedding_decay", "user_balance", "shared_embeddings")
+    options = ("schedule", "start_at_mean", "embedding_decay", "user_balance", "denoisers", "shared_embeddings")
     usual = {name: getattr(Settings(), name) for name in options} | {"shared_embeddings": False}
     differing = {name: chosen | {name: usual[name]} for name in options if chosen.get(name) != usual[name]}
+    differing["shared_embeddings"]["denoisers"] = 0  # which have one pair of tables
     width = chosen["embedding_dim"] // chosen["members"]
-    one = {"members": 1, "embedding_dim": width, "layer_sizes": [3 * width]}
+    one = {"members": 1, "denoisers": 0, "embedding_dim": width, "layer_sizes": [3 * width]}
     return {"nothing": chosen} | differing | {"members": chosen | one}
 
 

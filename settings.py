@@ -55,6 +55,10 @@ class Settings(DyadicSettings):
         None, "networks that are trained side by side, this many times narrower; the network is their mean",
         "tasks of the multi-task net", metavar="K",
     )  # fmt: skip
+    denoisers: int | None = option(
+        None, "how many of the members make their users of what these watched, and learn from halves of it",
+        "tasks of the multi-task net", metavar="K",
+    )  # fmt: skip
     start_at_mean: bool | None = option(
         None, "predicted ratings start at the mean rating and not at 0", "tasks of the multi-task net"
     )
@@ -234,7 +238,7 @@ class Settings(DyadicSettings):
         if self.model != "multitask":
             names = ("batch_size", "negatives", "seed", "like_from", "chain")
         elif self.bpr == "softmax":
-            names = ("batch_size", "seed", "bpr", "user_balance")
+            names = ("batch_size", "seed", "user_balance", "denoisers")
         else:
             names = ("batch_size", "negatives", "seed", "bpr", "negative_sampling")
         options = {name: getattr(self, name) for name in names}
@@ -331,6 +335,12 @@ class Settings(DyadicSettings):
             raise UserError(
                 f"--members {self.members} lie beside each other in one network: --embedding_dim must be a multiple of "
                 "it, and --layer_sizes one number, 3 * embedding_dim, as only of linear functions the mean is another"
+            )
+        if self.denoisers > self.members:
+            raise UserError(f"--denoisers {self.denoisers} are more than all --members, {self.members}")
+        if self.denoisers and (self.bpr != "softmax" or not self.shared_embeddings):
+            raise UserError(
+                "--denoisers have one pair of tables and score all items: add --bpr softmax, share embeddings"
             )
         if self.negative_sampling == "hardest" and self.negatives == 1:
             raise UserError(

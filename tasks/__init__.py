@@ -25,17 +25,19 @@ The training loop (training.py) knows no family: it asks its task for batches, l
 """
 
 from dataset import Data
+from tasks.denoising import WatchAndRateByDenoising
 from tasks.softmax import WatchAndRateBySoftmax
 from tasks.view_and_like import ViewAndLike
 from tasks.watch_and_rate import WatchAndRate
 
-__all__ = ["ViewAndLike", "WatchAndRate", "WatchAndRateBySoftmax", "build_task"]
+__all__ = ["ViewAndLike", "WatchAndRate", "WatchAndRateByDenoising", "WatchAndRateBySoftmax", "build_task"]
 
 
 def build_task(model: str, data: Data, **options) -> WatchAndRate | ViewAndLike:
     """The task that a network is trained on, by the network's name; `options` go to its constructor."""
     if model != "multitask":
         return ViewAndLike(data, **options)
-    if options.get("bpr") != "softmax":
-        return WatchAndRate(data, **options)
-    return WatchAndRateBySoftmax(data, **{name: value for name, value in options.items() if name != "bpr"})
+    if "denoisers" in options:
+        make = WatchAndRateByDenoising if options.pop("denoisers") else WatchAndRateBySoftmax
+        return make(data, **options)
+    return WatchAndRate(data, **options)

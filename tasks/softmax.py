@@ -54,17 +54,21 @@ class WatchAndRateBySoftmax(WatchAndRate):
         Yields:
             user_ids (B,), item_ids (B,), ratings (B,), and weights (B,) of mean 1 for the ranking loss.
         """
-        train = self.data.train
-        order = torch.randperm(len(self._active), generator=stream(self.seed, epoch))
+        generator = stream(self.seed, epoch)
+        order = torch.randperm(len(self._active), generator=generator)
         for users in self._active[order.to(self._active.device)].split(self._users_a_step):
-            block = train[self._by_user[ranges(train.offsets[users], train.offsets[users + 1])]]
-            weights = self._weights[block.user_ids]
-            yield {
-                "user_ids": block.user_ids.long(),
-                "item_ids": block.item_ids.long(),
-                "ratings": block.ratings,
-                "weights": weights / weights.mean(),
-            }
+            yield self._batch_of(users, generator)
+
+    def _batch_of(self, users: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        train = self.data.train
+        block = train[self._by_user[ranges(train.offsets[users], train.offsets[users + 1])]]
+        weights = self._weights[block.user_ids]
+        return {
+            "user_ids": block.user_ids.long(),
+            "item_ids": block.item_ids.long(),
+            "ratings": block.ratings,
+            "weights": weights / weights.mean(),
+        }
 
     def losses(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The softmax loss and eq. (5) on one batch."""

@@ -49,9 +49,10 @@ def test_each_option_is_left_out_alone():
     chosen = search.COMMON | search.STARTS[0] | {"user_balance": 0.0}
     effects = search.leave_out(chosen)
     assert effects.pop("nothing") == chosen
-    assert effects.pop("members") == chosen | {"members": 1, "embedding_dim": 256, "layer_sizes": [768]}
-    assert effects.pop("shared_embeddings") == chosen | {"shared_embeddings": False}
-    assert list(effects) == ["schedule", "start_at_mean", "embedding_decay"]
+    one = {"members": 1, "denoisers": 0, "embedding_dim": 256, "layer_sizes": [768]}
+    assert effects.pop("members") == chosen | one
+    assert effects.pop("shared_embeddings") == chosen | {"shared_embeddings": False, "denoisers": 0}
+    assert list(effects) == ["schedule", "start_at_mean", "embedding_decay", "denoisers"]
     for name, settings in effects.items():
         assert settings == chosen | {name: getattr(Settings(), name)}
 
