@@ -23,6 +23,7 @@ from models import MultiTaskNet
 # hide a score that is clipped or squashed.
 PROBE_ROWS = 256
 PROBE_TOLERANCE = 1e-8  # of the largest entry of a gradient, in float64
+ROWS_AT_A_TIME = 4096  # of a larger batch: what these need fits the processor's cache, and memory does not grow
 
 
 def make_steps(model: nn.Module, task, settings, device: torch.device) -> GradientSteps:
@@ -75,17 +76,31 @@ class HandwrittenGradient:
     @torch.inference_mode()
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses of the task and the "joint" one on a batch; .grad then holds the gradient of the latter."""
+        self.slopes.zero_()
+        rows = len(batch["ratings"])
+        if rows <= ROWS_AT_A_TIME:
+            losses = self._add_slopes(batch, 1.0)
+        else:
+            losses = dict.fromkeys(self.weights, 0.0)
+            parts = (column.split(ROWS_AT_A_TIME) for column in batch.values())
+            for values in zip(*parts, strict=True):
+                share = len(values[0]) / rows
+                found = self._add_slopes(dict(zip(batch, values, strict=True)), share)
+                losses = {name: losses[name] + share * loss for name, loss in found.items()}
+        return losses | {"joint": joint_loss(losses, self.weights)}
+
+    def _add_slopes(self, batch: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+        """Add to .grad what these rows contribute that are this share of the batch; returns their own losses."""
         rows = len(batch["ratings"])
         if rows not in self.buffers:
             widths = [weight.shape[1] for weight, _ in self.layers]
             self.buffers[rows] = _Buffers(rows, len(self.begins), self.sharing, widths, self.table)
         at = self.buffers[rows]
-        self.slopes.zero_()
         at.flat_slopes.zero_()
         self._look_up(batch, at)
-        losses = {"factorization": self._rank(at), "regression": self._rate(batch["ratings"], at)}
+        losses = {"factorization": self._rank(at, share), "regression": self._rate(batch["ratings"], at, share)}
         self.table_slope.index_add_(0, at.flat_rows, at.flat_slopes)
-        return losses | {"joint": joint_loss(losses, self.weights)}
+        return losses
 
     def _look_up(self, batch: dict[str, Tensor], at: "_Buffers") -> None:
         """Fetch the embeddings and the item biases of a batch."""
@@ -105,7 +120,7 @@ class HandwrittenGradient:
         p = (users * items).sum(dim=2) + self.bias[item_ids]
         return item_ids.gather(0, p.argmax(dim=0, keepdim=True))
 
-    def _rank(self, at: "_Buffers") -> Tensor:
+    def _rank(self, at: "_Buffers", share: float) -> Tensor:
         """L_F, eq. (1) and (3). Writes the slope of lambda_F L_F in user and candidates, and adds that in their b."""
         torch.mul(at.candidates, at.user, out=at.products)
         torch.sum(at.products, dim=2, out=at.p)
@@ -118,7 +133,7 @@ class HandwrittenGradient:
         else:
             loss = F.softplus(at.gap).mean()
             wrong = at.gap.sigmoid_()
-        torch.mul(wrong, self.weights["factorization"] / wrong.numel(), out=at.slope_negative)
+        torch.mul(wrong, share * self.weights["factorization"] / wrong.numel(), out=at.slope_negative)
         torch.sum(at.slope_negative, dim=0, out=at.slope_positive).neg_()
         torch.mul(at.candidates, at.slope_p, out=at.products)
         torch.sum(at.products, dim=0, out=at.slope_user)  # dp / du = q
@@ -126,8 +141,8 @@ class HandwrittenGradient:
         self.bias_slope.index_add_(0, at.candidate_ids, at.flat_slope_p)  # dp / db = 1
         return loss
 
-    def _rate(self, ratings: Tensor, at: "_Buffers") -> Tensor:
-        """L_R, eq. (4) and (5). Adds the slope of lambda_R L_R in user and item, and writes that in f_theta."""
+    def _rate(self, ratings: Tensor, at: "_Buffers", share: float) -> Tensor:
+        """L_R, eq. (4) and (5). Adds the slope of lambda_R L_R in user and item, and that in f_theta."""
         torch.cat([at.rated_user, at.rated_item, at.rated_user * at.rated_item], dim=1, out=at.hidden[0])  # x
         last = len(self.layers) - 1
         for number, (weight, bias) in enumerate(self.layers):
@@ -136,11 +151,11 @@ class HandwrittenGradient:
                 at.hidden[number + 1].relu_()
         error = at.hidden[-1].sub_(ratings.unsqueeze(1))  # (B, 1)
         loss = error.square().mean()
-        torch.mul(error, 2 * self.weights["regression"] / len(ratings), out=at.slope_hidden[-1])
+        torch.mul(error, 2 * share * self.weights["regression"] / len(ratings), out=at.slope_hidden[-1])
         for number in range(last, -1, -1):
             weight_slope, bias_slope = self.layer_slopes[number]
-            torch.mm(at.slope_hidden[number + 1].T, at.hidden[number], out=weight_slope)
-            torch.sum(at.slope_hidden[number + 1], dim=0, out=bias_slope)
+            weight_slope.addmm_(at.slope_hidden[number + 1].T, at.hidden[number])
+            bias_slope.addmv_(at.slope_hidden[number + 1].T, at.ones)
             torch.mm(at.slope_hidden[number + 1], self.layers[number][0], out=at.slope_hidden[number])
             if number:
                 at.slope_hidden[number].mul_(at.hidden[number].sign_())  # of the ReLU: 1 where it is open, else 0
@@ -185,6 +200,7 @@ class _Buffers:
         self.bias, self.gap = torch.zeros_like(self.flat_p), torch.zeros_like(self.p_negative)
 
         self.hidden, self.slope_hidden = ([like.new_zeros(rows, size) for size in (*widths, 1)] for _ in range(2))
+        self.ones = like.new_ones(rows)
         self.slope_x = self.slope_hidden[0].chunk(3, dim=1)  # of u, q and u * q
 
 

@@ -87,6 +87,17 @@ def test_epochs_by_hand_are_those_of_autograd(world, sharing, task):
 
 
 @pytest.mark.parametrize("sharing", [True, False])
+@pytest.mark.parametrize("task", [{}, {"negatives": 4, "negative_sampling": "hardest"}], ids=str)
+def test_a_large_batch_in_parts_is_one_step(world, sharing, task, monkeypatch):
+    monkeypatch.setattr(handwritten, "ROWS_AT_A_TIME", 50)  # 129 ratings: 50, 50 and 29
+    plain, ours = both(new_model(embedding_sharing=sharing), WatchAndRate(world, batch_size=1000, **task))
+    for row, expected in zip(run(ours, [1, 2]), run(plain, [1, 2]), strict=True):
+        assert row == pytest.approx(expected, rel=DOUBLE)
+    assert sorted(ours.gradient.buffers) == [29, 50]
+    assert_same(plain, ours, DOUBLE)
+
+
+@pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("layer_sizes", [[12], [12, 6], [12, 6, 5, 3]])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_any_mlp_and_any_setting_of_the_optimizer(world, sharing, layer_sizes, options):
