@@ -139,6 +139,10 @@ def join() -> Iterator[Alone]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
         return
+    # Optimizers import it in any case. Imported once there is a group, it holds that in default arguments for ever, and
+    # threads of the group that outlive it can abort the process while the interpreter ends.
+    import torch.distributed.nn.functional
+
     with _reaching_the_others():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:

@@ -1,5 +1,6 @@
 """torchrun itself, which takes seconds to start: two processes, two machines, Ctrl-C, a mistake."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -16,11 +17,25 @@ ROUNDING = 1e-3  # of weights after two epochs in float32, and what Adam makes o
 TWO = ["--standalone", "--nproc_per_node", "2"]
 
 
-def start(launcher: list[str], *arguments, folder=None) -> subprocess.Popen:
-    command = [sys.executable, "-m", "torch.distributed.run", *launcher, ROOT / "main.py", *arguments]
+JOIN_AND_LEAVE = """
+import os
+import torch
+from processes import join
+
+with join() as group:
+    torch.optim.AdamW(torch.nn.Linear(2, 1).parameters(), fused=True)
+    group.add_up([torch.ones(3)])
+names = [open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")]
+os.write(1, f"left: {[name for name in names if 'gloo' in name]}\\n".encode())  # at once, not in two pieces
+"""
+
+
+def start(launcher: list[str], *arguments, folder=None, script=ROOT / "main.py") -> subprocess.Popen:
+    command = [sys.executable, "-m", "torch.distributed.run", *launcher, script, *arguments]
     return subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
-    )
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
@@ -56,6 +71,15 @@ def test_ctrl_c_keeps_the_finished_epochs_and_resume_repeats_the_rest():
         said = process.communicate(timeout=200)[0]
         assert process.returncode == 0, said
     assert all(torch.equal(value, weights("cut")[name]) for name, value in weights("whole").items())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are looked up in /proc")
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    """One that did aborted the process now and then while the interpreter ended, after all was written."""
+    script = tmp_path / "leave.py"
+    script.write_text(JOIN_AND_LEAVE)
+    said = start(TWO, script=script).communicate(timeout=60)[0]
+    assert said.count("left: []") == 2, said
 
 
 def test_a_mistake_is_said_by_main_once_and_again_at_the_end_of_what_torchrun_says():
