@@ -61,10 +61,11 @@ class Interactions:
         return f"<Interactions: {self.num_users:,} users x {self.num_items:,} items, {len(self):,} ratings>"
 
     def __getitem__(self, rows) -> "Interactions":
-        """The given rows (a slice, an index or a mask) over the same users and items."""
-        return Interactions(
-            self.user_ids[rows], self.item_ids[rows], self.ratings[rows], self.num_users, self.num_items
-        )
+        """The given rows (a slice, a mask, or numbers from 0 on) over the same users and items."""
+        columns = (self.user_ids, self.item_ids, self.ratings)
+        if isinstance(rows, Tensor) and rows.dtype in (torch.int32, torch.int64):  # several times as fast as brackets
+            return Interactions(*(c.index_select(0, rows) for c in columns), self.num_users, self.num_items)
+        return Interactions(*(column[rows] for column in columns), self.num_users, self.num_items)
 
     def __add__(self, other: "Interactions") -> "Interactions":
         """The rows of both; the two must be over the same users and items."""
@@ -106,14 +107,13 @@ class Interactions:
 
 def _join(one: Tensor, other: Tensor) -> Tensor:
     """One after the other; without a copy where they already lie so in memory, as the parts of `Data` do."""
-    is_next = (
+    if (
         one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
         and one.storage_offset() + one.numel() == other.storage_offset()
         and one.dtype == other.dtype
         and one.is_contiguous()
         and other.is_contiguous()
-    )
-    if is_next:
+    ):
         return one.as_strided((len(one) + len(other), *one.shape[1:]), one.stride())
     return torch.cat([one, other])
 

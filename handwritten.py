@@ -82,7 +82,10 @@ class HandwrittenGradient:
             losses = self._add_slopes(batch, 1.0)
         else:
             losses = dict.fromkeys(self.weights, 0.0)
-            parts = (column.split(ROWS_AT_A_TIME) for column in batch.values())
+            # Users in order, so that those of a part lie close to each other in the table: with many, half the time
+            # goes into fetching them. Numbers of 32 bits are sorted several times as fast.
+            order = batch["user_ids"].int().argsort(stable=True)
+            parts = (column.index_select(0, order).split(ROWS_AT_A_TIME) for column in batch.values())
             for values in zip(*parts, strict=True):
                 share = len(values[0]) / rows
                 found = self._add_slopes(dict(zip(batch, values, strict=True)), share)
