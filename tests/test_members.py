@@ -76,9 +76,10 @@ def test_members_differ_and_the_network_is_their_mean_from_the_start():
     torch.testing.assert_close(model.U.weight, torch.cat([member.U.weight for member in steps.members], dim=1))
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path):
+@pytest.mark.parametrize("denoisers", [0, 1, 3])
+def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path, denoisers):
     def train(path, stop=lambda: False):
-        model, task, settings, make_steps = make(bpr="softmax")
+        model, task, settings, make_steps = make(bpr="softmax", denoisers=denoisers)
         path.mkdir(exist_ok=True)
         return fit(model, task, settings, RunFolder(path), CPU, lambda line: None, stop, make_steps)
 
