@@ -79,7 +79,8 @@ def denoising_loss(predictions: Tensor, rows: Tensor, items: Tensor, hidden: Ten
     targets[rows, items] = WATCHED
     entry_weights = weights.unsqueeze(1).repeat(1, predictions.shape[1])
     entry_weights[rows[~hidden], items[~hidden]] = 0.0
-    return (entry_weights * (predictions - targets).square()).sum() / entry_weights.sum()
+    errors = (entry_weights * (predictions - targets).square()).sum()
+    return errors / entry_weights.sum().clamp(min=torch.finfo(errors.dtype).tiny)  # 0 where all was watched and kept
 
 
 def regression_loss(observed_ratings: Tensor, predicted_ratings: Tensor) -> Tensor:

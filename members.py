@@ -41,7 +41,7 @@ class MemberSteps:
         return False
 
     def run_epoch(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
-        """One epoch of every member: the means of their columns. See gradient.GradientSteps."""
+        """One epoch of every member: the means of their columns, also where these are losses of two kinds."""
         rows = [steps.run_epoch(epoch, history, stop) for steps in self.steps]
         merge(self.members, self.model)
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}

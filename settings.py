@@ -340,7 +340,7 @@ class Settings(DyadicSettings):
             raise UserError(f"--denoisers {self.denoisers} are more than all --members, {self.members}")
         if self.denoisers and (self.bpr != "softmax" or not self.shared_embeddings):
             raise UserError(
-                "--denoisers have one pair of tables and score all items: add --bpr softmax, share embeddings"
+                "--denoisers score all items by one pair of tables: add --bpr softmax, leave out --no_shared_embeddings"
             )
         if self.negative_sampling == "hardest" and self.negatives == 1:
             raise UserError(

@@ -44,6 +44,22 @@ def test_the_loss_is_a_weighted_mean_over_all_but_what_was_kept():
     torch.testing.assert_close(found, by_hand)
 
 
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_where_all_was_watched_and_all_of_it_hidden_or_kept(is_hidden):
+    items = torch.arange(3)
+    hidden = torch.full((3,), is_hidden)
+    found = denoising_loss(torch.full((1, 3), 1.0), torch.zeros_like(items), items, hidden, torch.ones(1))
+    assert found.item() == ((WATCHED - 1) ** 2 if is_hidden else 0)
+
+
+def test_blocks_of_one_user_are_learnt_from_whatever_is_hidden(data):
+    task, model = WatchAndRateByDenoising(data, batch_size=1), network()
+    for batch in task.batches(1):
+        for is_hidden in (True, False):
+            losses = task.losses(model, batch | {"hidden": torch.full_like(batch["hidden"], is_hidden)})
+            assert all(loss.isfinite() for loss in losses.values())
+
+
 def test_users_are_their_items_over_the_root_of_how_many(data):
     model = network()
     model.write_users(data.train)
@@ -151,7 +167,7 @@ REFUSED = {
     "more than members": (["--denoisers", 1, "--members", 0], "--members must be at least 1"),
     "too many": (["--denoisers", 2, "--bpr", "softmax"], "--denoisers 2 are more than all --members, 1"),
     "pairs": (["--denoisers", 1], "add --bpr softmax"),
-    "separate": (["--denoisers", 1, "--bpr", "softmax", "--no_shared_embeddings"], "have one pair of tables"),
+    "separate": (["--denoisers", 1, "--bpr", "softmax", "--no_shared_embeddings"], "leave out --no_shared_embeddings"),
     "zoo": (["--denoisers", 1, "--model", "mmoe"], "--denoisers means nothing to --model mmoe"),
 }
 
