@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -85,7 +86,9 @@ class WatchAndRate:
         """
         train = self.data.train
         generator = stream(self.seed, epoch)
-        order = torch.randperm(len(train), generator=generator, dtype=torch.int32)
+        # In memory of NumPy's, which asks for huge pages as torch does not: of many rows a quarter faster.
+        order = torch.from_numpy(np.empty(len(train), np.int32))
+        torch.randperm(len(train), generator=generator, out=order)
         batches_at_a_time = max(1, ROWS_AT_A_TIME // self.negatives // self.batch_size)
         for rows in order.split(batches_at_a_time * self.batch_size):
             block = train[rows.to(train.user_ids.device)]
