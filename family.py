@@ -9,7 +9,6 @@ from torch import nn
 
 from errors import UserError
 from gradient import GradientSteps
-from parallel import ParallelSteps
 from processes import ALONE, Alone
 from settings import Settings
 
@@ -55,8 +54,10 @@ def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) 
 
         task = DyadicTask(data, settings, device)
         return task.build_network().to(device), task, AlgorithmOne
+    import parallel
+
     model, task, make_steps = _build(settings, data.to(device), device)
-    return model, task, partial(ParallelSteps, group=group) if group.size > 1 else make_steps
+    return model, task, partial(parallel.make_steps, group=group) if group.size > 1 else make_steps
 
 
 def _build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, object, Callable]:

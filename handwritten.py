@@ -28,10 +28,15 @@ ROWS_AT_A_TIME = 4096  # of a larger batch: what these need fits the processor's
 
 def make_steps(model: nn.Module, task, settings, device: torch.device) -> GradientSteps:
     """Steps of the multi-task net on tasks.WatchAndRate: by hand where that is the same, else by autograd."""
+    by_hand = suits(model, task, settings, device)
+    return (HandwrittenSteps if by_hand else GradientSteps)(model, task, settings, device)
+
+
+def suits(model: nn.Module, task, settings, device: torch.device) -> bool:
+    """Whether steps by hand are those of GradientSteps."""
     in_pairs = settings.bpr != "softmax"
     is_plain = device.type == "cpu" and settings.weighting == "fixed" and not settings.embedding_decay
-    by_hand = in_pairs and is_plain and agrees(model, task, settings.weights)
-    return (HandwrittenSteps if by_hand else GradientSteps)(model, task, settings, device)
+    return in_pairs and is_plain and agrees(model, task, settings.weights)
 
 
 class HandwrittenSteps(GradientSteps):

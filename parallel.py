@@ -15,9 +15,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+import handwritten
 from errors import UserError
 from gradient import GradientSteps, Stopped
+from handwritten import HandwrittenSteps
+from losses import joint_loss
 from processes import Alone, Group
+
+
+def make_steps(model: nn.Module, task, settings, device: torch.device, group: Group) -> "ParallelSteps":
+    """Steps shared out over a group: by hand where that is the same, else by autograd."""
+    by_hand = handwritten.suits(model, task, settings, device)
+    return (ParallelHandwrittenSteps if by_hand else ParallelSteps)(model, task, settings, device, group)
 
 
 class ParallelSteps(GradientSteps):
@@ -57,7 +66,16 @@ class ParallelSteps(GradientSteps):
         return stopped
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The losses of the whole batch; what they pull at is this process's share of it.
+        """The losses of the whole batch; what they pull at is this process's share of it."""
+        share, factors = self._share_of(batch)
+        losses = {name: loss * factors[name] for name, loss in self.task.losses(self.model, share).items()}
+        (totals,) = self.group.add_up([self._ballot([loss.detach() for loss in losses.values()])])
+        self._votes = totals[-1]
+        summed = zip(losses.items(), totals[:-1].unbind(), strict=True)
+        return {name: _Total.apply(loss, total) for (name, loss), total in summed}
+
+    def _share_of(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float | Tensor]]:
+        """This process's rows, and for each loss what its mean over them is to be multiplied by.
 
         A process without a row (there are fewer rows than processes) computes one and counts it 0 times.
         """
@@ -66,18 +84,32 @@ class ParallelSteps(GradientSteps):
         first = min(start, rows - 1)
         share = {name: column[first : max(end, first + 1)] for name, column in batch.items()}
         mine, everybodys = self.task.divisors(share), self.task.divisors(batch)
-        factors = {name: (end > start) * mine[name] / everybodys[name] for name in mine}
-        losses = {name: loss * factors[name] for name, loss in self.task.losses(self.model, share).items()}
-        values = [loss.detach() for loss in losses.values()]
-        (totals,) = self.group.add_up([torch.stack([*values, values[0].new_tensor(float(self._stop()))])])
-        self._votes = totals[-1]
-        summed = zip(losses.items(), totals[:-1].unbind(), strict=True)
-        return {name: _Total.apply(loss, total) for (name, loss), total in summed}
+        return share, {name: (end > start) * mine[name] / everybodys[name] for name in mine}
+
+    def _ballot(self, losses: list[Tensor]) -> Tensor:
+        """What a step adds up: losses, and this process's vote on stopping."""
+        return torch.stack([*losses, losses[0].new_tensor(float(self._stop()))])
 
     def _go_along(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
         self._stop, self._votes = stop, 0
         # The votes of a step are read before the next one, when a GPU has counted them long since.
         return super().run_epoch(epoch, history, lambda: bool(self._votes))
+
+
+class ParallelHandwrittenSteps(ParallelSteps, HandwrittenSteps):
+    """ParallelSteps with the gradient of HandwrittenSteps: a step adds up one flat tensor."""
+
+    @torch.no_grad()
+    def backward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        share, factors = self._share_of(batch)
+        found = self.gradient(share)
+        factor = factors["regression"]  # and of the other loss: both are means over rows
+        ballot = self._ballot([found[name] * factor for name in factors])
+        totals, slopes = self.group.add_up([ballot, self.gradient.slopes * factor])
+        self.gradient.slopes.copy_(slopes)
+        self._votes = totals[-1]
+        losses = dict(zip(factors, totals[:-1].unbind(), strict=True))
+        return losses | {"joint": joint_loss(losses, self.settings.weights)}
 
 
 class _Total(torch.autograd.Function):

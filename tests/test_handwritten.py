@@ -11,11 +11,14 @@ from torch import nn
 import family
 import handwritten
 import models
+import parallel
 from dataset import Interactions
 from gradient import GradientSteps, Stopped
 from handwritten import HandwrittenGradient, HandwrittenSteps
 from losses import joint_loss
 from models import MultiTaskNet
+from parallel import ParallelHandwrittenSteps, ParallelSteps
+from processes import ALONE
 from run_folder import RunFolder
 from settings import Settings
 from tasks import WatchAndRate
@@ -312,3 +315,10 @@ def test_the_losses_are_those_of_the_task_and_the_joint_one(world):
     found = HandwrittenGradient(model, task, weights)(batch)
     assert found["joint"].item() == pytest.approx(joint_loss(expected, weights).item(), rel=DOUBLE)
     assert found["regression"].item() == pytest.approx(expected["regression"].item(), rel=DOUBLE)
+
+
+@pytest.mark.parametrize(("bpr", "kind"), [("sigmoid", ParallelHandwrittenSteps), ("softmax", ParallelSteps)])
+def test_processes_that_share_a_step_take_it_by_hand_too(bpr, kind):
+    settings = Settings(dataset="simulated", simulated_size=[30, 40, 600], bpr=bpr, quiet=True)
+    model, task, _ = family.build(settings, family.load_data(settings), CPU)
+    assert type(parallel.make_steps(model, task, settings, CPU, ALONE)) is kind

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "denoising": {"dataset", "gradient", "models"},
     "members": {"denoising", "models"},
     "processes": {"errors"},
-    "parallel": {"errors", "gradient", "processes"},
+    "parallel": {"errors", "gradient", "handwritten", "losses", "processes"},
     "family": {
         "dataset", "denoising", "dyadic", "errors", "gradient", "handwritten", "members", "models", "parallel",
         "processes", "settings", "tasks",
