@@ -78,9 +78,8 @@ def merge(members: Sequence[MultiTaskNet], into: MultiTaskNet) -> None:
         tables = torch.cat([getattr(member, name).weight for member in members], dim=1)
         getattr(into, name).weight.copy_(tables / count if name.startswith("Q") else tables)
     into.B.weight.copy_(sum(member.B.weight for member in members) / count)
-    rates = torch.tensor([not isinstance(member, DenoisingNet) for member in members])
-    shares = (rates if rates.any() else ~rates).float()
-    shares = (shares / shares.sum()).tolist()  # of each member in r
+    raters = [member for member in members if not isinstance(member, DenoisingNet)] or members
+    shares = [(member in raters) / len(raters) for member in members]  # of each in r
     layers = [member.mlp_layers[0] for member in members]
     into.mlp_layers[0].bias.copy_(sum(share * layer.bias for share, layer in zip(shares, layers, strict=True)))
     thirds = zip(*(layer.weight.chunk(3, dim=1) for layer in layers), strict=True)  # for u, for q, for u * q
