@@ -33,15 +33,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import family
+import registry as family
 from benchmarks.growth import SIZES, grow, measure_growth
 from benchmarks.processes import measure_processes
 from benchmarks.results import Record, Results
 from benchmarks.timing import cpu_seconds, in_turns, table_of_times
+from config.cli import find_preset, read_settings_file
+from config.errors import UserError
+from config.settings import Settings
 from dataset import Interactions
-from errors import UserError
-from flags import find_preset, read_settings_file
-from settings import Settings
 
 PARTS = ("quality", "epoch", "evaluation", "growth", "processes")
 CPU = torch.device("cpu")

@@ -16,11 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import cache
-import download
-import readers
-from cache import Table
-from errors import UserError
+from config.errors import UserError
+from sources import cache, download, readers
+from sources.cache import Table
 
 DEFAULT_DATA_DIR = Path("data")
 ROWS_AT_A_TIME = 2**20  # copied or hashed at a time: bounds memory for any number of rows

@@ -17,10 +17,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from defaults import DATASETS
-from errors import UserError
-from grid import Run, run_all
-from settings import Settings
+from analysis.runner import Run, run_all
+from config.defaults import DATASETS
+from config.errors import UserError
+from config.settings import Settings
 
 MULTITASK_QUICK = {"epochs": 6, "dataset": "simulated", "simulated_size": [300, 400, 12_000]}
 # One setting for all rows, chosen on the validation part for MMoE alone and the same for every network.
@@ -106,7 +106,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def multitask(options: argparse.Namespace) -> None:
     """weights and sweep: the multi-task net under other weights; runs that both need are run once."""
-    from study import sweep, weights
+    from analysis import sweep, weights
 
     common = {"data_dir": options.data_dir, "device": options.device}
     common |= MULTITASK_QUICK if options.quick else {"dataset": name_of_data(options)}
@@ -118,7 +118,7 @@ def multitask(options: argparse.Namespace) -> None:
 
 def zoo(options: argparse.Namespace) -> None:
     """All rows of ZOO_ROWS and the baselines, on the same splits; writes table.md, table.csv, runs.csv, table.png."""
-    import comparison
+    from analysis import zoo as comparison
 
     common = ZOO_QUICK if options.quick else ZOO | {"dataset": name_of_data(options)}
     runs = [
@@ -134,8 +134,8 @@ def zoo(options: argparse.Namespace) -> None:
 
 def dyadic(options: argparse.Namespace) -> None:
     """Four tasks together against each alone, on ratings under both mappings and on the simulated platform."""
-    from dyadic.experiment import FIXED, QUICK, World, run, simulated_world
-    from dyadic.family import read_dyads
+    from analysis.dyadic import FIXED, QUICK, World, run, simulated_world
+    from dyadic.recipe import read_dyads
 
     if options.quick:
         common = {"dataset": "simulated", "simulated_size": [300, 400, 30_000]}
@@ -152,7 +152,7 @@ def dyadic(options: argparse.Namespace) -> None:
 
 def search(options: argparse.Namespace) -> None:
     """Random trials of the multi-task net on validation parts; writes trials.csv and champion.json."""
-    import search as trials
+    from analysis import search as trials
 
     common = MULTITASK_QUICK if options.quick else {"dataset": name_of_data(options), "data_dir": options.data_dir}
     number = min(options.trials, 3) if options.quick else options.trials
@@ -162,7 +162,7 @@ def search(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """One page of all that has been run."""
-    from study import page
+    from analysis import report as page
 
     for path in page.write(options.folder):
         print(f"wrote {path}")

@@ -26,9 +26,9 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from errors import UserError
-from flags import Request, checked, parse
-from settings import Settings
+from config.cli import Request, checked, parse
+from config.errors import UserError
+from config.settings import Settings
 
 RUNS = Path("run")
 SIDE_BY_SIDE = "the labels are learnt side by side (--chain none): of none is another a condition"
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         request = parse(argv)
         if request.recommend is not None:
             return answer(request)
-        from processes import join
+        from training.process_group import join
 
         with join() as group:
             return train(request, group)
@@ -78,10 +78,10 @@ def train(request: Request, group) -> int:
     """One run from settings to report. Of several processes the first does all that is seen."""
     import torch
 
-    import family
-    from parallel import leading
-    from report import BOX, profile, report
-    from training import fit
+    import registry as family
+    from training.data_parallel import leading
+    from training.loop import fit
+    from training.report import BOX, profile, report
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run, config, settings = begin(request, group)
@@ -116,7 +116,7 @@ def train(request: Request, group) -> int:
 
 def begin(request: Request, group):
     """The run folder, which the first process alone has, its config so far and the settings, which are one for all."""
-    from run_folder import RunFolder
+    from training.run_folder import RunFolder
 
     run, config, settings = None, {}, request.settings
     with group.together():
@@ -155,10 +155,10 @@ class CtrlC:
 
 def answer(request: Request) -> int:
     """--recommend: ask a trained run."""
-    import family
-    from processes import ALONE
-    from recommend import as_text, recommend
-    from report import BOX
+    import registry as family
+    from training.process_group import ALONE
+    from training.recommend import as_text, recommend
+    from training.report import BOX
 
     path = Path(request.settings.logdir) if request.settings.logdir is not None else newest_run()
     given = {name: request.given[name] for name in ("data_dir", "device") if name in request.given}
@@ -181,7 +181,7 @@ def answer(request: Request) -> int:
 
 def reopen(path: Path, given: dict[str, object]):
     """A run that exists: its folder, its config, and its settings with those that are given now."""
-    from run_folder import RunFolder
+    from training.run_folder import RunFolder
 
     run = RunFolder.open(path)
     config = run.read_config()
@@ -222,7 +222,7 @@ def choose_device(settings: Settings, group):
 
 def load_data(settings: Settings, config: dict):
     """The data of these settings; for a run that exists already, the very same data as then."""
-    import family
+    import registry as family
 
     data = family.load_data(settings)
     if config and config["data"].get("fingerprint") != data.fingerprint:

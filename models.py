@@ -172,7 +172,7 @@ def build_model(name: str, num_users: int, num_items: int, **options) -> nn.Modu
     """
     if name == "multitask":
         return MultiTaskNet(num_users, num_items, **options)
-    from zoo import NETWORKS  # here, since the zoo itself is built from this file
+    from zoo.networks import NETWORKS  # here, since the zoo itself is built from this file
 
     if name not in NETWORKS:
         raise ValueError(f"unknown model {name!r}: choose one of multitask, {', '.join(NETWORKS)}")

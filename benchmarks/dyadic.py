@@ -4,10 +4,10 @@ import time
 
 from benchmarks.timing import peak_memory_mb
 from dataset import load
-from dyadic.family import read_dyads
 from dyadic.features import add_features
 from dyadic.learner import build_net, run_epoch
 from dyadic.options import LearnerOptions
+from dyadic.recipe import read_dyads
 from dyadic.sampling import make_sampler, prepare
 from dyadic.simulate import simulate
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import family
+import registry as family
 from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds, peak_memory_mb
+from config.errors import UserError
+from config.settings import Settings
 from dataset import Interactions
-from errors import UserError
-from gradient import Stopped
-from settings import Settings
+from training.steps import Stopped
 
 SIZES = {  # users, items and ratings, as those of MovieLens 100K, 1M, 10M and 25M, rounded
     "100k": (943, 1682, 100_000),

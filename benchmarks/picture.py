@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from analysis.figures import BASELINE, NETWORK, plt
 from benchmarks.quality import HIGHEST_MSE, LOWEST_MRR
 from benchmarks.results import Results
-from figures import BASELINE, NETWORK, plt
 
 RATING, RANKING = "#b5651d", "#3b7d4f"  # peers by their task
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.results import Record
-from errors import UserError
+from config.errors import UserError
 
 SIZE = (6_040, 3_706, 1_000_000)
 BATCH = 65_536  # of all processes together

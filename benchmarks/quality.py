@@ -12,13 +12,13 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-import family
+import registry as family
 from benchmarks.peers import PEERS, Answered, Peer, missing
 from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds
+from config.settings import Settings
 from dataset import Data
 from evaluation import mrr_score, mse_score
-from settings import Settings
 
 SPLITS = (0, 1, 2)
 FURTHER_SPLITS = (3, 4, 5, 6, 7)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from errors import UserError
+from config.errors import UserError
 
 COLUMNS = ("part", "name", "metric", "value", "unit")
 Record = Callable[[str, str, float, str], None]  # name, metric, value, unit

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.timing import in_turns, table_of_times
 from dataset import load
 from models import build_model
-from tasks import ViewAndLike
-from weighting import make_weighting
+from training.weighting import make_weighting
+from zoo.task import ViewAndLike
 
 LR = 5e-3
 

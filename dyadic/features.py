@@ -16,9 +16,9 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from dyadic.labels import DyadicData
-from dyadic.settings import CHOICES
-from errors import UserError
+from config.dyadic import CHOICES
+from config.errors import UserError
+from dyadic.data import DyadicData
 
 FEATURES = tuple(
     f"{preference} {statistic}"

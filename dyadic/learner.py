@@ -29,10 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dyadic.labels import DyadicData
+from config.errors import UserError
+from dyadic.data import DyadicData
 from dyadic.options import TASKS, LearnerOptions
 from dyadic.sampling import Inputs, Sampler, make_sampler, prepare
-from errors import UserError
 
 EMBEDDING_SPREAD = 0.1  # standard deviation of a fresh embedding
 DYADS_AT_A_TIME = 2**16

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
-from dyadic.settings import CHOICES
-from errors import UserError
+from config.dyadic import CHOICES
+from config.errors import UserError
 
 TASKS = ("click", "bookmark", "reply", "embedding")
 LIMITED = {"emb_grad": CHOICES["emb_grad"], "init": CHOICES["init"], "stop": CHOICES["stop_rule"]}

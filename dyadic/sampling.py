@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dyadic.labels import DyadicData
-from errors import UserError
+from config.errors import UserError
+from dyadic.data import DyadicData
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from dyadic.labels import DyadicData, split_dyads
-from errors import UserError
+from config.errors import UserError
+from dyadic.data import DyadicData, split_dyads
 
 USERS, OFFERS, DYADS = 5_949, 25_184, 819_226
 CLICKS, BOOKMARKS, REPLIES, DISPLAYED = 42.19, 1.38, 3.40, 115.04  # means a user

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dyadic.evaluation import THRESHOLDS, best_threshold
+from config.errors import UserError
+from dyadic.data import DyadicData
 from dyadic.features import FeatureOptions, add_features
-from dyadic.labels import DyadicData
 from dyadic.learner import scores, train
+from dyadic.metrics import THRESHOLDS, best_threshold
 from dyadic.options import TASKS, LearnerOptions
-from errors import UserError
 
 LAMBDAS = (1e-1, 1e-2, 1e-3, 1e-4)
 CLASS_WEIGHTS = (1.0, 3.0, 5.0, 7.0, 9.0)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import dataset
-import download
 import main
 from dataset import Data, Interactions
+from sources import download
 
 torch.set_num_threads(1)  # these worlds are tiny, and tests run beside each other
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn.functional import softplus
 
-from dyadic.labels import DyadicData
+from dyadic.data import DyadicData
 from dyadic.learner import DyadicNet
 from dyadic.sampling import Inputs
 

@@ -9,10 +9,10 @@ from conftest import interactions
 from scipy.stats import chisquare
 
 import dataset
-import simulated
+from config.errors import UserError
 from dataset import Interactions, split_rows
-from errors import UserError
-from sampling import sample_uniform, sample_unseen
+from sources import simulated
+from training.negatives import sample_uniform, sample_unseen
 
 
 def write(path, text: str):

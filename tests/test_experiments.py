@@ -11,13 +11,13 @@ import pytest
 from conftest import ROOT
 from scipy import stats
 
-import comparison
 import experiments
-import grid
-from defaults import DEFAULTS
-from errors import UserError
-from grid import Run, run_all
-from settings import Settings
+from analysis import runner as grid
+from analysis import zoo as comparison
+from analysis.runner import Run, run_all
+from config.defaults import DEFAULTS
+from config.errors import UserError
+from config.settings import Settings
 
 TINY = {
     "model": "shared_bottom", "dataset": "simulated", "simulated_size": [60, 80, 2400], "epochs": 1,
@@ -204,7 +204,7 @@ def test_the_table_of_the_zoo_from_the_command_line(tmp_path, monkeypatch, capsy
 )
 def test_bad_input_gets_one_sentence_and_code_2(arguments, complaint, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("download.ADDRESS", "http://127.0.0.1:9")
+    monkeypatch.setattr("sources.download.ADDRESS", "http://127.0.0.1:9")
     assert experiments.main(arguments) == 2
     message = capsys.readouterr().err
     assert complaint in message

@@ -12,14 +12,13 @@ import torch
 from conftest import ROOT, refused, run
 
 import dataset
-import defaults
 import evaluation
-import flags
 import main
-import report
-import settings
-import tasks
+from config import cli as flags
+from config import defaults, settings
 from models import MultiTaskNet
+from multitask import task as tasks
+from training import report
 
 WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
 RATINGS = "".join(f"{user},{item},{1 + (user * item) % 5}\n" for user in range(1, 21) for item in range(1, 16))

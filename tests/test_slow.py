@@ -15,7 +15,7 @@ from conftest import ROOT
 import dataset
 from losses import joint_loss
 from models import MultiTaskNet
-from tasks import WatchAndRate
+from multitask.task import WatchAndRate
 
 pytestmark = pytest.mark.slow
 

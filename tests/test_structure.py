@@ -1,4 +1,4 @@
-"""Which room may import which: the way of the data is one way."""
+"""Imports point one way: no room imports from a room above it, and there is no cycle between modules."""
 
 import ast
 from pathlib import Path
@@ -6,88 +6,93 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+# A room is a file or a folder at the root. What each may import, lowest rooms first.
+FAMILY = {"config", "sources", "dataset", "losses", "evaluation", "models", "training"}
 MAY_IMPORT = {
-    "errors": set(),
+    "config": set(),
+    "models": set(),
     "losses": set(),
-    "randomness": set(),
-    "models": {"zoo"},  # when one of its networks is asked for by name
-    "zoo": {"losses", "models"},
-    "evaluation": set(),
-    "simulated": {"errors"},
-    "download": {"errors"},
-    "delimited": {"errors"},
-    "readers": {"delimited", "errors"},
-    "cache": {"delimited", "readers", "simulated"},
-    "dataset": {"cache", "download", "errors", "readers"},
-    "sampling": {"dataset"},
-    "labels": {"dataset", "sampling"},
-    "baselines": {"dataset", "labels", "losses"},
-    "tasks": {"baselines", "dataset", "errors", "evaluation", "labels", "losses", "randomness", "sampling"},
-    "search": {"defaults", "grid", "settings", "study"},
-    "run_folder": {"errors"},
-    "weighting": {"errors", "losses", "randomness"},
-    "training": {"errors", "gradient", "run_folder"},
-    "grader": set(),
-    "recommend": {"dataset"},
-    "defaults": {"download"},
-    "settings": {"defaults", "dyadic", "errors"},
-    "flags": {"defaults", "errors", "settings"},
-    "gradient": {"weighting"},
-    "handwritten": {"gradient", "losses", "models"},
-    "dyadic": {"dataset", "defaults", "download", "errors", "evaluation", "gradient", "readers", "settings"},
-    "denoising": {"dataset", "gradient", "models"},
-    "members": {"denoising", "models"},
-    "processes": {"errors"},
-    "parallel": {"errors", "gradient", "handwritten", "losses", "processes"},
-    "family": {
-        "dataset", "denoising", "dyadic", "errors", "gradient", "handwritten", "members", "models", "parallel",
-        "processes", "settings", "tasks",
-    },
-    "report": set(),
-    "grid": {"errors", "settings"},
-    "comparison": {"dataset", "defaults", "figures", "report", "settings", "tasks"},
-    "figures": set(),
-    "study": {
-        "comparison", "dataset", "defaults", "errors", "evaluation", "family", "figures", "grid", "losses", "report",
-        "run_folder", "sampling", "settings",
-    },
-    "experiments": {"comparison", "dataset", "defaults", "dyadic", "errors", "grid", "search", "settings", "study"},
-    "benchmarks": {
-        "dataset", "dyadic", "errors", "evaluation", "family", "figures", "gradient", "models", "settings", "tasks",
-        "weighting",
-    },
-    "benchmark": {"benchmarks", "dataset", "errors", "family", "flags", "settings"},
-    "main": {
-        "errors", "settings", "flags", "family", "parallel", "processes", "training", "run_folder", "recommend",
-        "report",
-    },
-}  # fmt: skip
-FOLDERS = {"benchmarks", "dyadic", "study", "tasks", "zoo"}
+    "sources": {"config"},
+    "dataset": {"config", "sources"},
+    "evaluation": {"dataset"},
+    "training": {"config", "dataset", "evaluation", "losses"},
+    "multitask": FAMILY,
+    "zoo": FAMILY,
+    "dyadic": FAMILY,
+    "registry": {"config", "multitask", "zoo", "dyadic"},
+    "grading": {"sources"},
+    "grader": {"grading", "sources"},
+    "analysis": FAMILY | {"registry", "dyadic"},
+    "benchmarks": FAMILY | {"registry", "multitask", "zoo", "dyadic"},
+    "main": FAMILY | {"registry"},
+    "experiments": FAMILY | {"registry", "analysis"},
+    "benchmark": FAMILY | {"registry", "multitask", "zoo", "dyadic", "benchmarks"},
+}
 
 
-def files(name: str) -> list[Path]:
-    return sorted((ROOT / name).glob("*.py")) if name in FOLDERS else [ROOT / f"{name}.py"]
+def modules() -> dict[str, Path]:
+    """{dotted name: file} of all our code: the files at the root, and those of the rooms that are folders."""
+    paths = [*ROOT.glob("*.py"), *(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
-def imports(name: str) -> set[str]:
+def imports(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules of ours that a file imports anywhere, inside functions too."""
     found = set()
-    for path in files(name):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                found.add(node.module.split(".")[0])
-    return (found & set(MAY_IMPORT)) - {name}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in inner}
+    return found & set(known)
 
 
-@pytest.mark.parametrize("name", MAY_IMPORT)
-def test_imports_point_one_way(name):
-    assert imports(name) <= MAY_IMPORT[name]
+MODULES = modules()
+GRAPH = {name: imports(path, MODULES) - {name} for name, path in MODULES.items()}
 
 
-def test_every_room_is_named_here():
-    assert {path.stem for path in ROOT.glob("*.py")} | FOLDERS == set(MAY_IMPORT)
+# Still to be turned round; see test_no_cycle_between_modules.
+UPWARD = ("config", "models", "training", "registry", "benchmarks", "experiments")
 
 
-def test_main_stays_a_page():
+@pytest.mark.parametrize(
+    "room", [pytest.param(r, marks=pytest.mark.xfail(strict=True)) if r in UPWARD else r for r in MAY_IMPORT]
+)
+def test_imports_point_down(room):
+    imported = {other.split(".")[0] for name in GRAPH if name.split(".")[0] == room for other in GRAPH[name]}
+    assert imported - {room} <= MAY_IMPORT[room]
+
+
+def test_every_room_is_listed():
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {path.stem for path in ROOT.glob("*.py")}
+    assert rooms == set(MAY_IMPORT)
+
+
+@pytest.mark.xfail(strict=True)
+def test_no_cycle_between_modules():
+    visited, open_path = set(), []
+
+    def visit(name):
+        assert name not in open_path, " -> ".join([*open_path[open_path.index(name) :], name])
+        if name in visited:
+            return
+        open_path.append(name)
+        for other in sorted(GRAPH[name]):
+            visit(other)
+        visited.add(open_path.pop())
+
+    for name in GRAPH:
+        visit(name)
+
+
+def test_the_longest_chain_of_rooms_is_at_most_ten():
+    def depth(room):
+        return 1 + max(map(depth, MAY_IMPORT[room]), default=0)
+
+    assert len(MAY_IMPORT) <= 20
+    assert max(map(depth, MAY_IMPORT)) <= 10
+
+
+def test_main_fits_on_two_screens():
     assert len((ROOT / "main.py").read_text().splitlines()) <= 300

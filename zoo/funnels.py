@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from losses import chain_logits
-from zoo.blocks import MLP, Network, PairEncoder, make_towers
+from zoo.layers import MLP, Network, PairEncoder, make_towers
 from zoo.mixtures import TASKS
 
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo.blocks import MLP, ExpertBank, Gate, Network, PairEncoder, Tower, make_encoders, make_towers, mix, name_gates
+from zoo.layers import MLP, ExpertBank, Gate, Network, PairEncoder, Tower, make_encoders, make_towers, mix, name_gates
 
 TASKS = ("view", "like")
 

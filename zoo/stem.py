@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo.blocks import ExpertBank, Gate, Network, make_encoders, make_towers, mix
+from zoo.layers import ExpertBank, Gate, Network, make_encoders, make_towers, mix
 from zoo.mixtures import TASKS
 
 

@@ -1,0 +1,87 @@
+"""Is one way of training better than another? Paired comparisons over seeds, and what may be said of them.
+
+Seed s is one split, on which both were trained and measured, so what is tested are the differences within a seed: a
+two-sided paired t-test. A verdict goes by p after Holm's correction (Holm 1979) over all comparisons that are made
+together, so that the chance of any false "better" or "worse" among them stays below LEVEL.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.zoo import paired_p
+
+LEVEL = 0.05
+BETTER, WORSE, SAME, UNTESTED = "better", "worse", "no difference", "not tested"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How `own` fared against `other` in one number.
+
+    own, other: means over the seeds that both have, `seeds` of them. difference: own - other; low, high: its 95 %
+    interval, of this comparison by itself. p: of the paired t-test; adjusted: after Holm's correction. direction: +1
+    where more is better, else -1. What cannot be had is nan.
+    """
+
+    own: float
+    other: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    direction: int
+    seeds: int
+    adjusted: float = math.nan
+
+    @property
+    def verdict(self) -> str:
+        if math.isnan(self.adjusted):
+            return UNTESTED
+        if self.adjusted >= LEVEL:
+            return SAME
+        return BETTER if self.direction * self.difference > 0 else WORSE
+
+    @property
+    def sentence(self) -> str:
+        """The verdict as it may be said."""
+        if self.verdict == UNTESTED:
+            return f"not tested ({self.seeds} seed{'' if self.seeds == 1 else 's'}; a test takes two)"
+        return f"no difference that {self.seeds} seeds can show" if self.verdict == SAME else self.verdict
+
+
+def compare(own: pd.Series, other: pd.Series, direction: int) -> Comparison:
+    """Compare two series of numbers by seed; what only one of them has, or has as nan, is left out."""
+    pairs = pd.DataFrame({"own": own, "other": other}).dropna()
+    differences = (pairs["own"] - pairs["other"]).to_numpy()
+    low = high = math.nan
+    if len(differences) >= 2:
+        half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+        low, high = differences.mean() - half, differences.mean() + half
+    mean = float(np.mean(differences)) if len(differences) else math.nan
+    p = paired_p(pairs["own"], pairs["other"])
+    return Comparison(*pairs.mean().tolist(), mean, float(low), float(high), p, direction, len(differences))
+
+
+def correct(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same with p adjusted by Holm over all of them that have one."""
+    adjusted = holm([comparison.p for comparison in comparisons])
+    return [replace(one, adjusted=p) for one, p in zip(comparisons, adjusted, strict=True)]
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Adjusted p: the k-th smallest of m times m - k + 1, never below one before it, at most 1; nan stays nan."""
+    order = sorted((p, place) for place, p in enumerate(ps) if not math.isnan(p))
+    adjusted, lowest = [math.nan] * len(ps), 0.0
+    for rank, (p, place) in enumerate(order):
+        lowest = max(lowest, min(1.0, (len(order) - rank) * p))
+        adjusted[place] = lowest
+    return adjusted
+
+
+def in_words(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

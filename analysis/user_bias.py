@@ -1,0 +1,67 @@
+"""What a user bias does: p_ij = a_i + u_i . q_j + b_j in the place of eq. (1), tried on trained networks."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+import registry as family
+from analysis.runner import Run
+from evaluation import evaluating, mrr_score
+from losses import bpr_loss
+from training.negatives import sample_uniform
+from training.run_folder import RunFolder
+
+MOST_ROWS = 2**16  # of the training ratings, for the loss
+COLUMNS = ("loss", "mrr")
+
+
+class WithUserBias(nn.Module):
+    """A network whose ranking scores carry a number more for each user, a (num_users,)."""
+
+    def __init__(self, model: nn.Module, bias: Tensor) -> None:
+        super().__init__()
+        self.model, self.bias = model, bias
+
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        predictions, score = self.model(user_ids, item_ids)
+        return predictions + self.bias[user_ids], score
+
+    def score_items(self, user_ids: Tensor) -> Tensor:
+        return self.model.score_items(user_ids) + self.bias[user_ids].unsqueeze(1)
+
+
+def measure_all(runs: Sequence[Run], results: Sequence[dict], load: Callable) -> pd.DataFrame:
+    """A row for every trained network: "row", "seed", and each of COLUMNS, also as "<column>_with_bias".
+
+    load: settings -> dataset.Data.
+    """
+    rows, data = [], {}
+    for run, result in zip(runs, results, strict=True):
+        seed = run.settings.seed
+        data.setdefault(seed, load(run.settings))
+        device = torch.device("cpu")
+        model, _, _ = family.build(run.settings, data[seed], device)
+        RunFolder.open(Path(result["folder"])).restore("last", device, {"model": model})
+        rows.append({"row": run.row, "seed": seed} | measure(model, data[seed], seed))
+    return pd.DataFrame(rows)
+
+
+def measure(model: nn.Module, data, seed: int) -> dict[str, float]:
+    """Eq. (3) on training ratings and the MRR on the test part, without and with a_i drawn from N(0, 1).
+
+    In double precision, which `model` is left in: rounding must not pass for an effect.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    bias = torch.randn(len(data.users), dtype=torch.double, generator=generator)
+    rows = data.train[: min(MOST_ROWS, len(data.train))]
+    negatives = sample_uniform(data.train, rows.user_ids, 1, generator).squeeze(1)
+    found = {}
+    for ending, network in (("", model.double()), ("_with_bias", WithUserBias(model, bias))):
+        with evaluating(network):
+            watched, others = (network(rows.user_ids, items)[0] for items in (rows.item_ids, negatives))
+            found[f"loss{ending}"] = bpr_loss(watched, others.unsqueeze(1)).item()
+        found[f"mrr{ending}"] = mrr_score(network, data.test, data.seen)
+    return found

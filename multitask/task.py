@@ -1,0 +1,150 @@
+"""The two tasks of the course sheet: what a user watches, and what score they give."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dataset import Data
+from evaluation import METRICS, mse_score, rank_test_items, ranking_metrics
+from losses import bpr_loss, regression_loss
+from training.negatives import ROWS_AT_A_TIME, sample_uniform, sample_unseen
+from training.streams import stream
+
+METRIC_TITLES = {
+    "mrr": "Mean Reciprocal Rank",
+    "mse": "MSE",
+    "first_hit_mrr": "First-Hit MRR",
+    "hit_rate@10": "Hit Rate@10",
+    "ndcg@10": "NDCG@10",
+    "auc": "AUC",
+}
+NEGATIVE_SAMPLERS = {"uniform": sample_uniform, "unseen": sample_unseen, "hardest": sample_unseen}
+
+
+class WatchAndRate:
+    """The two tasks of the course sheet: rank what a user watches (BPR), and predict the score they give (MSE).
+
+    Args:
+        data: the split ratings, on the device of the model.
+        batch_size: ratings in a step.
+        bpr: form of the ranking loss, see losses.bpr_loss.
+        negatives: N, items drawn for each rating.
+        negative_sampling: "uniform" draws from all items, as eq. (3) has it; "unseen" from those that the user has not
+            in train; "hardest" takes the one of N unseen items that the model scores highest. With the first two the
+            ranking loss is the mean over all N pairs.
+        seed: each epoch's order and negatives come from (seed, epoch), so that a resumed run repeats them exactly.
+    """
+
+    headline = ("mrr", METRICS["mrr"])
+    directions = METRICS
+    told = ("mrr", "mse")
+    compared = ()
+    loss_names = ("factorization", "regression")
+    squared_errors = ("regression",)
+    penalties = ()
+    tags: ClassVar = {
+        "train_factorization": "training/Factorization Loss",
+        "train_regression": "training/MSE",
+        "train_joint": "training/Joint Loss",
+        **{f"test_{name}": f"eval/{title}" for name, title in METRIC_TITLES.items()},
+        **{f"val_{name}": f"validation/{title}" for name, title in METRIC_TITLES.items()},
+    }
+
+    def __init__(
+        self,
+        data: Data,
+        batch_size: int = 256,
+        bpr: str = "sigmoid",
+        negatives: int = 1,
+        negative_sampling: str = "uniform",
+        seed: int = 0,
+    ) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self.bpr = bpr
+        self.negatives = negatives
+        self.sample = NEGATIVE_SAMPLERS[negative_sampling]
+        self.keep_hardest = negative_sampling == "hardest"
+        self.seed = seed
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return ("test",) if self.data.validation is None else ("val", "test")
+
+    @property
+    def num_batches(self) -> int:
+        return -(-len(self.data.train) // self.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
+        """Yield every training rating once, in random order, with its negatives.
+
+        Yields:
+            user_ids (B,), item_ids (B,), ratings (B,) and negative_ids (B, N); the last batch may be smaller.
+        """
+        train = self.data.train
+        generator = stream(self.seed, epoch)
+        # In memory of NumPy's, which asks for huge pages as torch does not: of many rows a quarter faster.
+        order = torch.from_numpy(np.empty(len(train), np.int32))
+        torch.randperm(len(train), generator=generator, out=order)
+        batches_at_a_time = max(1, ROWS_AT_A_TIME // self.negatives // self.batch_size)
+        for rows in order.split(batches_at_a_time * self.batch_size):
+            block = train[rows.to(train.user_ids.device)]
+            columns = {
+                "user_ids": block.user_ids.long(),
+                "item_ids": block.item_ids.long(),
+                "ratings": block.ratings,
+                "negative_ids": self.sample(train, block.user_ids, self.negatives, generator),
+            }
+            parts = (column.split(self.batch_size) for column in columns.values())
+            for values in zip(*parts, strict=True):
+                yield dict(zip(columns, values, strict=True))
+
+    def batch_rows(self, batch: dict[str, Tensor]) -> int:
+        return len(batch["ratings"])
+
+    def divisors(self, batch: dict[str, Tensor]) -> dict[str, int]:
+        return dict.fromkeys(self.loss_names, self.batch_rows(batch))
+
+    def losses(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Eq. (3) and eq. (5) on one batch."""
+        user_ids, negative_ids = batch["user_ids"], batch["negative_ids"]
+        if self.keep_hardest:
+            with torch.no_grad():
+                best = _score_pairs(model, user_ids, negative_ids).argmax(dim=1, keepdim=True)
+            negative_ids = negative_ids.gather(1, best)
+        positive_predictions, score = model(user_ids, batch["item_ids"])
+        negative_predictions = _score_pairs(model, user_ids, negative_ids)
+        return {
+            "factorization": bpr_loss(positive_predictions, negative_predictions, self.bpr),
+            "regression": regression_loss(batch["ratings"], score),
+        }
+
+    def metrics(self, model: nn.Module, part: str) -> dict[str, float]:
+        """Every metric of evaluation.METRICS on the "test" part (train and validation items masked) or on "val"."""
+        data = self.data
+        rows, seen = (data.test, data.seen) if part == "test" else (data.validation, data.train)
+        return ranking_metrics(rank_test_items(model, rows, seen)) | {"mse": mse_score(model, rows)}
+
+    def diagnostics(self, model: nn.Module) -> dict[str, float]:
+        return {}
+
+    def baselines(self) -> dict[str, nn.Module]:
+        return {}
+
+    def embeddings(self, model: nn.Module) -> dict[str, Tensor]:
+        """The item tables that `model` has, by the names of the course sheet: {name: (num_items, d)}."""
+        return {name: getattr(model, name).weight.detach() for name in ("Q", "Q_fact", "Q_reg") if hasattr(model, name)}
+
+    def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Ranking scores p, and them beside the ratings, clipped to the scale, here alone: they are shown to people."""
+        predictions, ratings = model(user_ids, item_ids)
+        return predictions, {"score": predictions, "predicted_rating": ratings.clamp(*self.data.rating_scale)}
+
+
+def _score_pairs(model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+    """Ranking scores of N items for each of B users: (B,), (B, N) -> (B, N)."""
+    num_items = item_ids.shape[1]
+    return model(user_ids.repeat_interleave(num_items), item_ids.flatten())[0].view(-1, num_items)

@@ -1,0 +1,247 @@
+"""weights, sweep and report from the command line: runs that go on, and one page of what there is."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import study_runs
+from conftest import ROOT
+
+import experiments
+from analysis import answers, sweep, user_bias, weights
+from analysis import report as page
+from training.report import BOX
+
+PNG = b"\x89PNG\r\n\x1a\nnot a real picture"
+
+
+def no_bias(runs, results, load) -> pd.DataFrame:
+    """In the place of user_bias.measure_all, which needs trained networks."""
+    return pd.DataFrame([{"row": "x", "seed": 0, "loss": 0.1, "loss_with_bias": 0.1, "mrr": 0.2, "mrr_with_bias": 0.2}])
+
+
+def set_up(folder: Path, monkeypatch, data) -> None:
+    """From now on the experiments start the stand-in for main.py, and take these data for all that there are."""
+    study_runs.stand_in_for_main(folder / "stand_in.py", monkeypatch)
+    monkeypatch.setattr(experiments, "MULTITASK_QUICK", {"epochs": 2, "dataset": "simulated"})
+    monkeypatch.setattr("registry.load_data", lambda settings: data)
+    monkeypatch.setattr(user_bias, "measure_all", no_bias)
+
+
+@pytest.fixture
+def stand_in(elsewhere, monkeypatch, tiny) -> None:
+    set_up(elsewhere, monkeypatch, tiny)
+
+
+def command(*arguments) -> int:
+    return experiments.main([*map(str, arguments)])
+
+
+# many runs
+
+
+def test_a_killed_experiment_goes_on_where_it_was(stand_in, capsys):
+    runs = Path("results/multitask-quick/runs")
+    runs.mkdir(parents=True)
+    (runs / "crash").touch()
+    assert command("weights", "--quick", "--jobs", 1) == 2
+    assert "ended with code -9" in capsys.readouterr().err
+    before = study_runs.starts(runs)
+    finished = {path.parent.name for path in runs.glob("*/result.json")}
+    assert len(finished) == 4  # those of seed 0
+    assert not (runs.parent / "weights.json").exists()
+    (runs / "crash").unlink()
+    assert command("weights", "--quick", "--jobs", 1) == 0
+    after = study_runs.starts(runs)[len(before) :]
+    assert len(after) == 4
+    assert not set(after) & finished
+    assert set(before) == finished | (set(before) & set(after))
+    assert pd.read_csv(runs.parent / "curves.csv").groupby(["row", "seed"]).ngroups == 8
+
+
+def test_a_changed_setting_makes_new_runs_and_tables_of_them_alone(stand_in):
+    runs = Path("results/multitask-quick/runs")
+    assert command("weights", "--quick", "--seeds", 1) == 0
+    assert command("weights", "--quick", "--seeds", 1, "--epochs", 3) == 0
+    assert len(set(study_runs.starts(runs))) == 8
+    curves = pd.read_csv(runs.parent / "curves.csv")
+    assert curves.groupby(["row", "seed"])["epoch"].max().tolist() == [3] * 4
+    assert json.loads((runs.parent / "weights.json").read_text())["settings"]["epochs"] == 3
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory, tiny) -> Path:
+    """Results of every experiment: the multi-task net's by the stand-in, the others' written by hand."""
+    results = tmp_path_factory.mktemp("study") / "results"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        set_up(results.parent, monkeypatch, tiny)
+        for name in ("weights", "sweep"):
+            assert command(name, "--quick", "--jobs", 4, "--folder", results / "multitask-quick") == 0
+    for name, text in (("zoo", "| | view AUC |\n|---|---|\n| MMoE | 0.9 \\* |"), ("dyadic", "# Four tasks\n\n## here")):
+        (results / name).mkdir()
+        (results / name / "table.md").write_text(text)
+        (results / name / "table.png").write_bytes(PNG)
+    return results
+
+
+@pytest.fixture
+def full(made_once, stand_in) -> Path:
+    return shutil.copytree(made_once, Path("results"))
+
+
+def test_runs_that_both_experiments_need_are_run_once(made_once):
+    folder = made_once / "multitask-quick"
+    started = study_runs.starts(folder / "runs")
+    assert len(started) == len(set(started)) == 2 * len(sweep.QUICK)
+    assert {path.name for path in folder.iterdir()} == {
+        "runs", "weights.md", "weights.csv", "curves.csv", "user_bias.csv", "weights.png", "weights.json",
+        "sweep.md", "sweep.csv", "sweep_runs.csv", "sweep.png", "sweep.json",
+    }  # fmt: skip
+
+
+# the page
+
+
+def read_html(folder: Path) -> ET.Element:
+    """The page as a tree; raises where it is not well-formed."""
+    return ET.fromstring((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_needs_no_other_file_and_is_well_formed(full):
+    assert command("report") == 0
+    root = read_html(full)
+    assert root.get("lang") == "en"
+    pictures = root.findall(".//img")
+    assert len(pictures) == 4
+    assert all(picture.get("src").startswith("data:image/png;base64,") for picture in pictures)
+    assert all(picture.get("alt") for picture in pictures)
+    assert not root.findall(".//script")
+    assert not root.findall(".//link")
+    assert "url(" not in page.STYLE
+    ids = [node.get("id") for node in root.iter() if node.get("id")]
+    links = [node.get("href") for node in root.findall(".//a")]
+    assert len(ids) == len(set(ids))
+    assert len(links) == 7
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+    assert all(cell.get("scope") == "col" for cell in root.findall(".//th"))
+    assert len(root.findall(".//table")) == len(root.findall(".//div[@class='scroll']/table")) > 5
+
+
+def test_markdown_and_html_say_the_same(full):
+    assert command("report") == 0
+    text = (full / "report.md").read_text(encoding="utf-8")
+    html = " ".join("".join(read_html(full).itertext()).split())
+    for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text):
+        assert (full / picture).is_file()
+    curves = pd.read_csv(full / "multitask-quick" / "curves.csv")
+    compared = answers.compare_all(curves)
+    for question in answers.QUESTIONS:
+        verdict = answers.answer(question, compared[question.title], curves).split("**")[1]
+        assert verdict in text
+        assert verdict in html
+    table = pd.read_csv(full / "multitask-quick" / "weights.csv", index_col=0)
+    for value in table["last_mrr mean"]:
+        assert f"{value:.4f} ±" in html
+    for number in ("60", "80", "2,400", "torch", "batch_size", "0.9 *", "Four tasks"):
+        assert number in html
+    assert "#### Four tasks" not in text
+    assert "### Four tasks" in text
+
+
+def test_answers_change_with_the_evidence(full):
+    curves = full / "multitask-quick" / "curves.csv"
+    for effect, verdict in ((0.2, "MRR: better"), (-0.2, "MRR: worse"), (0.0, "MRR: no difference that 5 seeds")):
+        study_runs.curves({(answers.SHARING.own.name, "mrr"): effect}).to_csv(curves, index=False)
+        assert command("report") == 0
+        assert f"{answers.SHARING.other.name}: {verdict}" in (full / "report.md").read_text(encoding="utf-8")
+
+
+def test_simulated_data_are_marked_and_others_are_not(full):
+    assert command("report") == 0
+    assert (full / "report.md").read_text().split("\n")[2:7] == ["```", *BOX.split("\n")]
+    assert "Simulated data stand behind: `weights`, `sweep`." in (full / "report.md").read_text()
+    for name in ("weights", "sweep"):
+        path = full / "multitask-quick" / f"{name}.json"
+        study_runs.write_json(path, json.loads(path.read_text()) | {"simulated": False, "data": "ml-100k"})
+        table = full / "multitask-quick" / f"{name}.md"
+        table.write_text(table.read_text().replace(BOX, "").replace("SIMULATED", ""))
+    assert command("report") == 0
+    assert "SIMULATED" not in (full / "report.md").read_text()
+    (full / "zoo" / "table.md").write_text(f"```\n{BOX}\n```\n")
+    assert command("report") == 0
+    assert "Simulated data stand behind: `zoo`." in (full / "report.md").read_text()
+
+
+@pytest.mark.parametrize("missing", ["weights", "sweep", "zoo", "dyadic"])
+def test_what_is_missing_says_which_command_makes_it(full, missing):
+    path = full / missing / "table.md" if missing in ("zoo", "dyadic") else full / f"multitask-quick/{missing}.json"
+    path.unlink()
+    assert command("report") == 0
+    text = (full / "report.md").read_text()
+    assert f"Not run yet: `python experiments.py {missing}`" in text
+    others = {"weights", "sweep", "zoo", "dyadic"} - {missing}
+    assert not any(f"`python experiments.py {other}`" in text for other in others)
+    assert "so that a_i cancels" in text
+    read_html(full)
+
+
+def test_a_full_run_is_taken_before_a_quick_one(full):
+    assert command("report") == 0
+    assert "From `multitask-quick`, a `--quick` run" in (full / "report.md").read_text()
+    (full / "multitask-quick").rename(full / "multitask")
+    assert command("weights", "--quick", "--seeds", 1) == 0
+    assert command("report") == 0
+    text = (full / "report.md").read_text()
+    assert "From `multitask`." in text
+    assert "quick" not in text.replace("--quick` a small", "")
+
+
+def test_nothing_to_report_and_damaged_files_get_one_sentence(full, capsys):
+    (full / "multitask-quick" / "weights.json").write_text("{")
+    for arguments, complaint in (
+        (["report"], "weights.json is damaged"),
+        (["report", "--folder", "nowhere"], "there is nothing to report in nowhere: run an experiment first"),
+        (["weights", "--epochs", "0"], "--epochs must be at least 1"),
+        (["sweep", "--seeds", "0"], "--seeds must be at least 1"),
+        (["sweep", "--dataset", "ml-1m", "--data_dir", "nowhere"], "cannot be reached"),
+    ):
+        capsys.readouterr()
+        assert command(*arguments) == 2
+        message = capsys.readouterr().err
+        assert complaint in message
+        assert message.count("\n") == 1
+    assert not (full / "report.md").exists()
+    assert not Path("nowhere").exists()
+
+
+def test_a_table_that_cannot_be_read_is_named(full, capsys):
+    (full / "multitask-quick" / "curves.csv").unlink()
+    assert command("report") == 2
+    assert "curves.csv cannot be read" in capsys.readouterr().err
+    (full / "multitask-quick" / "sweep.png").unlink()
+    (full / "multitask-quick" / "weights.json").unlink()
+    assert command("report") == 0
+    assert "The picture `multitask-quick/sweep.png` is missing" in (full / "report.md").read_text()
+
+
+@pytest.mark.slow
+def test_on_a_fresh_clone_without_a_network(tmp_path, monkeypatch):
+    """Real runs of main.py, user bias measured on real checkpoints."""
+    monkeypatch.delenv("MOVIELENS_DIR", raising=False)
+    for arguments in (["weights", "--quick"], ["report"]):
+        subprocess.run([sys.executable, ROOT / "experiments.py", *arguments], check=True, cwd=tmp_path)
+    text = (tmp_path / "results" / "report.md").read_text(encoding="utf-8")
+    assert BOX in text
+    assert "changes neither the loss nor any ranking" in text
+    assert "8 trained networks" in text
+    assert "Not run yet: `python experiments.py sweep`" in text
+    assert ET.fromstring((tmp_path / "results" / "report.html").read_text(encoding="utf-8")).find(".//img") is not None
+    bias = pd.read_csv(tmp_path / "results" / "multitask-quick" / weights.BIAS)
+    assert (bias["mrr"] == bias["mrr_with_bias"]).all()
+    assert bias["mrr"].between(0.01, 0.5).all()

@@ -1,0 +1,339 @@
+"""Numbers, verdicts and pictures of the experiments with the multi-task net."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import study_runs
+import torch
+from scipy import stats
+
+from analysis import figures, sweep, user_bias, weights
+from analysis.configuration import VAL_FRACTION, Configuration
+from analysis.peers import PEERS
+from analysis.results import rating_share, read_curves, read_runs
+from analysis.statistics import BETTER, SAME, UNTESTED, WORSE, compare, correct, holm
+from models import MultiTaskNet
+
+
+def history(val_mrr, val_mse, test_mrr, test_mse, row="shared", seed=0) -> pd.DataFrame:
+    epochs = len(val_mrr)
+    return pd.DataFrame(
+        {
+            "row": row, "seed": seed, "epoch": range(1, epochs + 1), "train_factorization": 0.5,
+            "train_regression": np.linspace(2.0, 1.0, epochs), "train_joint": 1.0,
+            "val_mrr": val_mrr, "val_mse": val_mse, "test_mrr": test_mrr, "test_mse": test_mse,
+        }
+    )  # fmt: skip
+
+
+# what a number is read from
+
+
+def test_a_value_is_read_at_the_epoch_that_validation_chooses_and_never_at_the_best_of_the_test():
+    curves = history([0.1, 0.3, 0.2], [0.8, 1.0, 0.9], [0.15, 0.25, 0.99], [0.85, 1.1, 0.1])
+    found = read_runs(curves).loc["shared", 0]
+    assert (found["best_mrr"], found["best_mrr_epoch"]) == (0.25, 2)
+    assert (found["best_mse"], found["best_mse_epoch"]) == (0.85, 1)
+    assert (found["last_mrr"], found["last_mse"], found["last_regression"]) == (0.99, 0.1, 1.0)
+    assert (found["both_mrr"], found["both_mse"], found["both_epoch"]) == (0.25, 1.1, 2)  # 0.3 / 1 is the highest
+
+
+def test_one_epoch_for_both_weighs_a_percent_of_either_alike():
+    curves = history([0.10, 0.11], [1.0, 1.09], [1, 2], [1, 2])
+    assert read_runs(curves).loc["shared", 0]["both_epoch"] == 2
+    curves = history([0.10, 0.11], [1.0, 1.11], [1, 2], [1, 2])
+    assert read_runs(curves).loc["shared", 0]["both_epoch"] == 1
+
+
+def test_without_a_number_nothing_is_chosen():
+    found = read_runs(history([math.nan] * 2, [0.9, 0.8], [0.1, 0.2], [0.9, 0.8])).loc["shared", 0]
+    assert math.isnan(found["best_mrr"])
+    assert math.isnan(found["both_mse"])
+    assert found["best_mse"] == 0.8
+
+
+def test_the_order_of_rows_does_not_matter():
+    curves = history([0.1, 0.3, 0.2], [0.8, 1.0, 0.9], [0.15, 0.25, 0.99], [0.85, 1.1, 0.1])
+    pd.testing.assert_frame_equal(read_runs(curves), read_runs(curves.iloc[::-1].reset_index(drop=True)))
+
+
+def test_the_share_of_the_rating_task_by_hand():
+    curves = history([0.1, 0.2], [1, 1], [0.1, 0.2], [1, 1])  # losses 0.5 and 2.0 in the first epoch
+    assert rating_share(curves, 0.5) == pytest.approx(2 / 2.5)
+    assert rating_share(curves, 0.01) == pytest.approx(0.02 / (0.02 + 0.99 * 0.5))
+
+
+# verdicts
+
+
+def test_a_comparison_is_scipys_paired_test_with_its_interval():
+    own, other = pd.Series([0.11, 0.12, 0.14, 0.1]), pd.Series([0.10, 0.125, 0.12, 0.09])
+    found, test = compare(own, other, +1), stats.ttest_rel(own, other)
+    interval = test.confidence_interval(0.95)
+    assert found.p == pytest.approx(test.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.difference == pytest.approx((own - other).mean())
+    assert (found.own, found.other, found.seeds) == (pytest.approx(own.mean()), pytest.approx(other.mean()), 4)
+
+
+def test_only_seeds_that_both_have_are_compared():
+    own = pd.Series({0: 1.0, 1: 2.0, 2: math.nan, 3: 9.0})
+    other = pd.Series({1: 1.5, 0: 0.75, 2: 1.0})
+    found = compare(own, other, +1)
+    assert (found.seeds, found.own, found.other, found.difference) == (2, 1.5, 1.125, 0.375)
+
+
+@pytest.mark.parametrize(("values", "seeds"), [([0.5], 1), ([math.nan] * 3, 0)])
+def test_with_fewer_than_two_seeds_there_is_no_test(values, seeds):
+    (found,) = correct([compare(pd.Series(values), pd.Series([0.4] * len(values)), +1)])
+    assert found.verdict == UNTESTED
+    assert found.sentence.startswith(f"not tested ({seeds} seed")
+    assert math.isnan(found.low)
+
+
+@pytest.mark.parametrize(
+    ("shift", "direction", "verdict"),
+    [(0.1, +1, BETTER), (-0.1, +1, WORSE), (0.1, -1, WORSE), (-0.1, -1, BETTER), (1e-4, +1, SAME), (0.0, -1, SAME)],
+)
+def test_a_verdict_knows_which_way_is_better(shift, direction, verdict):
+    other = pd.Series([0.1, 0.3, 0.2, 0.5, 0.4])
+    (found,) = correct([compare(other + shift + [0.01, -0.01, 0.005, -0.005, 0], other, direction)])
+    assert found.verdict == verdict
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, math.nan, 0.03]) == pytest.approx([0.03, 0.06, math.nan, 0.06], nan_ok=True)
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.04, 0.011, 0.02]) == pytest.approx([0.04, 0.033, 0.04])
+
+
+def test_many_comparisons_ask_for_more_evidence():
+    one = compare(pd.Series([0.10, 0.12, 0.11, 0.13]), pd.Series([0.09, 0.10, 0.105, 0.11]), +1)
+    assert 0.01 < one.p < 0.05
+    assert correct([one])[0].verdict == BETTER
+    assert {found.verdict for found in correct([one] * 10)} == {SAME}
+
+
+# the four experiments
+
+
+def test_their_table_by_hand():
+    name = weights.CONFIGURATIONS[0].name
+    curves = pd.concat(
+        history([0.1, 0.2], [0.9, 1.0], [0.1, mrr], [0.9, mse], name, seed)
+        for seed, (mrr, mse) in enumerate([(0.2, 1.0), (0.3, 1.2), (0.4, 1.4)])
+    )
+    table = weights.tabulate(curves)
+    assert table.loc[name, "last_mrr mean"] == pytest.approx(0.3)
+    assert table.loc[name, "last_mrr sd"] == pytest.approx(0.1)
+    about = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2], "settings": SETTINGS}
+    text = weights.as_markdown(table, about)
+    cells = "0.3000 ± 0.1000 | 0.3000 ± 0.1000 | 2 ± 0 | 1.2000 ± 0.2000 | 0.9000 ± 0.0000 | 1 ± 0 | 1.000 ± 0.000"
+    assert f"| {name} | {cells} |" in text
+    assert "SIMULATED" not in text
+    assert "SIMULATED" in weights.as_markdown(table, about | {"simulated": True})
+    assert "±" not in weights.as_markdown(weights.tabulate(curves[curves["seed"] == 0]), about).split("\n\n")[1]
+
+
+SETTINGS = {
+    "epochs": 30,
+    "test_fraction": 0.05,
+    "val_fraction": 0.05,
+    "embedding_dim": 32,
+    "batch_size": 256,
+    "lr": 0.1,
+}
+
+
+def test_all_runs_can_be_asked_for_and_those_of_the_course_are_in_the_sweep():
+    assert set(weights.CONFIGURATIONS) <= set(sweep.QUICK) <= set(sweep.CONFIGURATIONS)
+    assert len({one.name for one in sweep.CONFIGURATIONS}) == len(sweep.CONFIGURATIONS)
+    assert {one.weighting for one in sweep.QUICK} == set(figures.MARKERS)
+    assert {one.shared for one in sweep.QUICK} == {True, False}
+    for one in sweep.CONFIGURATIONS:
+        settings = one.run(3, {"dataset": "simulated"}).settings
+        assert settings.factorization_weight + settings.regression_weight == pytest.approx(1)
+        assert (settings.seed, settings.val_fraction, settings.epochs) == (3, VAL_FRACTION, 30)
+        assert (settings.shared_embeddings, settings.weighting) == (one.shared, one.weighting)
+        assert one.shared or one.weighting not in ("gradnorm", "pcgrad")
+    assert Configuration(True, 0.01).run(0, {"epochs": 2}).settings.epochs == 2
+
+
+# the sweep
+
+
+def test_the_front_is_that_of_the_slow_definition():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        mrr, mse = random.integers(0, 5, size=(2, 8)).astype(float)
+        mrr[random.random(8) < 0.1] = math.nan
+        mse[random.random(8) < 0.1] = math.nan
+        slow = [
+            not math.isnan(a + b)
+            and not any(c >= a and d <= b and (c > a or d < b) for c, d in zip(mrr, mse, strict=True))
+            for a, b in zip(mrr, mse, strict=True)
+        ]
+        assert sweep.pareto_front(mrr, mse).tolist() == slow
+
+
+@pytest.fixture
+def numbers() -> pd.DataFrame:
+    """Made-up runs of the sweep: ranking falls and rating gains with lambda_R; separate tables are the ends."""
+    random = np.random.default_rng(1)
+    rows = {}
+    for one in sweep.CONFIGURATIONS:
+        for seed in range(5):
+            mrr = 0.12 - 0.05 * one.regression_weight * one.shared + 0.001 * random.normal()
+            mse = 0.90 - 0.05 * one.regression_weight * one.shared + 0.002 * random.normal()
+            values = {f"{reading}_mrr": mrr for reading in ("last", "best", "both")}
+            values |= {f"{reading}_mse": mse for reading in ("last", "best", "both")}
+            rows[one.name, seed] = values | {"both_epoch": 7, "best_mrr_epoch": 8, "best_mse_epoch": 3}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(rows, names=["row", "seed"])
+    return table
+
+
+def test_every_configuration_is_compared_with_both_tasks_alone(numbers):
+    compared = sweep.against_ends(numbers)
+    assert len(compared) == 2 * len(sweep.CONFIGURATIONS)
+    last = sweep.CONFIGURATIONS[8]
+    assert last == Configuration(True, 0.99)
+    assert compared[last.name, "mrr"].verdict == WORSE
+    assert compared[last.name, "mse"].verdict == BETTER
+    expected = stats.ttest_rel(numbers.loc[last.name, "both_mrr"], numbers.loc[sweep.ALONE.name, "best_mrr"]).pvalue
+    assert compared[last.name, "mrr"].p == pytest.approx(expected)
+    assert compared[last.name, "mrr"].adjusted > compared[last.name, "mrr"].p
+
+
+def test_the_tables_marks_front_and_verdicts(numbers):
+    table = sweep.tabulate(numbers)
+    name = Configuration(True, 0.99).name
+    assert table.loc[name, "both_mrr mean"] == pytest.approx(numbers.loc[name, "both_mrr"].mean())
+    about = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2, 3, 4], "settings": SETTINGS}
+    lines = [line for line in sweep.as_markdown(table, numbers, about).split("\n") if line.startswith("| s")]
+    assert len(lines) == len(table)
+    assert [line.endswith("| ● |") for line in lines] == table["on front"].tolist()
+    (line,) = (line for line in lines if line.startswith("| shared | fixed | 0.01, 0.99 |"))
+    assert "worse (-0.0" in line
+    assert "better (-0.0" in line
+
+
+@pytest.mark.parametrize("data", ["ml-100k", "simulated", "ratings.csv"])
+def test_other_methods_are_drawn_beside_movielens_alone(numbers, monkeypatch, tmp_path, data):
+    drawn = []
+    monkeypatch.setattr(figures, "draw_plane", lambda *args: drawn.append(args))
+    about = {"data": data, "simulated": data == "simulated", "seeds": [0], "settings": SETTINGS}
+    table = sweep.tabulate(numbers)
+    sweep.draw(numbers, table, about, tmp_path / "x.png")
+    peers, caption, simulated = drawn[0][3:6]
+    assert peers == (PEERS if data == "ml-100k" else ())
+    assert simulated == (data == "simulated") == ("SIMULATED" in caption)
+    text = sweep.as_markdown(table, numbers, about)
+    assert ("EASE 0.1474" in text) == (data == "ml-100k")
+    assert text.startswith("```\n+--") == (data == "simulated")
+
+
+# pictures
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn, before they are written."""
+    kept = []
+    monkeypatch.setattr(figures, "_finish", lambda figure, *_: kept.append(figure))
+    yield kept
+    for figure in kept:
+        figures.plt.close(figure)
+
+
+def test_a_configuration_has_one_colour_in_both_pictures(drawn, numbers, tmp_path):
+    curves, path = study_runs.curves({}), tmp_path / "x.png"
+    figures.draw_curves(curves, weights.CONFIGURATIONS, "", False, path)
+    figures.draw_plane(numbers, sweep.tabulate(numbers), sweep.ends(numbers).mean(), PEERS, "", False, path)
+    lines = {line.get_label(): line for line in drawn[0].axes[0].get_lines()}
+    plane = drawn[1].axes[0]
+    for one in weights.CONFIGURATIONS:
+        expected = figures.colour(one.shared, one.regression_weight)
+        assert lines[one.name].get_color() == expected
+        place = numbers.loc[one.name, "both_mse"].mean(), numbers.loc[one.name, "both_mrr"].mean()
+        dots = [dot for dot in plane.collections if np.allclose(dot.get_offsets(), place)]
+        assert any(np.allclose(dot.get_facecolor()[0], expected) for dot in dots)
+    shades = [np.mean(figures.colour(True, weight)[:3]) for weight in (0.01, 0.1, 0.5, 0.99)]
+    assert all(darker < lighter for darker, lighter in pairwise(shades))
+
+
+def test_axes_are_named_with_units_and_lines_show_the_means(drawn, numbers, tmp_path):
+    curves = study_runs.curves({})
+    figures.draw_curves(curves, weights.CONFIGURATIONS, "", False, tmp_path / "x.png")
+    figures.draw_plane(numbers, sweep.tabulate(numbers), sweep.ends(numbers).mean(), PEERS, "", False, tmp_path / "x")
+    axes = drawn[0].axes
+    assert [axis.get_xlabel() for axis in axes[2:]] == ["epoch", "epoch"]
+    assert all("(" in axis.get_ylabel() for axis in [*axes, drawn[1].axes[0]])
+    assert "squared rating points" in drawn[1].axes[0].get_xlabel()
+    own = curves[curves["row"] == weights.CONFIGURATIONS[0].name].groupby("epoch")["test_mse"].mean()
+    line = next(one for one in axes[3].get_lines() if one.get_label() == weights.CONFIGURATIONS[0].name)
+    assert line.get_ydata() == pytest.approx(own.to_numpy())
+    assert {text.get_text() for text in drawn[1].axes[0].texts} >= {"ranking alone", "rating alone", "EASE", "SVD++"}
+
+
+def test_simulated_pictures_say_so(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(figures.plt.Figure, "suptitle", lambda self, text, **_: said.append(text))
+    for simulated in (True, False):
+        figures.draw_curves(study_runs.curves({}), weights.CONFIGURATIONS, "about", simulated, tmp_path / "x.png")
+    assert figures.WARNING in said[0]
+    assert said[1] == "about"
+    assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
+
+
+# a user bias
+
+
+def test_a_user_bias_is_in_the_scores_and_moves_neither_loss_nor_ranking(tiny):
+    torch.manual_seed(0)
+    model = MultiTaskNet(len(tiny.users), len(tiny.items), 4, [12])
+    torch.nn.init.normal_(model.B.weight)
+    users, items = tiny.test.user_ids, tiny.test.item_ids
+    bias = torch.randn(len(tiny.users))
+    biased = user_bias.WithUserBias(model, bias)
+    assert torch.allclose(biased(users, items)[0], model(users, items)[0] + bias[users])
+    assert torch.equal(biased(users, items)[1], model(users, items)[1])
+    everything = biased.score_items(users)
+    assert torch.allclose(everything.gather(1, items.unsqueeze(1)).squeeze(1), biased(users, items)[0], atol=1e-6)
+    found = user_bias.measure(model, tiny, seed=0)
+    assert found["loss_with_bias"] == pytest.approx(found["loss"], abs=1e-12)
+    assert found["mrr_with_bias"] == found["mrr"] > 0
+    assert 0 < found["loss"] < 1
+
+
+def test_what_is_measured_would_notice_an_item_bias(tiny, monkeypatch):
+    """The check can fail: a number a pair, in the place of one a user, moves both."""
+
+    class Wrong(user_bias.WithUserBias):
+        def forward(self, user_ids, item_ids):
+            predictions, score = self.model(user_ids, item_ids)
+            return predictions + self.bias[(user_ids + item_ids) % len(self.bias)], score
+
+        def score_items(self, user_ids):
+            items = torch.arange(len(tiny.items))
+            return torch.stack([self(user.expand(len(items)), items)[0] for user in user_ids])
+
+    monkeypatch.setattr(user_bias, "WithUserBias", Wrong)
+    torch.manual_seed(0)
+    found = user_bias.measure(MultiTaskNet(len(tiny.users), len(tiny.items), 4, [12]), tiny, seed=0)
+    assert abs(found["loss_with_bias"] - found["loss"]) > 1e-3
+    assert found["mrr_with_bias"] != found["mrr"]
+
+
+def test_curves_carry_the_row_and_seed_of_their_run(tmp_path):
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        own = history([0.1, 0.2], [1, 2], [0.3, 0.4 + seed], [5, 6])
+        own.drop(columns=["row", "seed"]).assign(extra=1).to_csv(tmp_path / str(seed) / "metrics.csv", index=False)
+    found = read_curves({"row": "ours", "seed": seed, "folder": str(tmp_path / str(seed))} for seed in (0, 1))
+    assert found["row"].unique().tolist() == ["ours"]
+    assert found.set_index(["seed", "epoch"])["test_mrr"].tolist() == [0.3, 0.4, 0.3, 1.4]
+    assert "extra" not in found

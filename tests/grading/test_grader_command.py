@@ -1,0 +1,364 @@
+"""grader.py as it is typed: verdicts, processes, what misbehaves, and Gradescope."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+
+import pytest
+from conftest import ROOT
+from solutions import MODELS, WRONG, changed
+
+import grader
+from grading.checks import all_checks
+
+
+def command(*arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "grader.py"), *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def solution(folder, source: str):
+    folder.mkdir(exist_ok=True)
+    (folder / "models.py").write_text(source, encoding="utf-8")
+    return folder
+
+
+# The command
+
+
+def test_a_right_solution_gets_14_of_14_and_a_clean_exit():
+    start = time.perf_counter()
+    done = command()
+    assert done.returncode == 0, done.stdout
+    assert "Total" in done.stdout
+    assert "14 / 14" in done.stdout
+    assert done.stdout.count("PASS") == 14
+    assert done.stderr == ""
+    print(f"{time.perf_counter() - start:.1f} s")
+
+
+def test_the_starter_gets_0_of_14_without_a_trace():
+    done = command("--path", ROOT / "starter", "-v")
+    assert done.returncode == 1
+    assert " 0 / 14" in done.stdout
+    assert done.stdout.count("NOT IMPLEMENTED") == 14
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_student_view_hides_the_hidden_checks(tmp_path):
+    wrong = solution(tmp_path / "s", changed(WRONG["user bias besides"][1]))  # found by hidden checks alone
+    done = command("--public", "--fast", "--path", wrong)
+    assert "8 / 8" in done.stdout
+    assert done.stdout.count("shown after hand-in") == 4
+    assert done.returncode == 0
+    assert "3c-0-hidden" in done.stdout
+    assert "expected" not in done.stdout
+
+
+def test_a_question_a_check_and_the_fast_ones_can_be_chosen():
+    assert "Total" in command("2").stdout
+    assert "2 / 2" in command("2").stdout
+    done = command("1a-0-basic", "1c")
+    assert "2 / 2" in done.stdout
+    assert "1b" not in done.stdout
+    listed = command("--list").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == [check.id for check in all_checks()]
+    fast = grader.select(list(all_checks()), [], fast=True)
+    assert {check.id for check in all_checks()} - {check.id for check in fast} == {"3c-1-hidden", "3c-2-hidden"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["1d"], "there is no check '1d'"),
+        (["1a-0-basics"], "did you mean 1a-0-basic?"),
+        (["--path", "/nowhere"], "there is no models.py in"),
+        (["--gradescope", "/nowhere/results.json"], "cannot be written"),
+        (["--timeout-scale", "0"], "must be greater than 0"),
+        (["--timeout-scale", "inf"], "at most 1000"),
+        (["--jobs", "0"], "--jobs must be at least 1"),
+        (["--public", "3c"], "--public counts none of them"),
+        (["--fast", "3c-1-hidden"], "leaves none"),
+    ],
+)
+def test_bad_arguments_get_one_sentence_and_code_2(arguments, complaint):
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failure_says_what_was_expected_what_came_and_where_to_read_on(tmp_path):
+    wrong = solution(tmp_path / "s", changed(WRONG["missing ReLU"][1]))
+    done = command("2-0-basic", "--path", wrong)
+    assert "expected: for layer_sizes=[96, 64]: Linear(96, 64), ReLU, Linear(64, 1)" in done.stdout
+    assert "got:      Linear(96, 64), Linear(64, 1)" in done.stdout
+    assert "hint:     layer_sizes lists" in done.stdout
+
+
+# Solutions that misbehave: each costs the check it spoils, and no other
+
+
+MISBEHAVING = {
+    "endless loop": ("while True:\n            pass", "TIMEOUT"),
+    "endless loop that swallows everything": (
+        "import time\n        while True:\n            try:\n                time.sleep(1)\n"
+        "            except BaseException:\n                pass",
+        "TIMEOUT",
+    ),
+    "hang in a long tensor operation": ("torch.rand(3000, 3000).matrix_power(10**9)", "TIMEOUT"),
+    "sys.exit": ("import sys; sys.exit(0)", "ERROR"),
+    "os._exit": ("import os; os._exit(0)", "ERROR"),
+    "crash": ("import os; os.abort()", "ERROR"),
+    "exception": ("raise RuntimeError('no idea')", "ERROR"),
+    "writes a file": ("open('answer.txt', 'w').write('14')", "ERROR"),
+    "writes over the grader": (f"open({str(ROOT / 'grader.py')!r}, 'a').write('#')", "ERROR"),
+    "starts a process": ("import subprocess; subprocess.run(['true'])", "ERROR"),
+    "reads the answers": ("import grading.reference", "ERROR"),
+    "opens the answers": (f"open({str(ROOT / 'grading' / 'checks.py')!r}).read()", "ERROR"),
+    "reads the answers by a door in C": (
+        f"torch.from_file({str(ROOT / 'grading' / 'checks.py')!r}, size=9, dtype=torch.uint8)",
+        "ERROR",
+    ),
+    "saves a tensor": ("torch.save({}, 'answer.pt')", "ERROR"),
+    "opens a folder": (f"import os; os.open({str(ROOT)!r}, os.O_RDONLY)", "ERROR"),
+    "opens the answers by a path that lies": (
+        f"import io, pathlib; io.FileIO(pathlib.Path({str(ROOT / 'grading' / 'checks.py')!r}))",
+        "ERROR",
+    ),
+    "starts a process by a door in C": (
+        "import multiprocessing as m; m.get_context('spawn').Process().start()",
+        "ERROR",
+    ),
+    "error that cannot be printed": ("raise ValueError('\\ud800 \\r 1c-0-basic PASS')", "ERROR"),
+    "error of torch's own": ("torch.zeros(2, dtype=torch.int64).normal_()", "ERROR"),
+    "kills the grader": ("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", "ERROR"),
+}
+
+
+@pytest.mark.parametrize("name", MISBEHAVING)
+def test_misbehaviour_costs_its_own_check_alone(name, tmp_path):
+    spoil, status = MISBEHAVING[name]
+    source = changed(
+        [("        return ZeroEmbedding(num_items, 1)", f"        {spoil}\n        return ZeroEmbedding(num_items, 1)")]
+    )
+    source = f"import sys\nsys.path.append({str(ROOT)!r})\n" + source
+    folder = solution(tmp_path / "s", source)
+    before = (ROOT / "grader.py").read_bytes()
+    spoilt, other = [check for check in all_checks() if check.id in ("1c-0-basic", "2-0-basic")]
+    if status == "TIMEOUT":
+        spoilt = replace(spoilt, seconds=3.0)
+    assert [verdict.status for verdict in grader.grade(folder, [spoilt, other], jobs=2)] == [status, "PASS"]
+    assert (ROOT / "grader.py").read_bytes() == before
+    assert [path.name for path in folder.iterdir()] == ["models.py"]
+
+
+def test_patching_torch_earns_nothing(tmp_path):
+    patch = """
+import builtins, numpy
+for module in (torch, numpy):
+    module.allclose = lambda *a, **k: True
+torch.equal = lambda *a, **k: True
+torch.testing.assert_close = lambda *a, **k: None
+torch.manual_seed = lambda *a: None
+builtins.isinstance = lambda *a: True
+"""
+    wrong = changed(WRONG["mean instead of sum"][1]).replace(
+        "\nclass ScaledEmbedding", patch + "\nclass ScaledEmbedding", 1
+    )
+    done = command("3a-1-basic", "--path", solution(tmp_path / "s", wrong))
+    assert "0 / 1" in done.stdout
+
+
+def test_changed_global_state_stays_in_its_process(tmp_path):
+    folder = solution(tmp_path / "s", "import os\nos.environ['X'] = '1'\nos.chdir('/')\n" + MODELS)
+    here = os.getcwd()
+    chosen = [check for check in all_checks() if check.question in ("1a", "1c")]
+    assert [verdict.status for verdict in grader.grade(folder, chosen)] == ["PASS", "PASS"]
+    assert os.getcwd() == here
+    assert "X" not in os.environ
+
+
+@pytest.mark.parametrize("source", ["def (", "import nothing_like_this", "x = 1"])
+def test_a_file_that_cannot_be_used_is_told_by_a_sentence(tmp_path, source):
+    done = command("1a", "--path", solution(tmp_path / "s", source), "-v")
+    assert done.returncode == 1
+    assert "ERROR" in done.stdout
+    assert {"def (": "SyntaxError", "x = 1": "AttributeError"}.get(source, "ModuleNotFoundError") in done.stdout
+
+
+def test_neighbours_of_a_solution_can_be_imported(tmp_path):
+    folder = solution(tmp_path / "s", "from helper import *\n" + MODELS)
+    (folder / "helper.py").write_text("ANSWER = 42\n")
+    assert "1 / 1" in command("1a", "--path", folder).stdout
+
+
+@pytest.mark.slow
+def test_a_solution_that_hangs_everywhere_still_gets_a_full_report(tmp_path):
+    folder = solution(tmp_path / "s", "while True:\n    pass\n")
+    start = time.perf_counter()
+    done = command("--path", folder, "--timeout-scale", 0.1)
+    limit = sum(check.seconds for check in all_checks()) * 0.1
+    assert done.stdout.count("TIMEOUT") == 14
+    assert "0 / 14" in done.stdout
+    assert time.perf_counter() - start < limit
+
+
+FORGED = [
+    b'{"error": "x"}',
+    b"[" * 100_000,
+    b'{"results": 1}',
+    b'{"results": [{"gradients": []}]}',
+    b"\xff",
+    b'{"fault": 1}',
+]
+
+
+@pytest.mark.parametrize("answer", FORGED, ids=lambda answer: repr(answer[:20]))
+def test_a_forged_answer_is_an_error_and_no_crash(answer, tmp_path):
+    """Writes into every pipe it finds and leaves: what a solution might do to the worker."""
+    spoil = f"""
+import os
+for number in range(3, 30):
+    try:
+        os.write(number, {answer!r})
+    except OSError:
+        pass
+os._exit(0)
+"""
+    folder = solution(tmp_path / "s", MODELS + spoil)
+    chosen = [check for check in all_checks() if check.id == "3a-2-hidden"]
+    assert [verdict.status for verdict in grader.grade(folder, chosen)] == ["ERROR"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process that outlives its parent")
+def test_a_process_that_holds_the_pipe_does_not_hold_the_grader(tmp_path):
+    """Only a broken guard lets it come to this; the grader must go on even then."""
+    child = "[sys.executable, '-c', 'import time; time.sleep(60)']"
+    code = f"import subprocess, sys; subprocess.Popen({child}, start_new_session=True)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    start = time.perf_counter()
+    time.sleep(1)
+    grader.stop(process)
+    assert time.perf_counter() - start < 10
+
+
+def test_ctrl_c_ends_the_grader_at_once(tmp_path):
+    folder = solution(tmp_path / "s", "while True:\n    pass\n")
+    arguments = [sys.executable, str(ROOT / "grader.py"), "--path", str(folder)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    start = time.perf_counter()
+    _, complaint = process.communicate(timeout=20)
+    assert time.perf_counter() - start < 8
+    assert process.returncode == 130
+    assert complaint.strip() == "grader.py: stopped after 0 of 14 checks"
+
+
+def test_a_hand_in_below_a_folder_of_the_grader_can_be_graded(tmp_path):
+    folder = ROOT / "tests" / "__pycache__" / "handin"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        solution(folder, MODELS)
+        assert "1 / 1" in command("1c", "--path", folder).stdout
+    finally:
+        shutil.rmtree(folder)
+
+
+# Gradescope
+
+
+def test_results_json_is_gradescopes_format(tmp_path):
+    path = tmp_path / "results.json"
+    wrong = solution(tmp_path / "s", changed(WRONG["missing ReLU"][1]))
+    command("2", "1c", "--path", wrong, "--gradescope", path)
+    results = json.loads(path.read_text())
+    assert set(results) <= {
+        "score",
+        "execution_time",
+        "output",
+        "visibility",
+        "stdout_visibility",
+        "extra_data",
+        "tests",
+    }
+    assert results["execution_time"] > 0
+    allowed = {
+        "score",
+        "max_score",
+        "status",
+        "name",
+        "name_format",
+        "number",
+        "output",
+        "tags",
+        "visibility",
+        "extra_data",
+    }
+    for test in results["tests"]:
+        assert {"number", "name", "score", "max_score", "output", "visibility"} <= set(test) <= allowed
+        assert test["visibility"] in {"visible", "hidden", "after_due_date", "after_published"}
+        assert test["status"] in {"passed", "failed"}
+        assert isinstance(test["score"], int | float)
+        assert 0 <= test["score"] <= test["max_score"]
+        assert isinstance(test["output"], str)
+    by_number = {test["number"]: test for test in results["tests"]}
+    assert {number: test["score"] for number, test in by_number.items()} == {
+        "1c-0-basic": 1,
+        "2-0-basic": 0,
+        "2-1-hidden": 0,
+    }
+    assert by_number["2-1-hidden"]["visibility"] == "after_published"
+    assert by_number["2-0-basic"]["visibility"] == "visible"
+    assert "expected:" in by_number["2-0-basic"]["output"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="Gradescope's harness is a Linux machine")
+def test_the_zip_runs_as_the_harness_runs_it(tmp_path):
+    sys.path.insert(0, str(ROOT / "grading"))
+    from make_zip import make_zip
+
+    make_zip(tmp_path / "autograder.zip")
+    place = tmp_path / "autograder"
+    with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
+        archive.extractall(place / "source")
+        assert archive.getinfo("run_autograder").external_attr >> 16 & 0o111
+    (place / "results").mkdir()
+    solution(place / "submission", MODELS)
+    shutil.copy(place / "source" / "run_autograder", place / "run_autograder")
+    environment = {**os.environ, "AUTOGRADER": str(place), "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["bash", place / "run_autograder"], cwd=place, env=environment, capture_output=True, text=True
+    )
+    results = json.loads((place / "results" / "results.json").read_text())
+    assert done.returncode == 0
+    assert sum(test["score"] for test in results["tests"]) == 14
+
+    (place / "submission" / "models.py").unlink()
+    (place / "results" / "results.json").unlink()
+    done = subprocess.run(
+        ["bash", place / "run_autograder"], cwd=place, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert json.loads((place / "results" / "results.json").read_text())["score"] == 0
+
+
+def test_a_worker_that_is_being_started_when_the_end_comes_is_stopped_too(tmp_path):
+    import grader
+
+    folder = solution(tmp_path / "s", "while True:\n    pass\n")
+    closed = grader.Workers()
+    closed.is_closed = True
+    start = time.perf_counter()
+    answer, _ = grader.ask_worker(folder, [], 60, closed)
+    assert answer is None
+    assert time.perf_counter() - start < 30

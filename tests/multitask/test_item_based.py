@@ -1,0 +1,179 @@
+"""Users made of items, the loss on hidden ratings, and members of this kind beside others."""
+
+import pytest
+import torch
+from conftest import refused
+from torch import nn
+
+import dataset
+import registry as family
+from config.settings import Settings
+from losses import WATCHED, denoising_loss
+from multitask.ensemble import APART
+from multitask.item_based import DenoisingNet
+from multitask.item_based_task import WatchAndRateByDenoising
+from multitask.softmax import WatchAndRateBySoftmax
+
+CPU = torch.device("cpu")
+SMALL = {
+    "dataset": "simulated", "simulated_size": [30, 50, 700], "bpr": "softmax", "batch_size": 60, "epochs": 3,
+    "embedding_dim": 4, "layer_sizes": [12], "denoisers": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data():
+    return dataset.load("simulated", simulated_size=(30, 50, 700))
+
+
+def network() -> DenoisingNet:
+    torch.manual_seed(0)
+    model = DenoisingNet(30, 50, 4, [12]).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    return model
+
+
+def test_the_loss_is_a_weighted_mean_over_all_but_what_was_kept():
+    predictions = torch.randn(2, 3, dtype=torch.double)
+    rows, items = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2])
+    hidden = torch.tensor([True, False, True])
+    # User 0: item 0 is hidden, 1 kept, 2 never watched. User 1, of weight 3: items 0 and 1 never watched, 2 hidden.
+    errors = (predictions - torch.tensor([[WATCHED, 0, 0], [0, 0, WATCHED]])).square()
+    by_hand = (errors[0, 0] + errors[0, 2] + 3 * errors[1].sum()) / (2 + 3 * 3)
+    found = denoising_loss(predictions, rows, items, hidden, torch.tensor([1.0, 3.0], dtype=torch.double))
+    torch.testing.assert_close(found, by_hand)
+
+
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_where_all_was_watched_and_all_of_it_hidden_or_kept(is_hidden):
+    items = torch.arange(3)
+    hidden = torch.full((3,), is_hidden)
+    found = denoising_loss(torch.full((1, 3), 1.0), torch.zeros_like(items), items, hidden, torch.ones(1))
+    assert found.item() == ((WATCHED - 1) ** 2 if is_hidden else 0)
+
+
+def test_blocks_of_one_user_are_learnt_from_whatever_is_hidden(data):
+    task, model = WatchAndRateByDenoising(data, batch_size=1), network()
+    for batch in task.batches(1):
+        for is_hidden in (True, False):
+            losses = task.losses(model, batch | {"hidden": torch.full_like(batch["hidden"], is_hidden)})
+            assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_users_are_their_items_over_the_root_of_how_many(data):
+    model = network()
+    model.write_users(data.train)
+    for user in range(30):
+        items = data.train.item_ids[data.train.user_ids == user].long()
+        made = model.V.weight[items].sum(dim=0) / len(items) ** 0.5
+        torch.testing.assert_close(model.U.weight[user], made.detach())
+
+
+def test_a_user_without_items_is_nothing_and_is_ranked_by_item_bias():
+    model = network()
+    users = model.make_users(torch.tensor([4, 9]), torch.tensor([0, 2, 0]))
+    assert users[0].eq(0).all()
+    assert users[2].eq(0).all()
+    torch.testing.assert_close(users[1], (model.V.weight[4] + model.V.weight[9]) / 2**0.5)
+    torch.testing.assert_close(model.score_made_users(users)[0], model.B.weight.flatten())
+
+
+def test_made_users_are_scored_and_rated_as_those_that_are_written(data):
+    model = network()
+    model.write_users(data.train)
+    users, items = data.train.user_ids.long(), data.train.item_ids.long()
+    predictions, score = model(users, items)
+    made = model.make_users(data.train.items_by_user.long(), data.train.offsets.diff())
+    torch.testing.assert_close(model.score_made_users(made)[users, items], predictions)
+    torch.testing.assert_close(model.rate_made_users(made, users, items), score)
+
+
+def test_batches_are_those_of_the_softmax_with_half_of_them_hidden_anew_each_epoch(data):
+    task, plain = (make(data, batch_size=100, seed=3) for make in (WatchAndRateByDenoising, WatchAndRateBySoftmax))
+    hidden = {}
+    for epoch in (1, 2):
+        batches = list(task.batches(epoch))
+        for batch, again, other in zip(batches, task.batches(epoch), plain.batches(epoch), strict=True):
+            assert batch["hidden"].equal(again["hidden"])
+            assert all(batch[name].equal(other[name]) for name in other)
+        hidden[epoch] = torch.cat([batch["hidden"] for batch in batches])
+        assert 0.4 < hidden[epoch].double().mean() < 0.6
+    assert not hidden[1].equal(hidden[2])
+
+
+def test_what_is_hidden_is_not_seen_and_what_was_kept_is_not_asked_for(data):
+    task = WatchAndRateByDenoising(data, batch_size=10**6)
+    batch = next(task.batches(1))
+    asked, given = (set(batch["item_ids"][mask].tolist()) for mask in (batch["hidden"], ~batch["hidden"]))
+    batch["hidden"] = batch["item_ids"] == min(asked & given)  # one item, of everybody
+    model = network()
+    loss = task.losses(model, batch)["factorization"]
+    (slope,) = torch.autograd.grad(loss, model.V.weight)
+    assert slope[batch["item_ids"][batch["hidden"]]].eq(0).all()
+    assert slope[batch["item_ids"][~batch["hidden"]]].ne(0).all()
+
+    one_user = {name: column[batch["user_ids"] == 7] for name, column in batch.items()}
+    kept = one_user["item_ids"][~one_user["hidden"]]
+    (slope,) = torch.autograd.grad(task.losses(model, one_user)["factorization"], model.Q.weight)
+    assert slope[kept].eq(0).all()
+    assert slope.ne(0).any(dim=1).sum() == 50 - len(kept)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_training_learns_all_but_users_and_writes_these_after_each_epoch(epochs):
+    settings = Settings(**SMALL, regression_weight=1.0)
+    model, task, make_steps = family.build(settings, family.load_data(settings), CPU)
+    steps = make_steps(model, task, settings, CPU)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for epoch in range(1, epochs + 1):
+        steps.run_epoch(epoch, [], lambda: False)
+    assert not any(value.equal(before[name]) for name, value in model.state_dict().items())
+    assert not any(parameter is model.U.weight for parameter in steps.optimizer.state)
+    train = task.data.train
+    made = model.make_users(train.items_by_user.long(), train.offsets.diff())
+    torch.testing.assert_close(model.U.weight, made.detach())
+
+
+def test_the_last_members_are_denoisers_without_decay_and_learn_as_they_would_alone():
+    options = SMALL | {"members": 3, "denoisers": 2, "embedding_dim": 12, "layer_sizes": [36], "embedding_decay": 0.5}
+    settings = Settings(**options)
+    data = family.load_data(settings)
+    model, task, make_steps = family.build(settings, data, CPU)
+    steps = make_steps(model, task, settings, CPU)
+    assert [isinstance(member, DenoisingNet) for member in steps.members] == [False, True, True]
+    steps.run_epoch(1, [], lambda: False)
+    alone = Settings(**SMALL, seed=2 * APART)
+    network, its_task, its_steps = family.build(alone, data, CPU)
+    its_steps(network, its_task, alone, CPU).run_epoch(1, [], lambda: False)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(steps.members[2].state_dict()[name], value, rtol=0, atol=0)
+    users, items = torch.arange(30).repeat(50), torch.arange(50).repeat_interleave(30)
+    said = [member(users, items) for member in steps.members]
+    predictions, score = model(users, items)
+    torch.testing.assert_close(predictions, sum(own for own, _ in said) / 3)
+    torch.testing.assert_close(score, said[0][1])
+
+
+def test_denoisers_alone_rate_themselves():
+    settings = Settings(**SMALL | {"members": 2, "denoisers": 2, "embedding_dim": 8, "layer_sizes": [24]})
+    model, task, make_steps = family.build(settings, family.load_data(settings), CPU)
+    steps = make_steps(model, task, settings, CPU)
+    users, items = torch.arange(30), torch.arange(30)
+    ratings = [member(users, items)[1] for member in steps.members]
+    torch.testing.assert_close(model(users, items)[1], sum(ratings) / 2)
+
+
+REFUSED = {
+    "more than members": (["--denoisers", 1, "--members", 0], "--members must be at least 1"),
+    "too many": (["--denoisers", 2, "--bpr", "softmax"], "--denoisers 2 are more than all --members, 1"),
+    "pairs": (["--denoisers", 1], "add --bpr softmax"),
+    "separate": (["--denoisers", 1, "--bpr", "softmax", "--no_shared_embeddings"], "leave out --no_shared_embeddings"),
+    "zoo": (["--denoisers", 1, "--model", "mmoe"], "--denoisers means nothing to --model mmoe"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_refused(elsewhere, capsys, name):
+    flags, sentence = REFUSED[name]
+    assert sentence in refused(capsys, *flags)

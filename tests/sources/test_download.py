@@ -1,0 +1,167 @@
+"""Downloads from a server on this machine: good, cut short, tampered with and malicious ones."""
+
+import functools
+import hashlib
+import http.server
+import io
+import threading
+import zipfile
+
+import pytest
+
+import dataset
+from config.errors import UserError
+from sources import download
+from sources.download import MOVIELENS, Source
+
+ROWS = "".join(
+    f"{user}\t{item}\t{1 + (user + item) % 5}\t880000000\n" for user in range(1, 31) for item in range(1, 21)
+)
+
+
+def archive(members: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in members.items():
+            opened.writestr(name, content)
+    return buffer.getvalue()
+
+
+GOOD = {"ml-100k/u.data": ROWS, "ml-100k/u.item": "1|First (1999)|||x|0\n", "ml-100k/u.genre": "unknown|0\n"}
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        if self.path.endswith("short.zip"):
+            content = archive(GOOD)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+        else:
+            super().do_GET()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A folder that is served where GroupLens would be, holding an ml-100k of 600 ratings."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setattr(download, "ADDRESS", f"http://127.0.0.1:{running.server_port}")
+        source = Source("ml-100k", "u.data", "u.item", (1, 5), 600, hashlib.sha256(ROWS.encode()).hexdigest())
+        monkeypatch.setitem(MOVIELENS, "ml-100k", source)
+        yield folder
+        running.shutdown()
+
+
+def test_a_download_is_verified_unpacked_and_used_again(server, tmp_path):
+    (server / "ml-100k.zip").write_bytes(archive(GOOD))
+    data = dataset.load("auto", tmp_path / "data")
+    assert (data.name, data.simulated, data.titles[0]) == ("ml-100k", False, "First (1999)")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["ml-100k"]
+    (server / "ml-100k.zip").unlink()
+    assert dataset.load("ml-100k", tmp_path / "data").fingerprint == data.fingerprint
+
+
+def test_an_archive_that_somebody_put_there_is_used(server, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ml-100k.zip").write_bytes(archive(GOOD))
+    assert dataset.load("ml-100k", tmp_path / "data").name == "ml-100k"
+
+
+BAD = {
+    "tampered": (archive(GOOD | {"ml-100k/u.data": ROWS.replace("\t5\t", "\t1\t", 1)}), "sha256"),
+    "truncated": (archive(GOOD)[:-40], "damaged"),
+    "no archive": (b"<html>Please log in to this network</html>", "damaged"),
+    "bad byte": (archive(GOOD)[:60] + b"?" + archive(GOOD)[61:], "damaged"),
+    "another set": (archive({"ml-1m/ratings.dat": "1::1::5::1\n"}), "holds no ml-100k/u.data"),
+    "outside": (archive(GOOD | {"../evil.txt": "boo"}), "'../evil.txt' points outside"),
+    "absolute": (archive(GOOD | {"/tmp/evil.txt": "boo"}), "'/tmp/evil.txt' points outside"),
+    "drive": (archive(GOOD | {"C:\\evil.txt": "boo"}), "points outside"),
+}
+
+
+def test_a_folder_in_the_way_is_told_by_a_sentence(server, tmp_path):
+    folder = tmp_path / "data" / "ml-100k"
+    folder.mkdir(parents=True)
+    (folder / "README").write_text("only this")
+    (server / "ml-100k.zip").write_bytes(archive(GOOD))
+    with pytest.raises(UserError, match="cannot take ml-100k"):
+        dataset.load("auto", tmp_path / "data")
+    (tmp_path / "data" / "ml-100k.zip").write_bytes(archive(GOOD))
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        dataset.load("auto", tmp_path / "data")
+    assert [path.name for path in folder.iterdir()] == ["README"]
+
+
+def test_an_unpacked_copy_that_was_cut_short_is_used_and_named(server, tmp_path, recwarn):
+    folder = tmp_path / "data" / "ml-100k"
+    folder.mkdir(parents=True)
+    (folder / "u.data").write_text("".join(ROWS.splitlines(keepends=True)[:400]))
+    data = dataset.load("auto", tmp_path / "data")
+    assert "holds 400 ratings, not the 600" in data.notes[0]
+    assert data.titles == list(data.items)  # there is no catalogue beside it
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_archive_is_refused_and_nothing_is_kept(server, tmp_path, case):
+    content, complaint = BAD[case]
+    (server / "ml-100k.zip").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        dataset.load("auto", tmp_path / "data")
+    assert complaint in str(error.value)
+    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "evil.txt").exists()
+
+
+def test_a_download_cut_short_is_refused_and_nothing_is_kept(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(MOVIELENS, "short", MOVIELENS["ml-100k"])
+    with pytest.raises(UserError, match="broke off"):
+        dataset.load("short", tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_too_few_rows_are_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(MOVIELENS, "ml-1m", Source("ml-1m", "ratings.dat", "movies.dat", (1, 5), 3))
+    (server / "ml-1m.zip").write_bytes(archive({"ml-1m/ratings.dat": "1::1::5::1\n2::2::5::1\n"}))
+    with pytest.raises(UserError, match="holds 2 ratings, not the 3"):
+        dataset.load("ml-1m", tmp_path / "data")
+
+
+def test_without_a_network_auto_falls_back_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "ADDRESS", "http://127.0.0.1:9")
+    data = dataset.load("auto", tmp_path / "data")
+    assert data.simulated
+    assert "SIMULATED" in repr(data)
+    assert "could not be downloaded" in data.notes[0]
+    assert not (tmp_path / "data").exists()
+
+
+def test_without_a_network_a_named_set_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "ADDRESS", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="cannot be reached"):
+        dataset.load("ml-100k", tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["ml-latest-small", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m"])
+def test_every_release_is_read_in_its_own_format(tmp_path, name):
+    source = MOVIELENS[name]
+    separator, header = ("::", "") if source.ratings.endswith(".dat") else (",", "userId,movieId,rating,timestamp\n")
+    folder = tmp_path / source.folder
+    folder.mkdir()
+    rating = "4.5" if source.scale == (0.5, 5) else "4"
+    rows = [separator.join([str(u), str(i), rating, "99"]) for u in range(1, 4) for i in (5, 50)]
+    (folder / source.ratings).write_text(header + "\n".join(rows) + "\n")
+    titles = separator.join(["50", "Heat (1995)", "Crime"])
+    (folder / source.movies).write_text(("movieId,title,genres\n" if header else "") + titles + "\n")
+    data = dataset.load(name, tmp_path, test_fraction=0.2)
+    assert (len(data.users), list(data.items)) == (3, ["5", "50"])
+    assert data.titles == ["5", "Heat (1995)"]
+    assert data.train.ratings.unique().tolist() == [float(rating)]

@@ -1,0 +1,283 @@
+"""Files of every format, and every way in which one can be wrong."""
+
+import gzip
+
+import pandas as pd
+import pytest
+
+from config.errors import UserError
+from sources.readers import read_feedback, read_movies, read_ratings
+
+ROWS = [("u1", "x", 4.0), ("u2", "y", 3.5), ("u1", "y", 1.0)]
+
+
+def table(path):
+    found, _ = read_ratings(path, (0.5, 5))
+    return [(user, item, float(rating)) for user, item, rating in found.itertuples(index=False)]
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "::"])
+@pytest.mark.parametrize("header", ["user,item,rating", "userId,movieId,rating,timestamp", "User_ID,Item ID,Score", ""])
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_every_format_reads_the_same(tmp_path, separator, header, compressed, ending):
+    lines = [header] if header else []
+    stamp = ",881250949" if "timestamp" in header else ""
+    lines += [f"{user},{item},{rating}{stamp}" for user, item, rating in ROWS]
+    content = (ending.join(lines) + ending).replace(",", separator).encode()
+    path = tmp_path / "ratings"
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    assert table(path) == ROWS
+
+
+def test_columns_are_found_by_name_in_any_order(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("when,rating,comment,user,item\n1,4,good,u1,x\n2,3.5,,u2,y\n3,1,bad,u1,y\n")
+    assert table(path) == ROWS
+
+
+def test_ids_stay_what_they_are(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text('007,NA,1\n7,"Heat, 1995",2\nnull,1e3,3\n')
+    assert table(path) == [("007", "NA", 1.0), ("7", "Heat, 1995", 2.0), ("null", "1e3", 3.0)]
+
+
+def test_spreadsheet_mark_and_blank_lines_are_passed_over(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_bytes(b"\xef\xbb\xbfuser,item,rating\nu1,x,4\n\nu2,y,3.5\nu1,y,1\n\n")
+    assert table(path) == ROWS
+
+
+def test_the_last_of_repeated_pairs_counts_and_the_note_says_how_many(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("a,x,1\nb,x,2\na,x,3\na,y,4\na,x,5\n")
+    found, notes = read_ratings(path, (0.5, 5))
+    assert list(found.itertuples(index=False, name=None)) == [("b", "x", 2), ("a", "y", 4), ("a", "x", 5)]
+    assert len(notes) == 1
+    assert notes[0].startswith("2 of 5 rows")
+
+
+WRONG = {
+    "short row": (b"1,2,3\n1,3\n", "line 2: has no rating"),
+    "long row": (b"1,2,3\n1,3,4,5,6\n", "line 2: has 5 columns"),
+    "no user": (b"user,item,rating\n1,2,3\n,3,4\n", "line 3: has no user"),
+    "no rating": (b"user,item,rating\n1,2,3\n1,3,\n", "line 3: has no rating"),
+    "after a blank line": (b"1,2,3\n\n1,3,x\n", "line 3: has the rating 'x'"),
+    "missing column": (b"user,movie,when\n1,2,3\n", "line 1: is a header without a column rating"),
+    "no header and no number": (b"1,2,bad\n", "line 1: reads '1,2,bad': neither a header"),
+    "two columns": (b"1,2\n", "line 1: reads '1,2', which is not three columns"),
+    "five columns": (b"1,2,3,4,5\n", "line 1: has 5 columns and no header"),
+    "header and rows differ": (b"user,item,rating,time\n1,2,3\n", "line 2: has 3 columns where the header names 4"),
+    "word for a rating": (b"user,item,rating\n1,2,good\n", "line 2: has the rating 'good', which is not a number"),
+    "nan": (b"user,item,rating\n1,2,nan\n", "line 2: has the rating 'nan'"),
+    "infinity": (b"user,item,rating\n1,2,-inf\n", "line 2: has the rating '-inf'"),
+    "above the scale": (b"1,2,3\n1,3,5.5\n", "line 2: has the rating '5.5' outside the scale 0.5 to 5"),
+    "below the scale": (b"1,2,3\n1,3,0\n", "line 2: has the rating '0' outside"),
+    "open quotation": (b'1,2,3\n"1,3,4\n', "line 2: opens a quotation mark"),
+    "latin-1": (b"1,2,3\n1,caf\xe9,4\n", "line 2: holds the byte 0xe9, which is not UTF-8"),
+    "utf-16": ("1,2,3\n".encode("utf-16"), "line 1: holds the byte 0xff"),
+    "empty": (b"", "is empty"),
+    "blank": (b" \n\n", "is empty"),
+    "header alone": (b"user,item,rating\n", "holds a header but no rows"),
+    "open quotation under a header": (b'user,item,rating\nb,c,3\n"d,e,3\nf,g,4\n', "line 3: opens a quotation mark"),
+    "old line ends in the header": (b"user,item\r1,2\n3,4\n", "line 1: reads 'user,item', which is not three columns"),
+    "a field without end": (b"1,2," + b"9" * 200_000 + b"\n", "line 1: cannot be split into columns"),
+    "two columns for the item": (
+        b"userId,movieId,item,rating\n1,2,3,4\n",
+        "line 1: is a header with 2 columns for the item",
+    ),
+    "gzip with a wrong byte": (gzip.compress(b"1,2,3\n" * 50)[:10] + b"\xff" * 20, "cannot be read"),
+    "broken gzip": (gzip.compress(b"1,2,3\n" * 50)[:-12], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_files_are_refused_by_file_line_and_value(tmp_path, case):
+    content, complaint = WRONG[case]
+    path = tmp_path / "r.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_ratings(path, (0.5, 5))
+    assert complaint in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("u.item", b""),
+        ("u.item", b"no bars here\n"),
+        ("movies.dat", b"7::Heat\n"),
+        ("movies.csv", b""),
+        ("movies.csv", b"id,name\n7,Heat\n"),
+        ("movies.csv", b"movieId,title,genres\n7,Am\xe9lie,Comedy\n"),
+    ],
+)
+def test_a_damaged_catalogue_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"the catalogue .* is damaged"):
+        read_movies(tmp_path / name)
+
+
+def test_no_warning_of_pandas_reaches_the_user(tmp_path, recwarn):
+    path = tmp_path / "r.csv"
+    rows = [f"{u},{u % 7},3,{'x' if u > 300_000 else u}" for u in range(310_000)]
+    path.write_text("user,item,rating,what\n" + "\n".join(rows))
+    read_ratings(path, (0.5, 5))
+    assert not recwarn.list
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="there is no file"):
+        read_ratings(tmp_path / "nothing.csv", (0.5, 5))
+
+
+def test_catalogues_of_all_movielens_formats(tmp_path):
+    genres = tmp_path / "u.genre"
+    genres.write_text("unknown|0\nAction|1\nComedy|2\n\n")
+    old = tmp_path / "u.item"
+    old.write_bytes("7|Amélie (2001)|01-Jan-2001||http://x|0|1|1\n".encode("latin-1"))
+    dat = tmp_path / "movies.dat"
+    dat.write_bytes("7::Amélie (2001)::Action|Comedy\n".encode("latin-1"))
+    utf8 = tmp_path / "10m" / "movies.dat"
+    utf8.parent.mkdir()
+    utf8.write_text("7::Amélie (2001)::Action|Comedy\n", encoding="utf-8")
+    new = tmp_path / "movies.csv"
+    new.write_text('movieId,title,genres\n7,"Amélie (2001)",Action|Comedy\n', encoding="utf-8")
+    expected = pd.DataFrame({"title": ["Amélie (2001)"], "genres": ["Action|Comedy"]}, index=["7"])
+    for path in (old, dat, utf8, new):
+        pd.testing.assert_frame_equal(read_movies(path), expected, check_names=False, check_index_type=False)
+    assert read_movies(tmp_path / "missing.csv").empty
+
+
+FEEDBACK = [("u1", "x", 1.0, 1.0), ("u2", "y", 1.0, 0.0), ("u1", "y", 0.0, 0.0)]
+
+
+def feedback(path, labels=("view", "like")):
+    found, _ = read_feedback(path, labels)
+    assert list(found.columns) == ["user", "item", *labels]
+    return list(found.itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "::"])
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("user,item,view,like", "{0},{1},{2:.0f},{3:.0f}"),
+        ("User ID,movie_id,View,LIKE,timestamp", "{0},{1},{2},{3},881250949"),
+        ("like,,view,5,Item,user,note", "{3:.0f},n,{2:.0f},7,{1},{0},"),
+        ('"user","item","view","like"', '"{0}","{1}","{2}","{3}"'),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_every_format_of_feedback_reads_the_same(tmp_path, separator, header, row, compressed, ending):
+    if separator == "::":
+        header, row = header.replace('"', ""), row.replace('"', "")
+    lines = [header] + [row.format(*values) for values in FEEDBACK]
+    content = b"\xef\xbb\xbf" + (ending.join(lines) + ending).replace(",", separator).encode()
+    path = tmp_path / "feedback"
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    assert feedback(path) == FEEDBACK
+
+
+def test_labels_come_in_the_order_and_by_the_names_asked_for(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("buy,add_to_cart,rating,item,user,paid,paid_id\n0,1,5,x,a,1,9\n1,1,4,y,b,0,9\n")
+    assert feedback(path, ["Add to Cart", "buy"]) == [("a", "x", 1, 0), ("b", "y", 1, 1)]
+    assert feedback(path, ("buy", "AddToCart")) == [("a", "x", 0, 1), ("b", "y", 1, 1)]
+    assert feedback(path, ("paid",)) == [("a", "x", 1), ("b", "y", 0)]
+
+
+def test_a_label_may_be_called_like_the_column_of_ratings(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("user,item,rating\na,x,1\nb,y,0\n")
+    assert feedback(path, ("rating",)) == [("a", "x", 1), ("b", "y", 0)]
+
+
+def test_labels_may_be_words_and_decimals(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("user,item,view,like\n007,NA,true,FALSE\n7,x,1.0, 0.0\n7,y,True ,0\n")
+    found, _ = read_feedback(path, ("view", "like"))
+    assert found["view"].tolist() == [1, 1, 1]
+    assert found["like"].tolist() == [0, 0, 0]
+    assert found["user"].tolist() == ["007", "7", "7"]
+    assert (found[["view", "like"]].dtypes == "float32").all()
+
+
+def test_the_last_of_repeated_impressions_counts_for_every_label(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("user,item,view,like\na,x,1,1\nb,x,1,0\na,x,0,0\na,y,1,1\n")
+    found, notes = read_feedback(path, ("view", "like"))
+    assert list(found.itertuples(index=False, name=None)) == [("b", "x", 1, 0), ("a", "x", 0, 0), ("a", "y", 1, 1)]
+    assert notes == (f"1 of 4 rows of {path} repeat a (user, item) pair; the last of each counts",)
+
+
+WRONG_FEEDBACK = {
+    "empty": (b"", " is empty; it should hold rows of user, item, view, like"),
+    "two columns": (
+        b"user,item\n1,2\n",
+        ", line 1: reads 'user,item', which is not 4 columns user, item, view, like separated by , tab ; or ::",
+    ),
+    "no header": (
+        b"7,8,1,0\n7,9,1,1\n",
+        ", line 1: reads '7,8,1,0': it must be a header naming user, item, view and like",
+    ),
+    "no user": (
+        b"who,item,view,like\n1,2,1,0\n",
+        ", line 1: is a header without a column user: it names 'who, item, v",
+    ),
+    "no such label": (
+        b"user,item,view,liked\n1,2,1,0\n",
+        ", line 1: is a header without a column like: it names 'user, item, view, liked'",
+    ),
+    "no such label among many": (
+        b"user,item,view" + b",column" * 20 + b",liked\n",
+        ", line 1: is a header without a column like: it names 'user, item, view" + ", column" * 20 + ", liked'",
+    ),
+    "two columns for a label": (
+        b"user,item,view,like,Like\n1,2,1,0,0\n",
+        ", line 1: is a header with 2 columns for the like: 'user,item,view,like,Like'",
+    ),
+    "a number": (b"user,item,view,like\n1,2,1,0\n1,3,1,2\n", ", line 3: has '2' for like; a label must be 0 or 1"),
+    "a fraction": (b"user,item,view,like\n1,2,0.5,0\n", ", line 2: has '0.5' for view; a label must be 0 or 1"),
+    "a word": (b"user,item,view,like\n1,2,yes,0\n", ", line 2: has 'yes' for view; a label must be 0 or 1"),
+    "nan": (b"user,item,view,like\n1,2,1,nan\n", ", line 2: has 'nan' for like; a label must be 0 or 1"),
+    "nothing": (b"user,item,view,like\n1,2,1,0\n\n1,3,,0\n", ", line 4: has no view; a row is user, item, view, like"),
+    "short row": (b"user,item,view,like\n1,2,1,0\n1,3,1\n", ", line 3: has no like; a row is user, item, view, like"),
+    "long row": (
+        b"user,item,view,like\n1,2,1,0\n1,3,1,0,5\n",
+        ", line 3: has 5 columns where the lines before it have 4",
+    ),
+    "header alone": (b"user,item,view,like\n", " holds a header but no rows"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FEEDBACK)
+def test_wrong_feedback_is_refused_by_file_line_and_value(tmp_path, case):
+    content, complaint = WRONG_FEEDBACK[case]
+    path = tmp_path / "f.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_feedback(path, ("view", "like"))
+    assert str(error.value).startswith(f"{path}{complaint}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        ((), "no label is named for {}; --labels takes the names of its columns of 0 and 1"),
+        (("view", " "), "no label is named for {}; --labels takes the names of its columns of 0 and 1"),
+        (("view", "User ID"), "the label 'User ID' means the user column of {}; name a column of 0 and 1"),
+        (("movieId",), "the label 'movieId' means the item column of {}; name a column of 0 and 1"),
+        (("view", "View"), "the labels view, View name one column of {} twice; name each column once"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(tmp_path, labels, complaint):
+    path = tmp_path / "f.csv"
+    path.write_text("user,item,view,like\n1,2,1,0\n")
+    with pytest.raises(UserError) as error:
+        read_feedback(path, labels)
+    assert str(error.value) == complaint.format(path)

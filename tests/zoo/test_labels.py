@@ -1,0 +1,308 @@
+"""Labels and negatives: who gets which row, and what no network may learn from them."""
+
+import hashlib
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import interactions
+
+import dataset
+from dataset import Data
+from zoo.labels import LabelledRows, Labeller
+from zoo.task import ViewAndLike
+
+# sha256 of the rows at seed 0 with four negatives: the first training epoch, and what the other parts are measured on.
+# A change of any of them makes figures from before and after it incomparable.
+ROWS = {
+    "tiny": {
+        "train": "6e8b28c71fcc1066d475005de9a4e6daaf92133130727002323207fd109a7f1a",
+        "val": "5883d5e1a98e16436bbb15b8b6e486a2acc3eb67fc205fa863de203d325a9606",
+        "test": "afbdb68afc567c0be01a43b3ad9d1d7baaa748fbc1734d782821ae3b8333b7de",
+    },
+    "movielens": {
+        "train": "da3f88785d46c3d5a79b1f2f2ead1af9be6a54bc460a81b96f72b6153f54afd0",
+        "val": "668938bafad369b3db54b1847d8e9e33adac6bd3fa1eea43d46860619e698bf1",
+        "test": "47a50baa1e13a57dbc63aab6488b0ad3663b423eec62f4ed9c563de52fd5610c",
+    },
+}
+FEEDBACK = "user,item,click,buy\n" + "".join(
+    f"u{user},i{item},{int((user + item) % 3 > 0)},{int((user + item) % 3 > 1)}\n"
+    for user in range(12)
+    for item in range(20)
+    if user == 0 or (user + 2 * item) % 5 < 3  # the first user was shown everything
+)
+
+
+@pytest.fixture(scope="module")
+def task(tiny) -> ViewAndLike:
+    return ViewAndLike(tiny, batch_size=500)
+
+
+@pytest.fixture
+def feedback(tmp_path) -> Data:
+    (tmp_path / "shown.csv").write_text(FEEDBACK)
+    return dataset.load(
+        feedback=str(tmp_path / "shown.csv"), labels=("click", "buy"), test_fraction=0.2, val_fraction=0.2
+    )
+
+
+def epoch_rows(task: ViewAndLike, epoch: int) -> LabelledRows:
+    """The rows of an epoch, in the order in which they are trained on."""
+    batches = list(task.batches(epoch))
+    columns = [torch.cat([batch[name] for batch in batches]) for name in ("user_ids", "item_ids", "labels")]
+    return LabelledRows(*columns)
+
+
+def evaluated(task: ViewAndLike, part: str) -> LabelledRows:
+    return task._evaluated[part]
+
+
+def keys(rows) -> torch.Tensor:
+    """One number for each pair, ascending."""
+    return (rows.user_ids * 10_000 + rows.item_ids).sort().values
+
+
+def negatives(rows: LabelledRows) -> LabelledRows:
+    return rows[rows.labels.sum(dim=1) == 0]
+
+
+def positives(rows: LabelledRows) -> LabelledRows:
+    return rows[rows.labels.sum(dim=1) > 0]
+
+
+def overlap(one, other) -> int:
+    return int(torch.isin(keys(one), keys(other)).sum())
+
+
+def per_user(rows) -> torch.Tensor:
+    return torch.bincount(rows.user_ids, minlength=60)
+
+
+def toy(pairs, num_users: int, num_items: int, ratings=None) -> Data:
+    train = interactions(pairs, num_users, num_items, ratings)
+    return Data("toy", None, None, [], [], (1.0, 5.0), train, train)
+
+
+# labels
+
+
+def test_what_is_rated_is_viewed_and_what_is_rated_high_is_liked():
+    data = toy([(0, 0), (0, 1), (1, 0), (1, 1)], 2, 3, [1.0, 3.5, 4.0, 5.0])
+    rows = Labeller(data, ("view", "like"), like_from=4.0, negatives=4).label(data.train)
+    assert rows.labels.tolist() == [[1, 0], [1, 0], [1, 1], [1, 1]]
+    assert Labeller(data, ("view", "like"), 4.5, 4).label(data.train).labels.tolist() == [
+        [1, 0],
+        [1, 0],
+        [1, 0],
+        [1, 1],
+    ]
+    assert (rows.user_ids.tolist(), rows.item_ids.tolist()) == ([0, 0, 1, 1], [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("view", [[1], [1]]), ("like", [[0], [1]])])
+def test_one_label_alone_is_the_same_column(name, expected):
+    data = toy([(0, 0), (1, 1)], 2, 3, [2.0, 4.0])
+    assert Labeller(data, (name,), 4.0, 4).label(data.train).labels.tolist() == expected
+
+
+def test_nothing_is_liked_that_was_not_viewed(task):
+    for rows in (epoch_rows(task, 1), evaluated(task, "val"), evaluated(task, "test")):
+        view, like = rows.labels.unbind(dim=1)
+        assert (like <= view).all()
+        assert {0.0, 1.0} == set(view.tolist()) == set(like.tolist())
+        assert not like.equal(view)
+
+
+# negatives
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_each_positive_row_gets_as_many_negatives_of_its_own_user(tiny, count):
+    labeller = Labeller(tiny, ("view", "like"), 4.0, count)
+    rows = labeller.label(tiny.train)
+    drawn = labeller.draw_negatives(rows, tiny.train, torch.Generator().manual_seed(0))
+    assert drawn.user_ids.equal(rows.user_ids.repeat_interleave(count))
+    assert drawn.labels.shape == (count * len(rows), 2)
+    assert not drawn.labels.any()
+    assert overlap(drawn, tiny.train) == 0
+    assert labeller.count_negatives(rows, tiny.train) == len(drawn)
+
+
+def test_users_who_have_seen_everything_get_none():
+    data = toy([(0, 0), (0, 1), (0, 2), (1, 1)], 2, 3)
+    labeller = Labeller(data, ("view", "like"), 4.0, negatives=5)
+    rows = labeller.label(data.train)
+    drawn = labeller.draw_negatives(rows, data.train, torch.Generator().manual_seed(0))
+    assert drawn.user_ids.tolist() == [1] * 5
+    assert set(drawn.item_ids.tolist()) <= {0, 2}
+    assert labeller.count_negatives(rows, data.train) == 5
+
+
+def test_a_label_that_is_0_does_not_spare_a_rating_its_negatives(tiny):
+    """Likes alone: what was rated low was viewed too, and a user's negatives must not count their likes."""
+    labeller = Labeller(tiny, ("like",), 4.0, negatives=2)
+    rows = labeller.label(tiny.train)
+    drawn = labeller.draw_negatives(rows, tiny.train, torch.Generator().manual_seed(0))
+    assert per_user(drawn).equal(2 * per_user(tiny.train))
+
+
+def test_an_epoch_holds_every_training_row_once_and_its_negatives_mixed_in(task, tiny):
+    rows = epoch_rows(task, 1)
+    seen = rows[rows.labels[:, 0] == 1]
+    assert keys(seen).equal(keys(tiny.train))
+    liked = tiny.train[tiny.train.ratings >= 4]
+    assert keys(rows[rows.labels[:, 1] == 1]).equal(keys(liked))
+    assert overlap(negatives(rows), tiny.train) == 0
+    assert per_user(negatives(rows)).equal(4 * per_user(tiny.train))
+    first = rows[slice(0, 500)].labels[:, 0].mean()
+    assert first == pytest.approx(0.2, abs=0.06)  # not all positives first
+
+
+def test_batches_are_full_but_for_the_last_of_an_epoch(tiny, monkeypatch):
+    whole = [len(batch["labels"]) for batch in ViewAndLike(tiny, batch_size=64).batches(1)]
+    assert whole[:-1] == [64] * (len(whole) - 1)
+    assert len(whole) == ViewAndLike(tiny, batch_size=64).num_batches
+    assert sum(whole) == 5 * len(tiny.train)
+    monkeypatch.setattr("zoo.task.ROWS_AT_A_TIME", 500)  # several blocks
+    blocks = [len(batch["labels"]) for batch in ViewAndLike(tiny, batch_size=64).batches(1)]
+    assert blocks == whole
+
+
+def test_many_blocks_hold_the_same_training_rows_as_one(tiny, monkeypatch):
+    monkeypatch.setattr("zoo.task.ROWS_AT_A_TIME", 500)
+    rows = epoch_rows(ViewAndLike(tiny, batch_size=64), 1)
+    assert keys(positives(rows)).equal(keys(tiny.train))
+    assert per_user(negatives(rows)).equal(4 * per_user(tiny.train))
+
+
+def test_train_negatives_fall_on_held_out_pairs_as_often_as_chance_has_it(task, tiny):
+    """Sparing them would tell the network, pair by pair, what is held out."""
+    drawn = [negatives(epoch_rows(task, epoch)) for epoch in range(1, 11)]
+    held_out = tiny.validation + tiny.test
+    found = sum(overlap(rows, held_out) for rows in drawn)
+    by_user = per_user(tiny.train).double()
+    chance = (by_user * per_user(held_out) / (80 - by_user)).sum() / by_user.sum()
+    assert found / sum(map(len, drawn)) == pytest.approx(chance.item(), rel=0.05)
+    for part in (tiny.validation, tiny.test):
+        assert sum(overlap(rows, part) for rows in drawn) > 0
+
+
+def test_train_negatives_are_drawn_anew_each_epoch_and_repeat_with_seed_and_epoch(tiny, task):
+    torch.manual_seed(1)
+    first, second = epoch_rows(task, 1), epoch_rows(task, 2)
+    torch.manual_seed(2)
+    again = epoch_rows(ViewAndLike(tiny, batch_size=500), 1)
+    assert first.user_ids.equal(again.user_ids)
+    assert first.item_ids.equal(again.item_ids)
+    assert first.labels.equal(again.labels)
+    assert not keys(negatives(first)).equal(keys(negatives(second)))
+    assert not first.user_ids.equal(second.user_ids)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 2**31, 2**32 - 1])
+def test_every_seed_has_rows_of_its_own(tiny, task, seed):
+    other = ViewAndLike(tiny, batch_size=500, seed=seed)
+    assert not keys(negatives(epoch_rows(other, 1))).equal(keys(negatives(epoch_rows(task, 1))))
+    for part in ("val", "test"):
+        assert not keys(evaluated(other, part)).equal(keys(evaluated(task, part)))
+
+
+# what is measured
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_part_is_measured_on_its_rows_and_on_pairs_that_nobody_has_rated(task, tiny, part):
+    rows = evaluated(task, part)
+    own = {"val": tiny.validation, "test": tiny.test}[part]
+    assert keys(positives(rows)).equal(keys(own))
+    assert overlap(negatives(rows), tiny.train + tiny.validation + tiny.test) == 0
+    assert per_user(negatives(rows)).equal(4 * per_user(own))
+
+
+def test_what_is_measured_is_drawn_once(tiny):
+    """By two tasks of one seed alike, and not again by training or measuring."""
+    task, twin = ViewAndLike(tiny), ViewAndLike(tiny)
+    network = task.baselines()["item mean"]
+    before = {part: keys(evaluated(task, part)) for part in task.parts}
+    found = {part: task.metrics(network, part) for part in task.parts}
+    list(task.batches(1))
+    assert {part: task.metrics(network, part) for part in task.parts} == found
+    assert {part: twin.metrics(network, part) for part in task.parts} == found
+    assert all(keys(evaluated(task, part)).equal(before[part]) for part in task.parts)
+
+
+def test_no_pair_is_in_two_parts(task):
+    parts = [positives(rows) for rows in (epoch_rows(task, 1), evaluated(task, "val"), evaluated(task, "test"))]
+    pairs = torch.cat([keys(rows) for rows in parts])
+    assert len(pairs.unique()) == len(pairs) == 2400
+
+
+def test_without_a_validation_part_the_test_part_stays_what_it_is(tiny, task):
+    task_without = ViewAndLike(replace(tiny, train=tiny.seen, validation=None))
+    assert task_without.parts == ("test",)
+    assert keys(evaluated(task_without, "test")).equal(keys(evaluated(task, "test")))
+
+
+def fingerprints(data: Data) -> dict[str, str]:
+    task = ViewAndLike(data)
+    rows = {"train": epoch_rows(task, 1)} | {part: evaluated(task, part) for part in ("val", "test")}
+    return {
+        part: hashlib.sha256(b"".join(t.numpy().tobytes() for t in (r.user_ids, r.item_ids, r.labels))).hexdigest()
+        for part, r in rows.items()
+    }
+
+
+def test_the_rows_of_the_simulated_world_are_always_the_same(tiny):
+    assert fingerprints(tiny) == ROWS["tiny"]
+
+
+def test_the_rows_of_movielens_are_always_the_same(movielens):
+    data = dataset.load("ml-100k", os.environ["MOVIELENS_DIR"], test_fraction=0.1, val_fraction=1 / 9)
+    assert fingerprints(data) == ROWS["movielens"]
+
+
+# feedback
+
+
+def as_lines(data: Data, rows: LabelledRows) -> set[tuple]:
+    columns = (data.users[rows.user_ids], data.items[rows.item_ids], *rows.labels.int().T.tolist())
+    return set(zip(*columns, strict=True))
+
+
+def test_feedback_is_taken_as_it_is(feedback):
+    """Without negatives the rows of all parts together are the lines of the file."""
+    task = ViewAndLike(feedback, ("click", "buy"), negatives=0)
+    parts = [epoch_rows(task, 1), evaluated(task, "val"), evaluated(task, "test")]
+    lines = [line.split(",") for line in FEEDBACK.splitlines()[1:]]
+    assert sum(map(len, parts)) == len(lines)
+    assert set.union(*(as_lines(feedback, rows) for rows in parts)) == {
+        (user, item, int(click), int(buy)) for user, item, click, buy in lines
+    }
+
+
+def test_feedback_keeps_the_order_of_the_labels_asked_for(tmp_path):
+    (tmp_path / "shown.csv").write_text(FEEDBACK)
+    data = dataset.load(feedback=str(tmp_path / "shown.csv"), labels=("buy", "click"), test_fraction=0.2)
+    clicks_and_buys = evaluated(ViewAndLike(data, ("buy", "click"), negatives=0, chain="none"), "test").labels
+    assert (clicks_and_buys[:, 0] <= clicks_and_buys[:, 1]).all()
+    assert not clicks_and_buys[:, 0].equal(clicks_and_buys[:, 1])
+
+
+def test_feedback_gets_negatives_for_what_was_liked_in_any_way_and_none_for_what_was_passed_over(feedback):
+    task = ViewAndLike(feedback, ("click", "buy"), negatives=3)
+    everything = feedback.seen + feedback.test
+    for rows, part, seen in [
+        (epoch_rows(task, 1), feedback.train, feedback.train),
+        (evaluated(task, "test"), feedback.test, everything),
+    ]:
+        is_drawn = ~torch.isin(rows.user_ids * 10_000 + rows.item_ids, keys(part))
+        drawn = rows[is_drawn]
+        has_unseen = torch.bincount(seen.user_ids) < 20
+        wanted = part.user_ids[part.ratings.any(dim=1) & has_unseen[part.user_ids]]
+        assert per_user(drawn).equal(3 * torch.bincount(wanted, minlength=60))
+        assert overlap(drawn, seen) == 0
+        assert not drawn.labels.any()
+        assert len(rows) == len(part) + 3 * len(wanted)
+        assert len(wanted) < len(part)
