@@ -25,7 +25,6 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,15 +32,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import registry as family
 from benchmarks.growth import SIZES, grow, measure_growth
 from benchmarks.processes import measure_processes
 from benchmarks.results import Record, Results
 from benchmarks.timing import cpu_seconds, in_turns, table_of_times
 from config.cli import find_preset, read_settings_file
 from config.errors import UserError
-from config.settings import Settings
+from config.multitask import MultiTaskConfig
 from dataset import Interactions
+from multitask.recipe import RECIPE
+from registry import CHOICES, MODELS
 
 PARTS = ("quality", "epoch", "evaluation", "growth", "processes")
 CPU = torch.device("cpu")
@@ -72,18 +72,18 @@ def joint(weights: dict[str, float], positive: Tensor, negative: Tensor, score: 
 
 
 def plain_epoch(
-    net: PlainNet, optimizer, settings: Settings, train: Interactions, stop: Callable[[], bool] = lambda: False
+    net: PlainNet, optimizer, config: MultiTaskConfig, train: Interactions, stop: Callable[[], bool] = lambda: False
 ) -> int:
     """One epoch, or what is done of it when `stop` says so; returns the rows it has trained on."""
     rows, total = 0, 0.0
-    for chosen in torch.randperm(len(train)).split(settings.batch_size):
+    for chosen in torch.randperm(len(train)).split(config.batch_size):
         if stop():
             break
         users, items, ratings = train.user_ids[chosen], train.item_ids[chosen], train.ratings[chosen]
         negatives = torch.randint(train.num_items, (len(chosen),))
         positive, score = net(users, items)
         negative, _ = net(users, negatives)
-        loss = joint(settings.weights, positive, negative, score, ratings)
+        loss = joint(config.weights, positive, negative, score, ratings)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -92,9 +92,9 @@ def plain_epoch(
     return rows
 
 
-def plain_growth(settings: Settings, train: Interactions, stop: Callable[[], bool]) -> int:
+def plain_growth(config: MultiTaskConfig, train: Interactions, stop: Callable[[], bool]) -> int:
     net = PlainNet(train.num_users, train.num_items)
-    return plain_epoch(net, torch.optim.Adam(net.parameters(), lr=settings.lr), settings, train, stop)
+    return plain_epoch(net, torch.optim.Adam(net.parameters(), lr=config.lr), config, train, stop)
 
 
 def plain_evaluation(net: PlainNet, test: Interactions, train: Interactions) -> dict[str, float]:
@@ -121,7 +121,7 @@ def plain_evaluation(net: PlainNet, test: Interactions, train: Interactions) -> 
     return {name: float(np.mean(values)) for name, values in found.items()} | {"mse": errors.square().mean().item()}
 
 
-def measure_epoch(record: Record, settings: Settings, repeats: int, say: Callable[[str], None]) -> None:
+def measure_epoch(record: Record, config: MultiTaskConfig, repeats: int, say: Callable[[str], None]) -> None:
     """CPU seconds of an epoch of both tasks at the homework's setting, ours and the plain loop's in turns.
 
     Beside them stands the limit, the arithmetic that no way of cutting an epoch into steps avoids: forward and backward
@@ -129,14 +129,14 @@ def measure_epoch(record: Record, settings: Settings, repeats: int, say: Callabl
     same in blocks that fit the processor's cache, which is faster; and that with as many updates of all parameters, by
     fused Adam, as the epoch has steps.
     """
-    data = family.load_data(settings)
-    model, task, make_steps = family.build(settings, data, CPU)
-    steps = make_steps(model, task, settings, CPU)
+    data = RECIPE.load_data(config)
+    training = RECIPE.build(config, data, CPU)
+    steps = training.make_stepper(training.model, training.task, config, CPU)
     plain = PlainNet(len(data.users), len(data.items))
-    adam = torch.optim.Adam(plain.parameters(), lr=settings.lr)
+    adam = torch.optim.Adam(plain.parameters(), lr=config.lr)
     whole = PlainNet(len(data.users), len(data.items))
-    fused = torch.optim.Adam(whole.parameters(), lr=settings.lr, fused=True)
-    train, updates = data.train, -(-len(data.train) // settings.batch_size)
+    fused = torch.optim.Adam(whole.parameters(), lr=config.lr, fused=True)
+    train, updates = data.train, -(-len(data.train) // config.batch_size)
     negatives = torch.randint(train.num_items, (len(train),))
 
     def arithmetic(rows: int) -> None:
@@ -144,7 +144,7 @@ def measure_epoch(record: Record, settings: Settings, repeats: int, say: Callabl
         columns = (train.user_ids, train.item_ids, negatives, train.ratings)
         for users, items, others, ratings in zip(*(column.split(rows) for column in columns), strict=True):
             positive, score = whole(users, items)
-            joint(settings.weights, positive, whole.watch(users, others), score, ratings).backward()
+            joint(config.weights, positive, whole.watch(users, others), score, ratings).backward()
 
     def arithmetic_and_updates() -> None:
         arithmetic(IN_CACHE)
@@ -152,21 +152,22 @@ def measure_epoch(record: Record, settings: Settings, repeats: int, say: Callabl
             fused.step()
 
     ways = {
-        "plain loop": lambda: plain_epoch(plain, adam, settings, train),
+        "plain loop": lambda: plain_epoch(plain, adam, config, train),
         "ours": lambda: steps.run_epoch(1, [], lambda: False),
         "limit: one batch of all rows": lambda: arithmetic(len(train)),
         f"limit: {IN_CACHE:,} rows at a time": lambda: arithmetic(IN_CACHE),
         f"the latter and {updates} Adam updates": arithmetic_and_updates,
     }
     in_turns(ways, 1)  # the first pass of each builds what later ones have
-    say(f"{data}\nan epoch of both tasks, batch {settings.batch_size}, CPU seconds of {repeats} epochs each, in turns")
+    say(f"{data}\nan epoch of both tasks, batch {config.batch_size}, CPU seconds of {repeats} epochs each, in turns")
     _record_times(record, in_turns(ways, repeats, cpu_seconds), "CPU s", say)
 
 
-def measure_evaluation(record: Record, settings: Settings, repeats: int, say: Callable[[str], None]) -> None:
+def measure_evaluation(record: Record, config: MultiTaskConfig, repeats: int, say: Callable[[str], None]) -> None:
     """Seconds of all six metrics on the test part, ours and by one argsort a user, on the same weights."""
-    data = family.load_data(settings)
-    model, task, _ = family.build(settings, data, CPU)
+    data = RECIPE.load_data(config)
+    training = RECIPE.build(config, data, CPU)
+    model, task = training.model, training.task
     plain = PlainNet(len(data.users), len(data.items))
     plain.load_state_dict(model.state_dict())
     ways = {
@@ -193,7 +194,7 @@ def multitask(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     parts = options.parts or list(PARTS)
     here = Path(__file__).resolve()
-    homework = replace(Settings(quiet=True), dataset=options.dataset)
+    homework = MultiTaskConfig(quiet=True, dataset=options.dataset)
     network = network_settings(options.preset, options.dataset) if "quality" in parts else homework
     measures = {
         "quality": lambda record: measure_quality(record, network, say),
@@ -210,19 +211,21 @@ def multitask(options: argparse.Namespace) -> None:
     say(f"\nwrote {results.path}\nwrote {picture}")
 
 
-def network_settings(preset: str, dataset: str) -> Settings:
-    """The settings of the network whose quality is measured: a name in presets/, or a file.
+def network_settings(preset: str, dataset: str) -> MultiTaskConfig:
+    """The config of the network whose quality is measured: a name in presets/, or a file.
 
     Raises:
         UserError: there is none, or it is of another network, or it chooses an epoch.
     """
     path = Path(preset) if preset.endswith(".json") else find_preset(preset)
-    settings = replace(Settings(**read_settings_file(path)), quiet=True, threads=1, dataset=dataset)
-    if settings.model != "multitask":
-        raise UserError(f"{path}: quality is that of the multi-task net, and this is for --model {settings.model}")
-    if settings.val_fraction:
+    values = read_settings_file(path, MODELS, CHOICES)
+    model = values.pop("model", MultiTaskConfig.model)
+    if model != MultiTaskConfig.model:
+        raise UserError(f"{path}: quality is that of the multi-task net, and this is for --model {model}")
+    config = MultiTaskConfig(**values | {"quiet": True, "threads": 1, "dataset": dataset})
+    if config.val_fraction:
         raise UserError(f"{path}: val_fraction must be 0, so that the peers and the network train on the same rows")
-    return settings
+    return config
 
 
 class Parser(argparse.ArgumentParser):

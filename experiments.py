@@ -14,18 +14,18 @@ Five seeds each. What is finished is not run again; --help lists the options. Re
 import argparse
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
-from analysis.runner import Run, run_all
-from config.defaults import DATASETS
-from config.errors import UserError
-from config.settings import Settings
+from sources.catalog import DATASETS
 
-MULTITASK_QUICK = {"epochs": 6, "dataset": "simulated", "simulated_size": [300, 400, 12_000]}
+from analysis.runner import Run, run_all
+from config.errors import UserError
+from registry import make_config
+
+MULTITASK_QUICK = {"epochs": 6, "dataset": "simulated", "simulated_size": (300, 400, 12_000)}
 # One setting for all rows, chosen on the validation part for MMoE alone and the same for every network.
 ZOO = {"epochs": 20, "patience": 3, "lr": 5e-3}
-ZOO_QUICK = {"epochs": 4, "patience": 3, "lr": 5e-3, "dataset": "simulated", "simulated_size": [300, 400, 12_000]}
+ZOO_QUICK = {"epochs": 4, "patience": 3, "lr": 5e-3, "dataset": "simulated", "simulated_size": (300, 400, 12_000)}
 # The eight rows that such comparisons show, then ours.
 ZOO_ROWS = {
     "MMoE, view only": {"model": "mmoe", "labels": "view"},
@@ -122,30 +122,27 @@ def zoo(options: argparse.Namespace) -> None:
 
     common = ZOO_QUICK if options.quick else ZOO | {"dataset": name_of_data(options)}
     runs = [
-        Run(row, Settings(**common | about, seed=seed, data_dir=options.data_dir, device=options.device))
+        Run(row, make_config(**common | about, seed=seed, data_dir=options.data_dir, device=options.device))
         for seed in range(options.seeds)
         for row, about in ZOO_ROWS.items()
     ]
     results = run_all(runs, options.folder / "runs", options.jobs, say)
-    results += comparison.measure_baselines([run.settings for run in runs if run.row == REFERENCE])
+    results += comparison.measure_baselines([run.config for run in runs if run.row == REFERENCE])
     table = comparison.tabulate(results, REFERENCE)
-    show(comparison.write(table, results, options.folder, runs[0].settings, options.seeds))
+    show(comparison.write(table, results, options.folder, runs[0].config, options.seeds))
 
 
 def dyadic(options: argparse.Namespace) -> None:
     """Four tasks together against each alone, on ratings under both mappings and on the simulated platform."""
-    from analysis.dyadic import FIXED, QUICK, World, run, simulated_world
-    from dyadic.recipe import read_dyads
+    from analysis.dyadic import FIXED, QUICK, ratings_world, run, simulated_world
 
     if options.quick:
-        common = {"dataset": "simulated", "simulated_size": [300, 400, 30_000]}
+        common = {"dataset": "simulated", "simulated_size": (300, 400, 30_000)}
     else:
         common = {"dataset": name_of_data(options), "data_dir": options.data_dir}
     worlds = [simulated_world(0.02 if options.quick else options.scale)]
     for mapping in ("P", "N"):
-        about = {"model": "dyadic", "mapping": mapping} | common
-        settings = {name: value for name, value in about.items() if name != "data_dir"}
-        worlds.insert(0, World(f"{common['dataset']} {mapping}", partial(read_dyads, about), settings))
+        worlds.insert(0, ratings_world(f"{common['dataset']} {mapping}", {"mapping": mapping} | common))
     learner = QUICK if options.quick else FIXED
     show(run(options.folder, worlds, options.seeds, options.jobs, learner, say=say))
 

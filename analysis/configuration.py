@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from analysis.runner import Run
-from config.settings import Settings
+from registry import make_config
 
 EPOCHS = 30
 # Every run holds this share of the training ratings out. The course's runs hold none; they have nothing to choose by.
@@ -42,4 +42,4 @@ class Configuration:
         """
         own = {"shared_embeddings" if name == "shared" else name: value for name, value in asdict(self).items()}
         own |= {"factorization_weight": self.factorization_weight, "val_fraction": VAL_FRACTION, "seed": seed}
-        return Run(self.name, Settings(**{"epochs": EPOCHS} | common | own))
+        return Run(self.name, make_config("multitask", **{"epochs": EPOCHS} | common | own))

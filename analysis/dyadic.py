@@ -25,19 +25,22 @@ from scipy import stats
 
 from analysis import dyadic_tables as tables
 from analysis.dyadic_tables import REFERENCE
+from config.dyadic import TASKS, DyadicConfig, FeatureOptions, LearnerOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
-from dyadic.features import FeatureOptions, add_features
-from dyadic.learner import scores, train
+from dyadic.features import add_features
 from dyadic.metrics import TaskMetrics, best_threshold, compare, evaluate
-from dyadic.options import TASKS, LearnerOptions, single_task
+from dyadic.network import scores
+from dyadic.recipe import read_dyads
 from dyadic.simulate import SEED, simulate
+from dyadic.task import train
 from dyadic.tuning import folds
 
 DEFAULT_FEATURES = FeatureOptions()
+SINGLE_TASK_READINGS = ("features", "private")
 # eps = 0 ends no training early: every arm takes the same number of steps.
-FIXED = LearnerOptions(batch=64, eps=0.0)
-QUICK = replace(FIXED, iterations=3_000, max_epochs=4)
+FIXED = LearnerOptions(batch_size=64, eps=0.0)
+QUICK = replace(FIXED, iterations="3000", epochs=4)
 # Wider than the paper's grid, 0.3 to 0.5: a ranking score has no natural zero, and where every class weighs 1 the score
 # of a rare label seldom reaches 0.3.
 THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))
@@ -98,6 +101,36 @@ def simulated_world(scale: float) -> World:
 def _simulate(scale: float, seed: int) -> DyadicData:
     data = simulate(scale, seed=SEED + seed)
     return replace(data, notes=(*data.notes, "every seed is another platform, not only another split"))
+
+
+def ratings_world(name: str, values: Mapping[str, object]) -> World:
+    """Dyads of ratings; `values` are fields of config.dyadic.DyadicConfig."""
+    stored = {key: value for key, value in values.items() if key != "data_dir"}  # the place does not change the data
+    return World(name, partial(_load, values), stored)
+
+
+def _load(values: Mapping[str, object], seed: int) -> DyadicData:
+    return read_dyads(DyadicConfig(**values, seed=seed))
+
+
+def single_task(options: LearnerOptions, reading: str) -> dict[str, LearnerOptions]:
+    """Options of the separate runs that make up single-task learning, by task.
+
+    "features": clicks, bookmarks and replies from statistics and context alone, the embeddings apart (the authors'
+    code, where the comparison is confounded by having embeddings or not). "private": the same network as for many
+    tasks, once for each, trained by that task's loss alone.
+
+    Raises:
+        UserError: the reading is unknown, or private embeddings would never be trained.
+    """
+    if reading not in SINGLE_TASK_READINGS:
+        raise UserError(f"unknown reading {reading!r}: choose one of {', '.join(SINGLE_TASK_READINGS)}")
+    if reading == "private" and options.emb_grad == "emb_only":
+        raise UserError("private embeddings need emb_grad=full: no other gradient reaches them; or choose features")
+    width = {
+        task: 0 if reading == "features" and task != "embedding" else options.embedding_dim for task in options.active
+    }
+    return {task: replace(options, learn=(task,), embedding_dim=width[task]) for task in options.active}
 
 
 def arms(options: LearnerOptions) -> dict[str, list[LearnerOptions]]:
@@ -215,7 +248,7 @@ def measure_run(data: DyadicData, part: DyadicData | None, options: LearnerOptio
 def score_dyads(data: DyadicData, options: LearnerOptions) -> dict[str, np.ndarray]:
     """Train on the training dyads, score all: {task: (D,) logits}."""
     trained = train(data, options, quiet=True)
-    return scores(trained.net, trained.inputs, np.arange(len(data)), options)
+    return scores(trained.model, trained.inputs, np.arange(len(data)), options)
 
 
 def compare_arms(measured: Mapping[str, Measured]) -> list[dict]:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from config.dyadic import LearnerOptions
 from dyadic.data import DyadicData
-from dyadic.options import LearnerOptions
 
 ARMS = {
     "MTL": "one network, all losses, gradients of all tasks into the embeddings",
@@ -146,11 +146,13 @@ def as_markdown(results: Sequence[dict], summary: pd.DataFrame, counts: pd.DataF
 
 def setting(options: LearnerOptions) -> str:
     steps = options.iterations if isinstance(options.iterations, str) else f"{options.iterations:,}"
-    lam, weights = (", ".join(f"{v:g}" for v in dict.fromkeys(vs)) for vs in (options.lam, options.class_weights))
+    lam, weights = (
+        ", ".join(f"{v:g}" for v in dict.fromkeys(vs)) for vs in (options.four_lambdas, options.class_weights)
+    )
     return (
-        f"One fixed setting for all arms, tuned for none: eta {options.eta:g}, lambda {lam}, N {steps}, "
-        f"{options.max_epochs} epochs, class weights {weights}, d {options.d}, batch {options.batch} "
-        f"(eta * batch = {options.eta * options.batch:g}), eps {options.eps:g}"
+        f"One fixed setting for all arms, tuned for none: eta {options.lr:g}, lambda {lam}, N {steps}, "
+        f"{options.epochs} epochs, class weights {weights}, d {options.embedding_dim}, batch {options.batch_size} "
+        f"(eta * batch = {options.lr * options.batch_size:g}), eps {options.eps:g}"
         + (": every run takes the same number of steps." if options.eps == 0 else ".")
     )
 

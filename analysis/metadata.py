@@ -2,34 +2,34 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from analysis.runner import Run
-from config.defaults import DEFAULTS
 from config.errors import UserError
 from training.report import BOX
 from training.run_folder import RunFolder
 
 NEEDED = ("data", "simulated", "seeds", "runs", "statistics", "settings", "versions")
-VARIED = ("factorization_weight", "regression_weight", "shared_embeddings")
+VARIED = ("factorization_weight", "regression_weight", "shared_embeddings", "weighting", "seed")
 
 
 def collect(runs: Sequence[Run], results: Iterable[dict], data, is_quick: bool) -> dict:
     """What is said of an experiment. data: the dataset.Data of one of its seeds."""
     configs = [RunFolder.open(Path(result["folder"])).read_config() for result in results]
-    settings = asdict(runs[0].settings)
+    config = runs[0].config
+    shown = [field.name for field in fields(config) if field.metadata["option"].affects_result]
     return {
         "data": data.name,
         "simulated": data.simulated,
         "quick": is_quick,
-        "seeds": sorted({run.settings.seed for run in runs}),
+        "seeds": sorted({run.config.seed for run in runs}),
         "runs": len(runs),
         "statistics": statistics(data),
-        "settings": {name: settings[name] for name in (*DEFAULTS["multitask"], "weight_decay") if name not in VARIED}
-        | {"layer_sizes": runs[0].settings.mlp_sizes, "device": _distinct(c["settings"]["device"] for c in configs)},
+        "settings": {name: getattr(config, name) for name in shown if name not in VARIED}
+        | {"layer_sizes": config.mlp_sizes, "device": _distinct(c["settings"]["device"] for c in configs)},
         "versions": {
             name: _distinct(config["versions"][name] for config in configs) for name in configs[0]["versions"]
         },

@@ -13,11 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from config.base import RunConfig
 from config.errors import UserError
-from config.settings import Settings
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 ENDINGS = ("finished", "stopped early")
@@ -30,13 +30,13 @@ class Run:
     """One run of an experiment: the row of the table it belongs to, and its settings."""
 
     row: str
-    settings: Settings
+    config: RunConfig
 
     def folder(self, root: Path) -> Path:
         """Another setting is another folder: results of different settings never mix."""
-        values = {name: value for name, value in asdict(self.settings).items() if name not in NOT_IN_NAME}
+        values = {name: value for name, value in self.config.to_dict().items() if name not in NOT_IN_NAME}
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
-        return root / f"{self.settings.run_name}_{digest}"
+        return root / f"{self.config.run_name}_{digest}"
 
 
 def run_all(runs: Sequence[Run], root: Path, jobs: int, say: Callable[[str], None]) -> list[dict]:
@@ -70,8 +70,7 @@ def run_all(runs: Sequence[Run], root: Path, jobs: int, say: Callable[[str], Non
                 process.terminate()
             raise
     return [
-        {"row": run.row, "seed": run.settings.seed, "folder": str(run.folder(root))} | _result(run, root)
-        for run in runs
+        {"row": run.row, "seed": run.config.seed, "folder": str(run.folder(root))} | _result(run, root) for run in runs
     ]
 
 
@@ -89,8 +88,8 @@ def _start(run: Run, root: Path, processes: set[subprocess.Popen]) -> str:
     folder = run.folder(root)
     shutil.rmtree(folder, ignore_errors=True)
     config = root / f".{folder.name}.json"
-    config.write_text(json.dumps(asdict(run.settings) | {"logdir": str(folder), "quiet": True}), encoding="utf-8")
-    environment = os.environ | {"OMP_NUM_THREADS": str(run.settings.threads)}
+    config.write_text(json.dumps(run.config.to_dict() | {"logdir": str(folder), "quiet": True}), encoding="utf-8")
+    environment = os.environ | {"OMP_NUM_THREADS": str(run.config.threads)}
     process = subprocess.Popen(
         [sys.executable, str(MAIN), "--config", str(config)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from analysis.results import read_curves
 from analysis.runner import Run, run_all
-from config.defaults import MULTITASK
-from config.settings import Settings
+from config.multitask import MultiTaskConfig
+from registry import make_config
 
 SEED = 2026
 EFFECT_SEEDS = 3  # enough for effects as large as these
@@ -21,25 +21,25 @@ EFFECT_SEEDS = 3  # enough for effects as large as these
 # is to user + item biases (.8640 there) what .8090, that of a blend of tuned models on the test parts, is to theirs.
 MRR_TO_BEAT, MSE_TO_BEAT = 0.1305, 0.7898
 COMMON = {
-    "bpr": "softmax", "schedule": "cosine", "start_at_mean": True, "factorization_weight": 1.0,
+    "ranking_loss": "softmax", "schedule": "cosine", "init_rating_bias": True, "factorization_weight": 1.0,
     "shared_embeddings": True,
 }  # fmt: skip
-# The first trials: the best settings of softmax members, with denoisers for a half of these, of four and of two.
+# The first trials: the best settings of softmax ensemble_size, with num_item_based for a half of these, of four and of two.
 PLAIN = {
-    "regression_weight": 0.2, "lr": 0.02, "embedding_decay": 1.2, "batch_size": 2000, "epochs": 12, "user_balance": 0.3,
+    "regression_weight": 0.2, "lr": 0.02, "embedding_decay": 1.2, "batch_size": 2000, "epochs": 12, "user_weight_exponent": 0.3,
 }  # fmt: skip
 STARTS = (
-    {"members": 4, "denoisers": 2, **PLAIN, "embedding_dim": 1024, "layer_sizes": [3072]},
-    {"members": 2, "denoisers": 1, **PLAIN, "embedding_dim": 512, "layer_sizes": [1536]},
+    {"ensemble_size": 4, "num_item_based": 2, **PLAIN, "embedding_dim": 1024, "layer_sizes": [3072]},
+    {"ensemble_size": 2, "num_item_based": 1, **PLAIN, "embedding_dim": 512, "layer_sizes": [1536]},
 )
 SPACE = {
-    "members": (2, 3, 4),
-    "denoisers": (1, 2),
+    "ensemble_size": (2, 3, 4),
+    "num_item_based": (1, 2),
     "member_dim": (128, 192, 256),
     "regression_weight": (0.2, 0.25, 0.3),
     "batch_size": (1500, 2000),
     "epochs": (12, 14),
-    "user_balance": (0.3, 0.5),
+    "user_weight_exponent": (0.3, 0.5),
 }
 
 
@@ -55,7 +55,7 @@ def run(
     """
     drawn = draw(trials)
     runs = [
-        Run(str(number), Settings(**COMMON | trial | common, val_fraction=0.05, seed=seed))
+        Run(str(number), make_config("multitask", **COMMON | trial | common, val_fraction=0.05, seed=seed))
         for number, trial in enumerate(drawn, 1)
         for seed in range(seeds)
     ]
@@ -63,16 +63,18 @@ def run(
     chosen = COMMON | drawn[log[0]["trial"] - 1]
     effects = leave_out(chosen)
     runs = [
-        Run(str(number), Settings(**settings | common, val_fraction=0.05, seed=seed))
-        for number, settings in enumerate(effects.values(), 1)
+        Run(str(number), make_config("multitask", **values | common, val_fraction=0.05, seed=seed))
+        for number, values in enumerate(effects.values(), 1)
         for seed in range(min(seeds, EFFECT_SEEDS))
     ]
     measured = summarise(list(effects.values()), run_all(runs, folder / "runs", jobs, say))
     paths = [folder / name for name in ("trials.csv", "effects.csv", "champion.json")]
     _write(paths[0], log)
     _write(paths[1], [{"without": name} | line for name, line in zip(effects, measured, strict=True)])
-    settings = {name: value for name, value in chosen.items() if value != MULTITASK.get(name)}
-    paths[2].write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    preset = {"model": "multitask"} | {
+        name: value for name, value in chosen.items() if value != getattr(MultiTaskConfig, name)
+    }
+    paths[2].write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
     return paths
 
 
@@ -82,7 +84,7 @@ def draw(trials: int) -> list[dict[str, object]]:
     drawn: list[dict[str, object]] = [*STARTS][:trials]
     while len(drawn) < trials:
         trial = {"lr": 0.02, "embedding_decay": 1.2} | {name: dice.choice(values) for name, values in SPACE.items()}
-        trial["embedding_dim"] = trial["members"] * trial.pop("member_dim")
+        trial["embedding_dim"] = trial["ensemble_size"] * trial.pop("member_dim")
         trial["layer_sizes"] = [3 * trial["embedding_dim"]]
         if trial not in drawn:
             drawn.append(trial)
@@ -91,13 +93,20 @@ def draw(trials: int) -> list[dict[str, object]]:
 
 def leave_out(chosen: dict[str, object]) -> dict[str, dict[str, object]]:
     """{option: the settings with it at its usual value}, beside all of them together as "nothing"."""
-    options = ("schedule", "start_at_mean", "embedding_decay", "user_balance", "denoisers", "shared_embeddings")
-    usual = {name: getattr(Settings(), name) for name in options} | {"shared_embeddings": False}
+    options = (
+        "schedule",
+        "init_rating_bias",
+        "embedding_decay",
+        "user_weight_exponent",
+        "num_item_based",
+        "shared_embeddings",
+    )
+    usual = {name: getattr(MultiTaskConfig, name) for name in options} | {"shared_embeddings": False}
     differing = {name: chosen | {name: usual[name]} for name in options if chosen.get(name) != usual[name]}
-    differing["shared_embeddings"]["denoisers"] = 0  # which have one pair of tables
-    width = chosen["embedding_dim"] // chosen["members"]
-    one = {"members": 1, "denoisers": 0, "embedding_dim": width, "layer_sizes": [3 * width]}
-    return {"nothing": chosen} | differing | {"members": chosen | one}
+    differing["shared_embeddings"]["num_item_based"] = 0  # which have one pair of tables
+    width = chosen["embedding_dim"] // chosen["ensemble_size"]
+    one = {"ensemble_size": 1, "num_item_based": 0, "embedding_dim": width, "layer_sizes": [3 * width]}
+    return {"nothing": chosen} | differing | {"ensemble_size": chosen | one}
 
 
 def summarise(drawn: Sequence[dict[str, object]], results: Sequence[dict]) -> list[dict[str, object]]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import registry as family
 from analysis import figures
 from analysis import metadata as about_file
 from analysis.configuration import Configuration
@@ -15,6 +14,7 @@ from analysis.results import METRICS, read_curves, read_runs
 from analysis.runner import run_all
 from analysis.statistics import SAME, UNTESTED, Comparison, compare, correct, in_words
 from analysis.weights import spread
+from registry import recipe_for
 
 FIXED_SHARED = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.9, 0.99)
 # Separate tables: GradNorm balances what both tasks reach, which is nothing there; PCGrad would change nothing.
@@ -40,7 +40,7 @@ def run(folder: Path, common: dict, seeds: int, jobs: int, say: Callable[[str], 
     chosen = QUICK if is_quick else CONFIGURATIONS
     runs = [one.run(seed, common) for seed in range(seeds) for one in chosen]
     results = run_all(runs, folder / "runs", jobs, say)
-    about = about_file.collect(runs, results, family.load_data(runs[0].settings), is_quick)
+    about = about_file.collect(runs, results, recipe_for(runs[0].config).load_data(runs[0].config), is_quick)
     numbers = read_runs(read_curves(results))
     numbers.to_csv(folder / RUNS)
     table = tabulate(numbers)

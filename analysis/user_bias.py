@@ -1,16 +1,16 @@
 """What a user bias does: p_ij = a_i + u_i . q_j + b_j in the place of eq. (1), tried on trained networks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-import registry as family
 from analysis.runner import Run
 from evaluation import evaluating, mrr_score
 from losses import bpr_loss
+from registry import recipe_for
 from training.negatives import sample_uniform
 from training.run_folder import RunFolder
 
@@ -33,17 +33,15 @@ class WithUserBias(nn.Module):
         return self.model.score_items(user_ids) + self.bias[user_ids].unsqueeze(1)
 
 
-def measure_all(runs: Sequence[Run], results: Sequence[dict], load: Callable) -> pd.DataFrame:
-    """A row for every trained network: "row", "seed", and each of COLUMNS, also as "<column>_with_bias".
-
-    load: settings -> dataset.Data.
-    """
+def measure_all(runs: Sequence[Run], results: Sequence[dict]) -> pd.DataFrame:
+    """A row for every trained network: "row", "seed", and each of COLUMNS, also as "<column>_with_bias"."""
     rows, data = [], {}
     for run, result in zip(runs, results, strict=True):
-        seed = run.settings.seed
-        data.setdefault(seed, load(run.settings))
+        seed, recipe = run.config.seed, recipe_for(run.config)
+        if seed not in data:
+            data[seed] = recipe.load_data(run.config)
         device = torch.device("cpu")
-        model, _, _ = family.build(run.settings, data[seed], device)
+        model = recipe.build(run.config, data[seed], device).model
         RunFolder.open(Path(result["folder"])).restore("last", device, {"model": model})
         rows.append({"row": run.row, "seed": seed} | measure(model, data[seed], seed))
     return pd.DataFrame(rows)

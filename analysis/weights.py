@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-import registry as family
 from analysis import figures, user_bias
 from analysis import metadata as about_file
 from analysis.configuration import VAL_FRACTION, Configuration
 from analysis.metadata import percent
 from analysis.results import METRICS, read_curves, read_runs
 from analysis.runner import run_all
+from registry import recipe_for
 
 CONFIGURATIONS = (
     Configuration(shared=True, regression_weight=0.01),
@@ -38,11 +38,11 @@ def run(folder: Path, common: dict, seeds: int, jobs: int, say: Callable[[str], 
     """
     runs = [one.run(seed, common) for seed in range(seeds) for one in CONFIGURATIONS]
     results = run_all(runs, folder / "runs", jobs, say)
-    data = family.load_data(runs[0].settings)
+    data = recipe_for(runs[0].config).load_data(runs[0].config)
     about = about_file.collect(runs, results, data, is_quick)
     curves = read_curves(results)
     curves.to_csv(folder / CURVES, index=False)
-    user_bias.measure_all(runs, results, family.load_data).to_csv(folder / BIAS, index=False)
+    user_bias.measure_all(runs, results).to_csv(folder / BIAS, index=False)
     table = tabulate(curves)
     table.to_csv(folder / NUMBERS, index_label="configuration")
     (folder / TABLE).write_text(as_markdown(table, about), encoding="utf-8")

@@ -7,16 +7,16 @@ differences within a seed (paired t-test; with five seeds a rank test could not 
 import csv
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from config.defaults import RATING_LABELS
-from config.settings import Settings
+from config.zoo import RATING_LABELS, ZooConfig
 from training.report import BOX
+from zoo.recipe import RECIPE, make_task
 
 SIGNIFICANT = 0.05
 
@@ -44,14 +44,11 @@ COLUMNS = (
 )
 
 
-def measure_baselines(settings: Iterable[Settings]) -> list[dict]:
+def measure_baselines(config: Iterable[ZooConfig]) -> list[dict]:
     """The baselines on the same splits, as results of runs: they have metrics and nothing else."""
-    from dataset import load
-    from registry import build_task
-
     results = []
-    for one in settings:
-        task = build_task(one.model, load(**one.data_options), **one.task_options | {"chain": "joint"})
+    for one in config:
+        task = make_task(replace(one, chain="joint"), RECIPE.load_data(one))
         for name, baseline in task.baselines().items():
             metrics = {f"test_{metric}": value for metric, value in task.metrics(baseline, "test").items()}
             results.append({"row": name, "seed": one.seed, "is_baseline": True, "metrics": metrics})
@@ -77,7 +74,7 @@ def tabulate(results: Sequence[dict], reference: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(table, orient="index")
 
 
-def write(table: pd.DataFrame, results: Sequence[dict], folder: Path, settings: Settings, seeds: int) -> list[Path]:
+def write(table: pd.DataFrame, results: Sequence[dict], folder: Path, config: ZooConfig, seeds: int) -> list[Path]:
     """table.csv, table.md, table.png and runs.csv; returns their paths."""
     from analysis import figures
 
@@ -86,8 +83,8 @@ def write(table: pd.DataFrame, results: Sequence[dict], folder: Path, settings: 
     flat = table.copy()
     flat.columns = [f"{title} {kind}" for title, kind in table.columns]
     flat.to_csv(paths[0], index_label="row")
-    paths[1].write_text(as_markdown(table, baselines, settings, seeds), encoding="utf-8")
-    figures.draw_table(table, baselines, describe(settings, seeds), paths[2])
+    paths[1].write_text(as_markdown(table, baselines, config, seeds), encoding="utf-8")
+    figures.draw_table(table, baselines, describe(config, seeds), paths[2])
     with paths[3].open("w", newline="", encoding="utf-8") as file:
         lines = [
             {"row": result["row"], "seed": result["seed"]} | result["metrics"] | _numbers(result) for result in results
@@ -98,9 +95,9 @@ def write(table: pd.DataFrame, results: Sequence[dict], folder: Path, settings: 
     return paths
 
 
-def as_markdown(table: pd.DataFrame, baselines: set[str], settings: Settings, seeds: int) -> str:
-    lines = [f"```\n{BOX}\n```\n"] if settings.dataset == "simulated" else []
-    lines += [describe(settings, seeds), ""]
+def as_markdown(table: pd.DataFrame, baselines: set[str], config: ZooConfig, seeds: int) -> str:
+    lines = [f"```\n{BOX}\n```\n"] if config.dataset == "simulated" else []
+    lines += [describe(config, seeds), ""]
     titles = [column.title for column in COLUMNS]
     lines += ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
     for row in table.index:
@@ -112,17 +109,17 @@ def as_markdown(table: pd.DataFrame, baselines: set[str], settings: Settings, se
         f"\\* differs from the single-task networks on the same splits (paired t-test, p < {SIGNIFICANT}, not "
         "corrected for the number of comparisons). Log loss is the sum of its two terms and depends on the number of "
         "negatives. Seconds are those of training and validation, "
-        f"{settings.threads} thread a run; n/a: not on this device, or not learnt.",
+        f"{config.threads} thread a run; n/a: not on this device, or not learnt.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def describe(settings: Settings, seeds: int) -> str:
-    data = f"{settings.dataset} (SIMULATED DATA)" if settings.dataset == "simulated" else settings.dataset
+def describe(config: ZooConfig, seeds: int) -> str:
+    data = f"{config.dataset} (SIMULATED DATA)" if config.dataset == "simulated" else config.dataset
     return (
-        f"{data}: view = rated, like = rated {settings.like_from:g} or higher; {settings.negatives} negatives a "
-        f"positive; {seeds} seeds; d = {settings.embedding_dim}, batch {settings.batch_size}, lr {settings.lr:g}, "
-        f"at most {settings.epochs} epochs, the best by validation AUC"
+        f"{data}: view = rated, like = rated {config.like_from:g} or higher; {config.negatives} negatives a "
+        f"positive; {seeds} seeds; d = {config.embedding_dim}, batch {config.batch_size}, lr {config.lr:g}, "
+        f"at most {config.epochs} epochs, the best by validation AUC"
     )
 
 

@@ -3,19 +3,20 @@
 import time
 
 from benchmarks.timing import peak_memory_mb
+from config.dyadic import DyadicConfig, LearnerOptions
 from dataset import load
 from dyadic.features import add_features
-from dyadic.learner import build_net, run_epoch
-from dyadic.options import LearnerOptions
+from dyadic.network import build_network
 from dyadic.recipe import read_dyads
 from dyadic.sampling import make_sampler, prepare
 from dyadic.simulate import simulate
+from dyadic.updates import run_epoch
 
 
 def benchmark_dyadic(scale: float) -> None:
     """Features, and 100,000 steps, exact and in batches, on ratings and on a platform of the paper's size."""
     ratings = load().name  # MovieLens 100K where it is, else the simulated one
-    for data in (read_dyads({"model": "dyadic", "dataset": ratings}, 0), simulate(scale)):
+    for data in (read_dyads(DyadicConfig(dataset=ratings)), simulate(scale)):
         print(f"\n{data}")
         measure_dyadic(data)
     print(f"\npeak memory of the whole program: {peak_memory_mb() / 2**10:.2f} GB")
@@ -29,8 +30,8 @@ def measure_dyadic(data) -> None:
     triples = sampler.draw(100_000, 0, 1)
     reference = None
     for batch in (1, 64, 128, 1024):
-        options = LearnerOptions(eta=1e-3, batch=batch)
-        net = build_net(data, sampler, options)
+        options = LearnerOptions(lr=1e-3, batch_size=batch)
+        net = build_network(data, sampler, options)
         start = time.perf_counter()
         run_epoch(net, inputs, triples, options)
         seconds = time.perf_counter() - start

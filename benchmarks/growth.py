@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import registry as family
 from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds, peak_memory_mb
 from config.errors import UserError
-from config.settings import Settings
+from config.multitask import MultiTaskConfig
 from dataset import Interactions
+from multitask.recipe import RECIPE
 from training.steps import Stopped
 
+CPU = torch.device("cpu")
 SIZES = {  # users, items and ratings, as those of MovieLens 100K, 1M, 10M and 25M, rounded
     "100k": (943, 1682, 100_000),
     "1M": (6_040, 3_706, 1_000_000),
@@ -30,7 +31,7 @@ EPOCHS = 8  # of ours, so that small data are timed for seconds too, and one of 
 SECONDS = 20.0  # of the processor: rows per second are those until then
 EVALUATED_USERS = 5_000  # where there are more, as many are drawn
 
-PlainEpoch = Callable[[Settings, Interactions, Callable[[], bool]], int]
+PlainEpoch = Callable[[MultiTaskConfig, Interactions, Callable[[], bool]], int]
 
 
 def measure_growth(record: Record, sizes: Sequence[str], script: Path, say: Callable[[str], None]) -> None:
@@ -67,9 +68,9 @@ def grow(size: Sequence[int], plain_epoch: PlainEpoch) -> dict[str, tuple[float,
         size: users, items and ratings to simulate.
         plain_epoch: trains the plain way until its last argument says so; returns the rows it has seen.
     """
-    settings = Settings(dataset="simulated", simulated_size=list(size), batch_size=BATCH, quiet=True)
+    config = MultiTaskConfig(dataset="simulated", simulated_size=tuple(size), batch_size=BATCH, quiet=True)
     imports, start = peak_memory_mb(), cpu_seconds()
-    data = family.load_data(settings)
+    data = RECIPE.load_data(config)
     found = {
         "peak memory, imports": (imports, "MB"),
         "making": (cpu_seconds() - start, "CPU s"),
@@ -79,8 +80,8 @@ def grow(size: Sequence[int], plain_epoch: PlainEpoch) -> dict[str, tuple[float,
     held = sum(column.nbytes for part in parts for column in (part.user_ids, part.item_ids, part.ratings))
     found["raw arrays"] = (held / 2**20, "MB")
     data = replace(data, test=rows_of_some_users(data.test))
-    model, task, make_steps = family.build(settings, data, torch.device("cpu"))
-    steps = make_steps(model, task, settings, torch.device("cpu"))
+    training = RECIPE.build(config, data, CPU)
+    steps = training.make_stepper(training.model, training.task, config, CPU)
     with suppress(Stopped):
         steps.run_epoch(1, [], after_one_step())
     deadline = Deadline()
@@ -92,9 +93,9 @@ def grow(size: Sequence[int], plain_epoch: PlainEpoch) -> dict[str, tuple[float,
     found["evaluation"] = (cpu_seconds() - start, "CPU s")
     found["evaluated users"] = (float(len(data.test.user_ids.unique())), "users")
     found["peak memory"] = (peak_memory_mb(), "MB")
-    plain_epoch(settings, data.train, after_one_step())
+    plain_epoch(config, data.train, after_one_step())
     deadline = Deadline()
-    rows = plain_epoch(settings, data.train, deadline)
+    rows = plain_epoch(config, data.train, deadline)
     found["plain"] = (rows / deadline.seconds(), "rows per CPU s")
     return found
 

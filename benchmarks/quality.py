@@ -12,14 +12,15 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-import registry as family
 from benchmarks.peers import PEERS, Answered, Peer, missing
 from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds
-from config.settings import Settings
+from config.multitask import MultiTaskConfig
 from dataset import Data
 from evaluation import mrr_score, mse_score
+from multitask.recipe import RECIPE
 
+CPU = torch.device("cpu")
 SPLITS = (0, 1, 2)
 FURTHER_SPLITS = (3, 4, 5, 6, 7)
 # What a network that does both tasks is asked for, in one and the same epoch: the MRR of LightFM's WARP and the MSE of
@@ -33,7 +34,7 @@ Curve = list[dict[str, float]]  # a row an epoch: "MRR" and "MSE" on the test pa
 
 def measure_quality(
     record: Record,
-    settings: Settings,
+    config: MultiTaskConfig,
     say: Callable[[str], None],
     peers: Sequence[Peer] = PEERS,
     splits: Sequence[int] = SPLITS,
@@ -44,18 +45,18 @@ def measure_quality(
     for package, reason in absent.items():
         left_out = ", ".join(peer.name for peer in peers if peer.package == package)
         say(f"{package} is missing ({reason}): without {left_out}")
-    data = {split: family.load_data(replace(settings, seed=split)) for split in splits}
+    data = {split: RECIPE.load_data(replace(config, seed=split)) for split in splits}
     say(f"{data[splits[0]]}; splits {', '.join(map(str, splits))}; mean, and CPU seconds of one fit")
     for peer in peers:
         if peer.package not in absent:
             bar = tqdm(splits, peer.name, leave=False, unit="split", disable=not sys.stderr.isatty())
             fits = [fit_peer(peer, data[split]) for split in bar]
             say(f"{peer.name:<40}{_record_fits(record, peer, splits, fits)}")
-    curves = [train(replace(settings, seed=split), data[split]) for split in splits]
+    curves = [train(replace(config, seed=split), data[split]) for split in splits]
     _record_network(record, "ours", splits, curves, say)
     record_curve(record, splits, curves, say)
     if further:
-        others = [train(replace(settings, seed=split)) for split in further]
+        others = [train(replace(config, seed=split)) for split in further]
         _record_network(record, "ours, further splits", further, others, say)
 
 
@@ -72,16 +73,17 @@ def fit_peer(peer: Peer, data: Data) -> tuple[float, float]:
     return mrr_score(model, data.test, data.seen), seconds
 
 
-def train(settings: Settings, data: Data | None = None) -> Curve:
-    """Train by the settings for all their epochs. The clock runs while training alone: preparing steps, and epochs."""
-    data = data or family.load_data(settings)
-    model, task, make_steps = family.build(settings, data, torch.device("cpu"))
+def train(config: MultiTaskConfig, data: Data | None = None) -> Curve:
+    """Train by the config for all their epochs. The clock runs while training alone: preparing steps, and epochs."""
+    data = data or RECIPE.load_data(config)
+    training = RECIPE.build(config, data, CPU)
+    model, task = training.model, training.task
     start = cpu_seconds()
-    steps = make_steps(model, task, settings, torch.device("cpu"))
+    steps = training.make_stepper(model, task, config, CPU)
     seconds = cpu_seconds() - start
     curve: Curve = []
     history: list[dict[str, float]] = []
-    bar = tqdm(range(settings.epochs), f"split {settings.seed}", leave=False, disable=not sys.stderr.isatty())
+    bar = tqdm(range(config.epochs), f"split {config.seed}", leave=False, disable=not sys.stderr.isatty())
     for epoch in (number + 1 for number in bar):
         start = cpu_seconds()
         history.append({"epoch": epoch} | steps.run_epoch(epoch, history, lambda: False))

@@ -1,86 +1,90 @@
-"""The command line of main.py: flags and settings files become Settings.
+"""The command line of main.py: flags, settings files and presets become a config.
 
-Imports nothing heavy, so that `python main.py --help` answers at once.
+The model comes first: it decides which other flags there are. Imports the standard library alone, so that
+`python main.py --help` answers at once, also before the requirements are installed.
 """
 
 import argparse
+import dataclasses
 import difflib
 import json
 import typing
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from config.defaults import GROUPS, describe_default
+from config.base import Option, RunConfig
 from config.errors import UserError
-from config.settings import Settings
 
 PRESETS = Path(__file__).resolve().with_name("presets")
-ASKING = {"logdir", "data_dir", "device"}
-# What may change when a run is resumed; anything else would make it another run.
-CHANGEABLE = {"epochs", "data_dir", "device", "threads", "quiet", "profile"}
+FORMAT = 1  # of config.json; a change that older files do not survive raises it
+ACTIONS = ("help", "resume", "recommend", "json", "config", "preset")
+RECOMMEND_FLAGS = ("logdir", "data_dir", "device")
+METAVARS = {int: "N", float: "X", str: "VALUE"}
+Models = Mapping[str, type[RunConfig]]
+Choices = Mapping[str, Sequence[str]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Request:
-    """A parsed command line: the settings, which of them were given as flags, and what else is asked for."""
+    """A parsed command line.
 
-    settings: Settings
-    given: dict[str, object]
+    config: of a new run; None where a run is resumed or asked, which has its own.
+    given: the fields given as flags.
+    resume: the run folder to go on with.
+    recommend: the raw id of the user to recommend for; as_json: print the answer as JSON.
+    """
+
+    config: RunConfig | None
+    given: dict[str, Any]
     resume: Path | None = None
     recommend: str | None = None
     as_json: bool = False
 
 
-def parse(argv: list[str] | None = None) -> Request:
+def parse(argv: Sequence[str] | None, models: Models, choices: Choices) -> Request:
     """Read the command line.
 
+    Args:
+        models: {name: its config class}; the first is the default.
+        choices: {field: its possible values} for fields whose values are listed elsewhere (data sets, weightings).
+
     Raises:
-        UserError: a value is out of range or the --config file is wrong. (argparse itself ends the program with code 2
-            on an unknown flag or a wrong type.)
+        UserError: a flag is unknown, does not apply to the model or has a wrong value, or the --config file is wrong.
     """
-    parser = _make_parser()
-    given = vars(parser.parse_args(argv))
-    actions = {name: given.pop(name) for name in ("resume", "recommend", "json", "config", "preset")}
-    if actions["resume"] is not None and actions["recommend"] is not None:
-        raise UserError("--resume goes on training and --recommend asks a trained run: give one of them")
-    if actions["json"] and actions["recommend"] is None:
-        raise UserError("--json prints the answer to --recommend USER, which is missing")
-    for action in ("resume", "recommend"):
-        for source in ("config", "preset"):
-            if actions[action] is not None and actions[source] is not None:
-                raise UserError(f"--{action} takes the settings of its run: leave out --{source}")
-    if actions["preset"] is not None:
-        if actions["config"] is not None:
-            raise UserError("--preset and --config are two sources of settings: give one or the other")
-        actions["config"] = find_preset(actions["preset"])
-    if actions["recommend"] is not None and (idle := set(given) - ASKING):
-        raise UserError(
-            f"--{min(idle)} means nothing to a trained run; --recommend takes --logdir, --data_dir and --device"
-        )
-    if actions["resume"] is not None and (fixed := set(given) - CHANGEABLE):
-        changeable = ", ".join(f"--{name}" for name in sorted(CHANGEABLE))
-        raise UserError(f"--{min(fixed)} cannot change in a resumed run; --resume takes only {changeable}")
-    from_file = read_settings_file(Path(actions["config"])) if actions["config"] is not None else {}
-    return Request(
-        Settings(**from_file | given),
-        given,
-        Path(actions["resume"]) if actions["resume"] is not None else None,
-        actions["recommend"],
-        actions["json"],
-    )
+    first = vars(_first_parser(models).parse_known_args(argv)[0])
+    source = _settings_source(first)
+    from_file = read_settings_file(source, models, choices) if source is not None else {}
+    in_file = from_file.pop("model", None)
+    model = first["model"] or in_file or next(iter(models))
+    if first["help"]:
+        _make_parser(models, choices, model if first["model"] else None).print_help()
+        raise SystemExit(0)
+    given = vars(_make_parser(models, choices, model).parse_args(argv))
+    actions = {name: given.pop(name) for name in ACTIONS}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    _check_actions(actions, given, models[model])
+    given.pop("model", None)
+    if actions["resume"] is not None:
+        return Request(None, given, resume=Path(actions["resume"]))
+    if actions["recommend"] is not None:
+        return Request(None, given, recommend=actions["recommend"], as_json=actions["json"])
+    if model != in_file and source is not None and (foreign := set(from_file) - set(_fields(models[model]))):
+        raise UserError(f"{source}: {min(foreign)} does not apply to --model {model}")
+    return Request(models[model].from_values(from_file | given), given)
 
 
 def find_preset(name: str) -> Path:
-    """Raises UserError where there is no preset of this name."""
+    """Raises UserError where no preset has this name."""
     known = {path.stem: path for path in sorted(PRESETS.glob("*.json"))}
     if name not in known:
         raise UserError(f"there is no preset {name!r}{_suggest(name, known)}: choose one of {', '.join(known)}")
     return known[name]
 
 
-def read_settings_file(path: Path) -> dict[str, object]:
-    """Settings from a JSON file: an object of flag names and values, or the config.json of a run.
+def read_settings_file(path: Path, models: Models, choices: Choices) -> dict[str, Any]:
+    """Settings from a JSON file: an object of "model" and field names, or the config.json of a run.
 
     Raises:
         UserError: no such file, not JSON, an unknown name or a value of the wrong type.
@@ -92,96 +96,209 @@ def read_settings_file(path: Path) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     values = content.get("settings", content) if isinstance(content, dict) else content
-    return checked(values, str(path))
+    return check_settings(values, str(path), models, choices)
 
 
-def checked(values: object, source: str) -> dict[str, object]:
-    """The values themselves, if they are settings by name and type.
+def config_of(settings: object, source: str, models: Models, choices: Choices) -> RunConfig:
+    """The config that a run's config.json holds under "settings".
+
+    Raises:
+        UserError: naming `source` and the first value that is wrong.
+    """
+    values = check_settings(settings, source, models, choices)
+    return models[values.pop("model", next(iter(models)))].from_values(values)
+
+
+def check_settings(values: object, source: str, models: Models, choices: Choices) -> dict[str, Any]:
+    """The values with lists as tuples, if their names and types are those of a config.
 
     Raises:
         UserError: naming `source` and the first value that is wrong.
     """
     if not isinstance(values, dict):
         raise UserError(f"{source} should hold an object of flag names and values")
-    kinds = typing.get_type_hints(Settings)
+    model = values.get("model", next(iter(models)))
+    if not isinstance(model, str) or model not in models:
+        raise UserError(f"{source}: model cannot be {model!r}; choose one of {', '.join(models)}")
+    fields = _fields(models[model])
+    kinds = typing.get_type_hints(models[model])
+    checked: dict[str, Any] = {"model": model} if "model" in values else {}
     for name, value in values.items():
-        if name not in kinds:
-            raise UserError(f"{source}: unknown setting {name!r}{_suggest(name, kinds)}")
-        argument = Settings.__dataclass_fields__[name].metadata["argument"]
-        count = argument.get("nargs")
-        if not _fits(value, kinds[name]) or (isinstance(count, int) and value is not None and len(value) != count):
+        if name == "model":
+            continue
+        if name not in fields:
+            raise UserError(f"{source}: unknown setting {name!r} of --model {model}{_suggest(name, fields)}")
+        known: Option = fields[name].metadata["option"]
+        if not _fits(value, kinds[name]):
             raise UserError(f"{source}: {name} cannot be {value!r}")
-        choices = argument.get("choices")
-        given = value if isinstance(value, list) else [value]
-        if choices and value is not None and not set(given) <= set(choices):
-            raise UserError(f"{source}: {name} cannot be {value!r}; choose one of {', '.join(choices)}")
-    return values
+        allowed = choices.get(name, known.choices)
+        entries = value if isinstance(value, list) else [value]
+        if allowed and value is not None and not set(entries) <= set(allowed):
+            raise UserError(f"{source}: {name} cannot be {value!r}; choose one of {', '.join(allowed)}")
+        checked[name] = tuple(value) if isinstance(value, list) else value
+    return checked
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is answered by one sentence and not by the whole usage."""
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is answered by one sentence instead of the whole usage."""
+
+    explain_unknown = staticmethod(lambda flag: "")
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split()
         if unknown:
-            message = f"unknown flag {unknown[0]}{_suggest(unknown[0].split('=')[0], self._option_string_actions)}"
+            flag = unknown[0].split("=")[0]
+            reason = self.explain_unknown(flag)
+            message = reason or f"unknown flag {unknown[0]}{_suggest(flag, self._option_string_actions)}"
         raise UserError(f"{message} (--help lists all flags)")
 
 
-def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="main.py",
-        description="Train one network for several tasks: which movies a user watches, and how they like them.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=118),
-        allow_abbrev=False,
-    )
-    groups = {name: parser.add_argument_group(name) for name in GROUPS}
-    defaults = Settings()
-    for setting in fields(Settings):
-        _add_flag(groups[setting.metadata["group"]], setting, getattr(defaults, setting.name))
-    asked = parser.add_argument_group("other things to do")
-    asked.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, as if it had never stopped")
-    asked.add_argument(
-        "--recommend", metavar="USER", help="ten films for a user (raw id), from the run --logdir or the newest one"
-    )
-    asked.add_argument("--json", action="store_true", help="with --recommend: answer in JSON")
-    asked.add_argument(
-        "--config", metavar="FILE", help="settings from a JSON file, such as a run's config.json; flags win over it"
-    )
-    asked.add_argument("--preset", metavar="NAME", help="settings under a name, from presets/; flags win over it")
+def _first_parser(models: Models) -> Parser:
+    """Reads what decides which flags there are."""
+    parser = Parser(prog="main.py", add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--model", choices=tuple(models))
+    for name in ("config", "preset", "resume", "recommend"):
+        parser.add_argument(f"--{name}")
     return parser
 
 
-def _add_flag(group, setting, fixed: object) -> None:
-    kind = typing.get_type_hints(Settings)[setting.name]
-    text, argument = setting.metadata["help"], setting.metadata["argument"]
-    default = describe_default(setting.name, fixed)
+def _settings_source(first: Mapping[str, Any]) -> Path | None:
+    """The settings file that --config or --preset names, or that the run to be resumed holds."""
+    if first["preset"] is not None and first["config"] is not None:
+        raise UserError("--preset and --config are two sources of settings: give one or the other")
+    for action in ("resume", "recommend"):
+        for source in ("config", "preset"):
+            if first[action] is not None and first[source] is not None:
+                raise UserError(f"--{action} takes the settings of its run: leave out --{source}")
+    if first["preset"] is not None:
+        return find_preset(first["preset"])
+    if first["resume"] is not None:
+        path = Path(first["resume"]) / "config.json"
+        return path if path.is_file() else None
+    return Path(first["config"]) if first["config"] is not None else None
+
+
+def _check_actions(actions: Mapping[str, Any], given: Mapping[str, Any], config: type[RunConfig]) -> None:
+    if actions["resume"] is not None and actions["recommend"] is not None:
+        raise UserError("--resume goes on training and --recommend asks a trained run: give one of them")
+    if actions["json"] and actions["recommend"] is None:
+        raise UserError("--json prints the answer to --recommend USER, which is missing")
+    if actions["recommend"] is not None and (idle := set(given) - set(RECOMMEND_FLAGS)):
+        raise UserError(
+            f"--{min(idle)} means nothing to a trained run; --recommend takes --logdir, --data_dir and --device"
+        )
+    resumable = {name for name, field in _fields(config).items() if field.metadata["option"].resumable}
+    if actions["resume"] is not None and (fixed := set(given) - resumable):
+        changeable = ", ".join(f"--{name}" for name in sorted(resumable))
+        raise UserError(f"--{min(fixed)} cannot change in a resumed run; --resume takes only {changeable}")
+
+
+def _make_parser(models: Models, choices: Choices, model: str | None) -> Parser:
+    """The parser of one model; None: of what all models share."""
+    parser = Parser(
+        prog="main.py",
+        usage="main.py [--model NAME] [flags]",
+        description="Train one network for several tasks: what users watch, and how they like it.",
+        epilog=None if model else _describe_models(models),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.explain_unknown = lambda flag: _explain_foreign_flag(flag, models, model)  # type: ignore[method-assign]
+    shared = list(models.values()) if model is None else [models[model]]
+    _add_actions(parser.add_argument_group("what to do"), models)
+    fields = _fields(shared[0] if model else RunConfig)
+    titles = dict.fromkeys(field.metadata["option"].group for field in fields.values())
+    groups = {title: parser.add_argument_group(title) for title in sorted(titles, key=("data", "output").__contains__)}
+    for name, field in fields.items():
+        _add_flag(groups[field.metadata["option"].group], name, shared, choices)
+    return parser
+
+
+def _describe_models(models: Models) -> str:
+    lines = (f"  {name:<14} {config.summary}" for name, config in models.items())
+    return "\n".join(["models (--model NAME --help lists the flags of one):", *lines])
+
+
+def _add_actions(group: argparse._ArgumentGroup, models: Models) -> None:
+    group.add_argument("-h", "--help", action="store_true", help="show this text; with --model NAME: its flags too")
+    group.add_argument(
+        "--model", choices=tuple(models), metavar="NAME", default=argparse.SUPPRESS,
+        help=f"network to train, see below (default: {next(iter(models))})",
+    )  # fmt: skip
+    group.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    group.add_argument("--recommend", metavar="USER", help="ten items for a user, from the newest run or --logdir")
+    group.add_argument("--json", action="store_true", help="with --recommend: answer in JSON")
+    group.add_argument("--config", metavar="FILE", help="settings from a JSON file, such as a run's config.json")
+    presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.json")))
+    group.add_argument("--preset", metavar="NAME", help=f"settings by name: {presets}")
+
+
+def _add_flag(group: argparse._ArgumentGroup, name: str, configs: Sequence[type[RunConfig]], choices: Choices) -> None:
+    """A flag for one field, with the default that all these configs share where they do."""
+    known: Option = configs[0].__dataclass_fields__[name].metadata["option"]
+    kind = typing.get_type_hints(configs[0])[name]
+    defaults = {config.__dataclass_fields__[name].default for config in configs}
+    default = next(iter(defaults)) if len(defaults) == 1 else None
+    text = known.doc.replace("%", "%%")
     if _scalar_type(kind) is bool:
-        group.add_argument(f"--{setting.name}", action="store_true", default=argparse.SUPPRESS, help=text)
-        if default == "True":
+        group.add_argument(f"--{name}", action="store_true", default=argparse.SUPPRESS, help=text)
+        if default is True:
             group.add_argument(
-                f"--no_{setting.name}", dest=setting.name, action="store_false", default=argparse.SUPPRESS,
-                help=f"the opposite of --{setting.name}, which is the default",
-            )  # fmt: skip
+                f"--no_{name}", dest=name, action="store_false", default=argparse.SUPPRESS, help=f"not --{name}"
+            )
         return
-    if default is not None:
-        text += f" (default: {default})"
-    group.add_argument(f"--{setting.name}", type=_scalar_type(kind), default=argparse.SUPPRESS, help=text, **argument)
+    if default not in (None, ()):
+        text += f" (default: {_in_words(default)})"
+    elif len(defaults) > 1:
+        text += " (default: by model)"
+    allowed = tuple(choices.get(name, known.choices))
+    if known.metavar == "NAME" and allowed:
+        text += f"; one of {', '.join(allowed)}"
+    group.add_argument(
+        f"--{name}", type=_scalar_type(kind), default=argparse.SUPPRESS, help=text, nargs=_nargs(kind),
+        choices=allowed or None, metavar=known.metavar or (None if allowed else METAVARS[_scalar_type(kind)]),
+    )  # fmt: skip
 
 
-def _scalar_type(kind) -> type:
-    """The type of one value: int for int, int | None, list[int] and list[int] | None."""
+def _explain_foreign_flag(flag: str, models: Models, model: str | None) -> str:
+    """A sentence about a flag that other models have; "" for any other."""
+    name = flag.removeprefix("--").removeprefix("no_")
+    owners = [other for other, config in models.items() if name in config.__dataclass_fields__]
+    if not flag.startswith("--") or not owners or model is None:
+        return ""
+    return f"{flag} does not apply to --model {model}; it is for {', '.join(owners)}"
+
+
+def _fields(config: type[RunConfig]) -> dict[str, dataclasses.Field]:
+    return {field.name: field for field in dataclasses.fields(config)}
+
+
+def _nargs(kind: Any) -> int | str | None:
+    """How many values a flag takes: None for one, "+" for any number, else that number."""
+    for part in (kind, *typing.get_args(kind)):
+        if typing.get_origin(part) is tuple:
+            entries = typing.get_args(part)
+            return "+" if Ellipsis in entries else len(entries)
+    return None
+
+
+def _scalar_type(kind: Any) -> type:
+    """The type of one value: int for int, int | None, tuple[int, ...] and tuple[int, ...] | None."""
     while typing.get_args(kind):
         kind = typing.get_args(kind)[0]
     return kind
 
 
-def _fits(value: object, kind) -> bool:
-    if type(None) in typing.get_args(kind) and value is None:
-        return True
-    scalar = _scalar_type(kind)
-    if "list" in str(kind):
-        return isinstance(value, list) and len(value) > 0 and all(_fits(entry, scalar) for entry in value)
+def _fits(value: object, kind: Any) -> bool:
+    """True where a value read from JSON has the type of a field."""
+    if value is None:
+        return type(None) in typing.get_args(kind)
+    count, scalar = _nargs(kind), _scalar_type(kind)
+    if count is not None:
+        has_length = isinstance(value, list) and (count == "+" or len(value) == count)
+        return has_length and all(_fits(entry, scalar) for entry in typing.cast(list, value))
     if isinstance(value, bool) or scalar is bool:
         return isinstance(value, bool) and scalar is bool
     if isinstance(value, int) and abs(value) > 2**63:
@@ -189,6 +306,12 @@ def _fits(value: object, kind) -> bool:
     return isinstance(value, (int, float) if scalar is float else scalar)
 
 
-def _suggest(name: str, known) -> str:
+def _in_words(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_in_words, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -1,8 +1,12 @@
-"""The one error that users are meant to see."""
+"""The error that users are meant to see, and the exit codes of all commands."""
+
+EXIT_OK = 0
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # as shells report a program that Ctrl-C has ended
 
 
 class UserError(Exception):
-    """Something the user can mend: what was wrong, where, and what to do, in one sentence.
+    """A problem that the user can fix: one sentence that says what is wrong, where, and what to do.
 
-    main.py prints the sentence without a traceback and ends with exit code 2.
+    The commands print it without a traceback and exit with EXIT_USER_ERROR.
     """

@@ -9,14 +9,14 @@ similarity is taken on.
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from config.dyadic import CHOICES
+from config.dyadic import FeatureOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
 
@@ -28,55 +28,14 @@ FEATURES = tuple(
 MOST_USERS = 30_000  # the table of co-occurrences has num_users ** 2 cells of 4 bytes
 USERS_AT_A_TIME = 512
 PAIRS_AT_A_TIME = 2**20  # (dyad, neighbour) pairs summarised at once: bounds memory for any number of dyads
+DEFAULT = FeatureOptions()
 LEAK = (
     "LEAK: the features were computed from all dyads, those of the test part included, as the authors' code does; "
     "test figures are inflated"
 )
 
 
-@dataclass(frozen=True)
-class FeatureOptions:
-    """How neighbours are chosen and summarised.
-
-    similarity: cosine of the rows of 1[IM > 0] ("binary", the authors) or of IM ("im", the paper's words).
-    neighbours: the k most similar among those who observed the item ("per_item", Volkovs and Zemel), or the k most
-        similar of all users, of whom those count that observed it ("global", the authors). Global lists hold users
-        of similarity > 0 only.
-    absent: statistics over the neighbours that are there ("drop"), or padded with zeros to k ("zero", the authors).
-    k: neighbours at most.
-    spread: standard deviation (the paper) or variance (the authors), both with divisor n.
-    score: what neighbours compare items by: IM, or the ratings the labels were made from.
-    bias: further columns: none, a constant 1, or that and the flag "nobody else observed the item" (Volkovs and Zemel).
-    source: "train", or "all" (the authors: leaks).
-    exclude_self: take the similarity of a training dyad as if the dyad were unknown. Without it the statistics of
-        training dyads know their own label and promise more than those of test dyads keep.
-
-    Raises:
-        UserError: a value is unknown or out of range.
-    """
-
-    similarity: str = "binary"
-    neighbours: str = "per_item"
-    absent: str = "drop"
-    k: int = 50
-    spread: str = "std"
-    score: str = "im"
-    bias: str = "none"
-    source: str = "train"
-    exclude_self: bool = True
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in CHOICES and value not in CHOICES[field.name]:
-                raise UserError(
-                    f"unknown {field.name} {value!r}: choose one of {', '.join(map(str, CHOICES[field.name]))}"
-                )
-        if self.k < 1:
-            raise UserError(f"k, the number of neighbours, must be at least 1, not {self.k}")
-
-
-def add_features(data: DyadicData, options: FeatureOptions = FeatureOptions(), quiet: bool = False) -> DyadicData:
+def add_features(data: DyadicData, options: FeatureOptions = DEFAULT, quiet: bool = False) -> DyadicData:
     """The same dyads with `features` (D, 15), or more columns for bias slots. Reads labels of `data.train` alone.
 
     Columns are named by FEATURES; all lie in [0, 1]. A dyad whose item no other user observed has 15 zeros.
@@ -93,7 +52,7 @@ def add_features(data: DyadicData, options: FeatureOptions = FeatureOptions(), q
             "memory; raise --min_user"
         )
     if options.score == "rating" and data.ratings is None:
-        raise UserError(f"score=rating needs ratings, and {data.name} has none; take score=im")
+        raise UserError(f"--score rating needs ratings, and {data.name} has none; take --score im")
     known = data.train if options.source == "train" else np.arange(len(data))
     score = data.im if options.score == "im" else data.ratings
     neighbourhood = _Neighbourhood(data, known, options)
@@ -103,7 +62,7 @@ def add_features(data: DyadicData, options: FeatureOptions = FeatureOptions(), q
     bar = tqdm(total=len(data), desc="features", unit="dyad", leave=False, disable=quiet or not sys.stderr.isatty())
     with bar:
         for rows, counts, entries in _gather(neighbourhood.blocks(bar)):
-            length = counts if options.absent == "drop" else np.full_like(counts, options.k)
+            length = counts if options.absent == "drop" else np.full_like(counts, options.num_neighbors)
             statistics[rows] = summarise(table[entries], counts, length, options.spread)
             alone[rows] = False
     bias = [np.ones(len(data)), alone.astype(float)][: {"none": 0, "const": 1, "vz": 2}[options.bias]]
@@ -195,7 +154,7 @@ class _Neighbourhood:
     def blocks(self, bar) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield rows (n,) of dyads, how many neighbours each has (n,), and these: (sum,) positions in `known`."""
         self.products = _row_products(self.weights, self.weights_by_item)
-        per_item = self.options.neighbours == "per_item"
+        per_item = self.options.neighbors == "per_item"
         by, choose = (self.item_ids, self._of_item) if per_item else (self.user_ids, self._of_user)
         order = np.argsort(by, kind="stable")
         ends = np.flatnonzero(np.diff(by[order], prepend=-1, append=-1))
@@ -214,12 +173,12 @@ class _Neighbourhood:
         here = slice(self.first_rater[item], self.first_rater[item + 1])
         raters, users = self.raters[here], self.user_ids[rows]
         chosen = raters != users[:, None]  # (dyads, raters)
-        if len(raters) > self.options.k:
+        if len(raters) > self.options.num_neighbors:
             products = self.products[users[:, None], raters].astype(np.float64)
             products -= self.own_weight[rows, None] * self.rater_weight[here]
             closeness = self._closeness(products, raters)
             closeness[~chosen] = -1
-            chosen = best_k(closeness, self.options.k)
+            chosen = best_k(closeness, self.options.num_neighbors)
         return chosen.sum(1), self.entries[here][np.nonzero(chosen)[1]]
 
     def _of_user(self, user: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +203,7 @@ class _Neighbourhood:
         The pool is the best 2k: an entry that does not count only moves users down, and while at most k of the pool
         move, the k that stay keep out everybody else. If more do, the pool is everybody.
         """
-        k = self.options.k
+        k = self.options.num_neighbors
         pool, products = np.arange(len(self.norms)), self.products[user].astype(np.float64)
         if 2 * k < len(pool):
             pool = np.flatnonzero(best_k(self._closeness(products[None].copy(), pool), 2 * k)[0])

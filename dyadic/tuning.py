@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from config.dyadic import TASKS, FeatureOptions, LearnerOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
-from dyadic.features import FeatureOptions, add_features
-from dyadic.learner import scores, train
+from dyadic.features import add_features
 from dyadic.metrics import THRESHOLDS, best_threshold
-from dyadic.options import TASKS, LearnerOptions
+from dyadic.network import scores
+from dyadic.task import train
 
 LAMBDAS = (1e-1, 1e-2, 1e-3, 1e-4)
 CLASS_WEIGHTS = (1.0, 3.0, 5.0, 7.0, 9.0)
@@ -57,7 +58,7 @@ def tune(
     thresholds: Sequence[float] = THRESHOLDS,
     num_folds: int = 3,
     device: str = "cpu",
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Tuned:
     """Try one lambda for all tasks with one class weight for both classifications, all pairs of the grids.
 
@@ -65,7 +66,7 @@ def tune(
     threshold; the trial with the highest mean over tasks wins, the first of equals. Test dyads are never looked at.
 
     Args:
-        say: takes a line a trial.
+        log: takes a line a trial.
 
     Raises:
         UserError: a grid is empty, or the folds cannot be made.
@@ -75,12 +76,12 @@ def tune(
     parts = list(folds(data, features, num_folds, options.seed))
     best, table = None, []
     for lam, weight in itertools.product(lambdas, class_weights):
-        trial = replace(options, lam=(lam,) * 4, class_weights=(weight,) * 2)
+        trial = replace(options, lambdas=(lam,), class_weights=(weight,) * 2)
         chosen = _choose_thresholds(parts, trial, thresholds, device)
         values = {f"f1/{task}": value for task, (_, value) in chosen.items()}
         table.append({"lam": lam, "class_weight": weight, "f1": float(np.mean(list(values.values())))} | values)
         trials = len(lambdas) * len(class_weights)
-        say(f"tuning {len(table)}/{trials}: lambda {lam:g}, class weight {weight:g}: F1 {table[-1]['f1']:.4f}")
+        log(f"tuning {len(table)}/{trials}: lambda {lam:g}, class weight {weight:g}: F1 {table[-1]['f1']:.4f}")
         if best is None or table[-1]["f1"] > best[0]:
             best = table[-1]["f1"], trial, {task: threshold for task, (threshold, _) in chosen.items()}
     return Tuned(best[1], best[2], table)
@@ -93,7 +94,7 @@ def _choose_thresholds(
     held_out = []
     for part in parts:
         trained = train(part, options, device, quiet=True)
-        held_out.append(scores(trained.net, trained.inputs, part.test, options))
+        held_out.append(scores(trained.model, trained.inputs, part.test, options))
     labels = np.concatenate([part.task_labels[part.test] for part in parts])
     return {
         task: best_threshold(labels[:, TASKS.index(task)], np.concatenate([s[task] for s in held_out]), thresholds)

@@ -14,14 +14,14 @@ from analysis import dyadic as experiment
 from analysis import dyadic_tables as tables
 from analysis.dyadic import DEFAULT_FEATURES, FIXED, Unit, World, measure, measure_arms, run, simulated_world
 from analysis.dyadic_tables import ARMS
+from config.dyadic import TASKS, LearnerOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
 from dyadic.features import add_features
 from dyadic.metrics import METRICS, TaskMetrics
-from dyadic.options import TASKS, LearnerOptions
 from dyadic.tuning import folds
 
-TINY = LearnerOptions(iterations=60, max_epochs=2, batch=10, eps=0.0, d=3, fixed_triples=20)
+TINY = LearnerOptions(iterations="60", epochs=2, batch_size=10, eps=0.0, embedding_dim=3)
 
 
 def load_tiny(seed: int) -> DyadicData:
@@ -141,10 +141,10 @@ def test_a_unit_is_measured_once(written, not_measured):
 @pytest.mark.parametrize(
     "other",
     [
-        Unit(REAL, DEFAULT_FEATURES, replace(TINY, eta=0.02)),
+        Unit(REAL, DEFAULT_FEATURES, replace(TINY, lr=0.02)),
         Unit(REAL, DEFAULT_FEATURES, replace(TINY, seed=1)),
         Unit(REAL, DEFAULT_FEATURES, TINY, held_out=False),
-        Unit(REAL, replace(DEFAULT_FEATURES, k=3), TINY),
+        Unit(REAL, replace(DEFAULT_FEATURES, num_neighbors=3), TINY),
         Unit(replace(REAL, settings={"mapping": "P"}), DEFAULT_FEATURES, TINY),
         Unit(replace(REAL, name="tiny P"), DEFAULT_FEATURES, TINY),
     ],
@@ -160,7 +160,7 @@ def test_another_setting_is_another_unit(other, tmp_path, monkeypatch):
 def test_a_changed_option_measures_anew_and_keeps_the_old_unit(written, tmp_path):
     unit = Unit(REAL, DEFAULT_FEATURES, TINY)
     said = []
-    for options in (TINY, replace(TINY, d=2)):
+    for options in (TINY, replace(TINY, embedding_dim=2)):
         experiment.run_units([replace(unit, options=options)], tmp_path, 1, said.append)
     assert len(list(tmp_path.glob("tiny-N_seed=0_*.json"))) == 2
     assert len(said) == 2
@@ -200,8 +200,8 @@ def test_what_cannot_be_run_is_refused(tmp_path):
         ({"seeds": 0}, "needs a world"),
         ({"jobs": 0}, "needs a world"),
         ({"worlds": [REAL, REAL]}, "name of its own"),
-        ({"options": replace(TINY, tasks=("click",))}, "all four tasks"),
-        ({"options": replace(TINY, d=0)}, "all four tasks"),
+        ({"options": replace(TINY, learn=("click",))}, "all four tasks"),
+        ({"options": replace(TINY, embedding_dim=0)}, "all four tasks"),
         ({"options": replace(TINY, emb_grad="emb_only")}, "all four tasks"),
     ]
     for change, complaint in cases:

@@ -9,7 +9,7 @@ from conftest import refused, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config import cli as flags
-from dyadic.options import TASKS
+from config.dyadic import TASKS
 
 FEW = ["--min_user", "5", "--min_item", "5", "--iterations", "300", "--embedding_dim", "4", "--num_neighbours", "3"]
 WORLD = ["--model", "dyadic", "--dataset", "simulated", "--simulated_size", "60", "80", "2400", *FEW]

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from dyadic.learner import train
 
+from config.dyadic import LearnerOptions
 from config.errors import UserError
 from dyadic import data as labels
 from dyadic.features import add_features
-from dyadic.learner import train
-from dyadic.options import LearnerOptions
 
 RATINGS = np.array([5, 4, 3, 5, 5, 5, 5, 1], dtype=float)
 RATERS = np.array([0, 0, 0, 0, 1, 1, 1, 2])
@@ -180,7 +180,7 @@ def test_an_item_known_to_the_test_part_alone_and_a_user_who_clicks_everything()
     data = replace(data, labels=clicks, train=keep, test=np.setdiff1d(np.arange(len(data)), keep))
     data = add_features(data, quiet=True)
     assert (data.features[alone] == 0).all()
-    trained = train(data, LearnerOptions(iterations=200, max_epochs=1), quiet=True)
+    trained = train(data, LearnerOptions(iterations="200", epochs=1), quiet=True)
     assert (trained.net.I[3] == 0).all()
     assert (trained.net.U[5] == 0).all()
 

@@ -14,15 +14,15 @@ from dyadic.data import DyadicData
 from dyadic.features import FEATURES, LEAK, FeatureOptions, add_features, best_k, compare, summarise
 
 VARIANTS = [
-    FeatureOptions(k=4),
-    FeatureOptions(k=4, similarity="im", absent="zero"),
-    FeatureOptions(k=4, spread="var", exclude_self=False),
-    FeatureOptions(k=6, neighbours="global"),
-    FeatureOptions(k=6, neighbours="global", similarity="im", absent="zero"),
-    FeatureOptions(k=6, neighbours="global", absent="zero", source="all", exclude_self=False),
-    FeatureOptions(k=2, neighbours="global"),  # so few that own entries often move more of the pool than k
-    FeatureOptions(k=500),
-    FeatureOptions(k=500, neighbours="global", bias="vz"),
+    FeatureOptions(num_neighbors=4),
+    FeatureOptions(num_neighbors=4, similarity="im", absent="zero"),
+    FeatureOptions(num_neighbors=4, spread="var", exclude_self=False),
+    FeatureOptions(num_neighbors=6, neighbors="global"),
+    FeatureOptions(num_neighbors=6, neighbors="global", similarity="im", absent="zero"),
+    FeatureOptions(num_neighbors=6, neighbors="global", absent="zero", source="all", exclude_self=False),
+    FeatureOptions(num_neighbors=2, neighbors="global"),  # so few that own entries often move more of the pool than k
+    FeatureOptions(num_neighbors=500),
+    FeatureOptions(num_neighbors=500, neighbors="global", bias="vz"),
 ]
 
 
@@ -61,11 +61,11 @@ def plain_features(data: DyadicData, options: FeatureOptions) -> np.ndarray:
             ((vectors[u] @ vectors[k]) ** 2 / original[k] if original[k] else 0.0, -k) for k in range(data.num_users)
         ]
         others = [k for k in range(data.num_users) if k != u]
-        if options.neighbours == "per_item":
+        if options.neighbors == "per_item":
             others = [k for k in others if (k, m) in cells and sum(who == k for who, _ in cells) > 1]
         else:
             others = [k for k in others if closeness[k][0] > 0]
-        nearest = sorted(others, key=lambda k: closeness[k], reverse=True)[: options.k]
+        nearest = sorted(others, key=lambda k: closeness[k], reverse=True)[: options.num_neighbors]
         triples = []
         for k in nearest:
             rest = [score for (who, v), score in cells.items() if who == k and v != m]
@@ -76,7 +76,7 @@ def plain_features(data: DyadicData, options: FeatureOptions) -> np.ndarray:
         if not triples:
             continue
         if options.absent == "zero":
-            triples += [np.zeros(3)] * (options.k - len(triples))
+            triples += [np.zeros(3)] * (options.num_neighbors - len(triples))
         a = np.array(triples)
         spread = a.std(0) if options.spread == "std" else a.var(0)
         result[row] = np.column_stack([a.mean(0), spread, a.max(0), a.min(0), (a != 0).mean(0)]).ravel()
@@ -127,7 +127,7 @@ def test_a_dyad_does_not_count_towards_its_own_similarity():
     # Users 0 and 1 share offer 0 only; 0 and 2 share offer 1. Asked about (0, offer 0), user 2 is the closer one.
     pairs = [(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 1), (2, 3)]
     im = [1, 1, 1, 0, 0, 1, 1]
-    one = FeatureOptions(k=1)
+    one = FeatureOptions(num_neighbors=1)
     assert add_features(dyads(pairs, im), one).features[0, 5] == 1.0  # mean loss: user 2 prefers two offers to it
     assert add_features(dyads(pairs, im), replace(one, exclude_self=False)).features[0, 0] == 1.0  # user 1: a win
 
@@ -165,7 +165,7 @@ def test_invariants(options):
     if options.absent == "drop":
         assert total[with_neighbours] == pytest.approx(1)
     else:
-        assert total * options.k == pytest.approx(np.round(total * options.k))
+        assert total * options.num_neighbors == pytest.approx(np.round(total * options.num_neighbors))
     if options.bias == "vz":
         assert (data.features[:, 15] == 1).all()
         assert (data.features[:, 16] == ~with_neighbours).all()
@@ -189,8 +189,8 @@ def test_relabelling_permutes_rows_only():
     random = np.random.default_rng(0)
     new_item = random.permutation(data.num_items)
     new_user = random.permutation(data.num_users)
-    nearest = FeatureOptions(k=5)
-    everybody = FeatureOptions(k=500)
+    nearest = FeatureOptions(num_neighbors=5)
+    everybody = FeatureOptions(num_neighbors=500)
     other_items = replace(data, item_ids=new_item[data.item_ids])
     assert add_features(other_items, nearest).features == pytest.approx(add_features(data, nearest).features)
     # Equal similarities are settled by user number, so that users are renamed where everybody is a neighbour.
@@ -210,7 +210,7 @@ def test_test_labels_are_never_read(options):
 @pytest.mark.parametrize("neighbours", ["per_item", "global"])
 def test_a_training_dyad_does_not_know_its_own_label(neighbours):
     data = random_dyads(8, 40, 30)
-    options = FeatureOptions(k=5, neighbours=neighbours)
+    options = FeatureOptions(num_neighbors=5, neighbors=neighbours)
     before = add_features(data, options).features
     for row in data.train[:60]:
         flipped = data.labels.copy()
@@ -238,7 +238,7 @@ def test_wrong_options_are_refused():
     with pytest.raises(UserError, match="unknown similarity 'pearson'"):
         FeatureOptions(similarity="pearson")
     with pytest.raises(UserError, match="at least 1"):
-        FeatureOptions(k=0)
+        FeatureOptions(num_neighbors=0)
     with pytest.raises(UserError, match="score=rating needs ratings"):
         add_features(random_dyads(0), FeatureOptions(score="rating"))
 
@@ -271,5 +271,5 @@ def test_train_features_promise_what_test_features_keep(movielens_dyads):
 
     train, test = auc(FeatureOptions())
     assert abs(train - test) < 0.03
-    train, test = auc(FeatureOptions(neighbours="global", absent="zero", exclude_self=False))
+    train, test = auc(FeatureOptions(neighbors="global", absent="zero", exclude_self=False))
     assert train - test > 0.1  # the trap that self-exclusion closes

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dyadic.learner import scores, train
 
+from config.dyadic import TASKS, FeatureOptions, LearnerOptions
 from config.errors import UserError
 from dyadic import tuning
-from dyadic.features import FeatureOptions, add_features
-from dyadic.learner import scores, train
+from dyadic.features import add_features
 from dyadic.metrics import evaluate
-from dyadic.options import TASKS, LearnerOptions
 from dyadic.simulate import BOOKMARKS, CLICKS, DISPLAYED, DYADS, OFFERS, REPLIES, USERS, simulate
 
 
@@ -72,7 +72,7 @@ def test_the_full_size_has_the_published_counts():
     assert (data.labels[data.labels[:, 0] == 0, 1] == 1).any()
 
 
-OPTIONS = LearnerOptions(iterations=300, max_epochs=2, batch=30, d=4)
+OPTIONS = LearnerOptions(iterations="300", epochs=2, batch_size=30, embedding_dim=4)
 
 
 def test_from_dyads_to_metrics():
@@ -121,7 +121,7 @@ def test_tuning_never_looks_at_test_labels():
     assert tuned.thresholds == again.thresholds
     assert len(tuned.table) == 4
     best = max(tuned.table, key=lambda row: row["f1"])
-    assert tuned.options.lam == (best["lam"],) * 4
+    assert tuned.options.four_lambdas == (best["lam"],) * 4
     assert tuned.options.class_weights == (best["class_weight"],) * 2
     assert set(tuned.thresholds) == set(TASKS)
 

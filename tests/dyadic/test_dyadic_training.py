@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from dyadic.learner import Losses, build_net, largest_change, run_epoch, scores, steps_per_epoch, train, triple_losses
 from dyadic_worlds import plain_losses, random_case, toy_dyads
 
+from analysis.dyadic import single_task
+from config.dyadic import TASKS, LearnerOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
 from dyadic.features import add_features
-from dyadic.learner import Losses, build_net, largest_change, run_epoch, scores, steps_per_epoch, train, triple_losses
-from dyadic.options import TASKS, LearnerOptions, single_task
 from dyadic.sampling import Inputs, make_sampler, prepare
 from dyadic.simulate import simulate
 
@@ -58,7 +59,7 @@ def test_the_mean_of_sampled_losses_is_the_objective_in_which_users_weigh_equall
         by_user.append(np.array([plain_losses(net, inputs, pair).detach().numpy() for pair in all_pairs]))
     objective = np.mean([losses.mean(0) for losses in by_user], axis=0)
     by_pair = np.concatenate(by_user).mean(0)
-    drawn = triple_losses(net, inputs, make_sampler(data).draw(200_000, 0, 1), LearnerOptions(d=2)).data
+    drawn = triple_losses(net, inputs, make_sampler(data).draw(200_000, 0, 1), LearnerOptions(embedding_dim=2)).data
     assert drawn == pytest.approx(objective, abs=0.01)
     assert abs(by_pair - objective).max() > 0.05
 
@@ -76,7 +77,7 @@ def test_iterations_by_the_formula():
     assert sampler.formula == 2 * 1 * 1  # users 2 and 3 lack a side, and their counts stay outside the minima
     assert steps_per_epoch(LearnerOptions(iterations="formula"), sampler, data) == 2
     assert steps_per_epoch(LearnerOptions(iterations="auto"), sampler, data) == len(data.train) == 17
-    assert steps_per_epoch(LearnerOptions(iterations=7), sampler, data) == 7
+    assert steps_per_epoch(LearnerOptions(iterations="7"), sampler, data) == 7
     even = toy_dyads([(u, i) for u in range(3) for i in range(5)], [(i < 2, 0, 0) for _ in range(3) for i in range(5)])
     assert make_sampler(even).formula == 3 * 2 * 3
 
@@ -85,12 +86,12 @@ def test_the_slowest_task_decides_when_to_stop():
     before = Losses(np.array([1.0, 2.0, 3.0, 4.0]), np.zeros(4))
     after = Losses(np.array([0.9, 2.1, 3.0, 4.0]), np.zeros(4))
     assert largest_change(before, after, LearnerOptions()) == pytest.approx(0.1)
-    assert largest_change(before, after, LearnerOptions(stop="total")) == pytest.approx(0.0)
+    assert largest_change(before, after, LearnerOptions(stop_rule="total")) == pytest.approx(0.0)
     assert largest_change(None, after, LearnerOptions()) == math.inf
 
 
 def test_training_ends_by_the_rule_or_by_the_count(world):
-    options = LearnerOptions(iterations=500, max_epochs=3, eps=0.0, batch=50)
+    options = LearnerOptions(iterations="500", epochs=3, eps=0.0, batch_size=50)
     trained = train(world, options, quiet=True)
     assert (len(trained.history), trained.ending) == (3, "max_epochs")
     settled = train(world, replace(options, eps=100.0), quiet=True)
@@ -99,7 +100,7 @@ def test_training_ends_by_the_rule_or_by_the_count(world):
 
 
 def test_training_is_repeatable_and_can_be_resumed(world):
-    options = LearnerOptions(iterations=400, batch=20)
+    options = LearnerOptions(iterations="400", batch_size=20)
     sampler, inputs = make_sampler(world), prepare(world)
     straight = build_net(world, sampler, options)
     for epoch in (1, 2):
@@ -117,7 +118,7 @@ def test_training_lowers_the_losses_it_is_given(world):
     sampler, inputs = make_sampler(world), prepare(world)
     fixed = sampler.draw(2_000, 0, 0, 1)
     for tasks in (TASKS, *((task,) for task in TASKS)):
-        options = LearnerOptions(iterations=5_000, batch=10, lam=(0.0,) * 4, tasks=tasks)
+        options = LearnerOptions(iterations="5000", batch_size=10, lambdas=(0.0,), learn=tasks)
         net = build_net(world, sampler, options)
         before = triple_losses(net, inputs, fixed, options).data
         run_epoch(net, inputs, sampler.draw(5_000, 0, 1), options)
@@ -149,7 +150,7 @@ def test_what_no_triple_touches_has_no_embedding():
 
 
 def test_scores_are_those_of_the_tasks(world):
-    options = LearnerOptions(iterations=200, max_epochs=1)
+    options = LearnerOptions(iterations="200", epochs=1)
     trained = train(world, options, quiet=True)
     rows = world.test[:7]
     by_task = scores(trained.net, trained.inputs, rows, options)
@@ -171,7 +172,7 @@ def test_single_tasks_in_two_readings():
         "reply": (("reply",), 0),
         "embedding": (("embedding",), 30),
     }
-    assert all(o.d == 30 for o in single_task(LearnerOptions(), "private").values())
+    assert all(o.embedding_dim == 30 for o in single_task(LearnerOptions(), "private").values())
     with pytest.raises(UserError, match="unknown reading"):
         single_task(LearnerOptions(), "shared")
     with pytest.raises(UserError, match="private embeddings"):
@@ -201,11 +202,11 @@ def test_wrong_options_are_refused(wrong, says):
 
 
 def test_without_embeddings_there_are_three_tasks(world):
-    options = LearnerOptions(d=0, iterations=300, max_epochs=1)
+    options = LearnerOptions(embedding_dim=0, iterations="300", epochs=1)
     trained = train(world, options, quiet=True)
     assert list(scores(trained.net, trained.inputs, world.test, options)) == ["click", "bookmark", "reply"]
     assert trained.history[0]["data/embedding"] == trained.history[0]["penalty/embedding"] == 0
-    batched = train(world, replace(options, batch=30), quiet=True)
+    batched = train(world, replace(options, batch_size=30), quiet=True)
     assert batched.history[0]["data/click"] == pytest.approx(trained.history[0]["data/click"], rel=0.05)
 
 
@@ -215,6 +216,6 @@ def test_nobody_to_draw_is_said():
 
 
 def test_losses_that_run_away_are_said(world):
-    options = LearnerOptions(eta=2.0, lam=(1e3,) * 4, iterations=500, max_epochs=1)
+    options = LearnerOptions(lr=2.0, lambdas=(1e3,), iterations="500", epochs=1)
     with pytest.raises(UserError, match=r"in epoch 1: lower eta \(now 2\)"):
         train(world, options, quiet=True)

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from dyadic.learner import DyadicNet, batched_steps, build_net, exact_steps, run_epoch, triple_losses
 from dyadic_worlds import copy_of, plain_losses, plain_penalties, random_case
 
+from config.dyadic import TASKS, LearnerOptions
 from dyadic.data import DyadicData
 from dyadic.features import add_features
-from dyadic.learner import DyadicNet, batched_steps, build_net, exact_steps, run_epoch, triple_losses
-from dyadic.options import TASKS, LearnerOptions
 from dyadic.sampling import Inputs, make_sampler, prepare
 from dyadic.simulate import simulate
 
@@ -29,7 +29,7 @@ def world() -> DyadicData:
 @pytest.mark.parametrize("steps", [exact_steps, batched_steps])
 def test_gradients_equal_autograd(steps, emb_grad, class_weights):
     net, inputs, triples = random_case()
-    options = LearnerOptions(eta=1.0, lam=LAM, class_weights=class_weights, d=3, emb_grad=emb_grad)
+    options = LearnerOptions(lr=1.0, lambdas=LAM, class_weights=class_weights, embedding_dim=3, emb_grad=emb_grad)
     for triple in triples[:40]:
         before = copy_of(net)
         loss = plain_losses(before, inputs, triple, class_weights, detach=emb_grad == "emb_only").sum()
@@ -55,7 +55,7 @@ def test_a_triple_by_hand():
         torch.tensor([0, 1]),
         torch.tensor([[1.0, -1.0], [-1.0, -1.0]], dtype=torch.float64),
     )
-    options = LearnerOptions(eta=0.1, lam=(0.1,) * 4, class_weights=(7.0, 5.0), d=1)
+    options = LearnerOptions(lr=0.1, lambdas=(0.1,), class_weights=(7.0, 5.0), embedding_dim=1)
     losses = triple_losses(net, inputs, np.array([[0, 1]]), options)
 
     def sp(z):
@@ -72,10 +72,10 @@ def test_a_triple_by_hand():
 
 def test_swapping_the_pair_and_its_sign_changes_nothing():
     net, inputs, triples = random_case()
-    forward = triple_losses(net, inputs, triples[:1], LearnerOptions(d=3)).data[0]
+    forward = triple_losses(net, inputs, triples[:1], LearnerOptions(embedding_dim=3)).data[0]
     with torch.no_grad():
         net.w1.neg_()
-    backward = triple_losses(net, inputs, triples[:1, ::-1].copy(), LearnerOptions(d=3)).data[0]
+    backward = triple_losses(net, inputs, triples[:1, ::-1].copy(), LearnerOptions(embedding_dim=3)).data[0]
     assert forward == pytest.approx(backward, abs=1e-15)
 
 
@@ -84,7 +84,7 @@ def test_what_user_and_item_share_cancels_in_the_ranking_of_clicks():
     user_context = torch.from_numpy(np.random.default_rng(1).normal(size=len(net.U)))
     static = torch.cat([inputs.static[:, :4], user_context[inputs.user_ids][:, None]], dim=1)
     inputs = replace(inputs, static=static)
-    options = LearnerOptions(eta=0.01, lam=(0.1, 0.0, 0.0, 0.0), d=3, tasks=("click",))
+    options = LearnerOptions(lr=0.01, lambdas=(0.1, 0.0, 0.0, 0.0), embedding_dim=3, learn=("click",))
     same_for_i_and_j = [4, 5, 6, 7]  # the column of context, and the user's embedding
     for steps in (exact_steps, batched_steps):
         after = copy_of(net)
@@ -96,10 +96,10 @@ def test_what_user_and_item_share_cancels_in_the_ranking_of_clicks():
 
 def test_embeddings_alone_do_not_feel_the_other_tasks():
     net, inputs, triples = random_case()
-    options = LearnerOptions(d=3, emb_grad="emb_only")
+    options = LearnerOptions(embedding_dim=3, emb_grad="emb_only")
     all_tasks, one_task = copy_of(net), copy_of(net)
     exact_steps(all_tasks, inputs, triples, options)
-    exact_steps(one_task, inputs, triples, replace(options, tasks=("embedding",)))
+    exact_steps(one_task, inputs, triples, replace(options, learn=("embedding",)))
     assert (all_tasks.U == one_task.U).all()
     assert (all_tasks.I == one_task.I).all()
     assert (one_task.w1 == net.w1).all()
@@ -110,7 +110,7 @@ def test_the_penalty_pulls_every_coordinate_by_its_own_size():
     with torch.no_grad():
         net.w2.copy_(torch.tensor([1.0, -2.0, 3.0]))
     inputs = replace(inputs, static=torch.zeros_like(inputs.static))
-    exact_steps(net, inputs, triples[:1], LearnerOptions(eta=1.0, lam=(0.1,) * 4, d=0))
+    exact_steps(net, inputs, triples[:1], LearnerOptions(lr=1.0, lambdas=(0.1,), embedding_dim=0))
     pull = np.array([1.0, -2.0, 3.0]) - net.w2.detach().numpy()
     assert pull == pytest.approx([0.2, -0.4, 0.6])  # 2 lambda w; the authors' 2 lambda sum(w) is 0.4 everywhere
 
@@ -118,7 +118,7 @@ def test_the_penalty_pulls_every_coordinate_by_its_own_size():
 @pytest.mark.parametrize("emb_grad", ["full", "emb_only"])
 def test_a_batch_of_one_is_the_exact_step(emb_grad):
     net, inputs, triples = random_case()
-    options = LearnerOptions(class_weights=(7.0, 5.0), d=3, emb_grad=emb_grad)
+    options = LearnerOptions(class_weights=(7.0, 5.0), embedding_dim=3, emb_grad=emb_grad)
     exact, batched = copy_of(net), copy_of(net)
     of_exact = exact_steps(exact, inputs, triples, options)
     of_batched = batched_steps(batched, inputs, triples, options)
@@ -129,13 +129,13 @@ def test_a_batch_of_one_is_the_exact_step(emb_grad):
 
 
 def test_a_batch_stands_for_its_steps(world):
-    options = LearnerOptions(eta=1e-3, class_weights=(7.0, 5.0))
+    options = LearnerOptions(lr=1e-3, class_weights=(7.0, 5.0))
     sampler, inputs = make_sampler(world), prepare(world)
     start = build_net(world, sampler, options)
     triples = sampler.draw(6_400, 0, 1)
     exact, batched = copy_of(start), copy_of(start)
     exact_steps(exact, inputs, triples, options)
-    batched_steps(batched, inputs, triples, replace(options, batch=64))
+    batched_steps(batched, inputs, triples, replace(options, batch_size=64))
     for name in NAMES:
         way = getattr(exact, name) - getattr(start, name)
         assert (getattr(batched, name) - getattr(exact, name)).norm() < 0.01 * way.norm(), name
@@ -144,7 +144,7 @@ def test_a_batch_stands_for_its_steps(world):
 def test_a_user_twice_in_a_batch_counts_twice():
     net, inputs, triples = random_case()
     triple = triples[:1]
-    options = LearnerOptions(eta=1e-2, lam=(0.1,) * 4, d=3, batch=2)
+    options = LearnerOptions(lr=1e-2, lambdas=(0.1,), embedding_dim=3, batch_size=2)
     once, twice = copy_of(net), copy_of(net)
     batched_steps(once, inputs, triple, options)
     batched_steps(twice, inputs, triple.repeat(2, axis=0), options)
@@ -155,7 +155,7 @@ def test_a_user_twice_in_a_batch_counts_twice():
 
 def test_epochs_report_the_losses_before_and_the_penalties_after_each_step():
     net, inputs, triples = random_case()
-    options = LearnerOptions(lam=LAM, d=3)
+    options = LearnerOptions(lambdas=LAM, embedding_dim=3)
     walker, data, penalties = copy_of(net), [], []
     for triple in triples[:20]:
         data.append(plain_losses(walker, inputs, triple).detach().numpy())
@@ -169,7 +169,7 @@ def test_epochs_report_the_losses_before_and_the_penalties_after_each_step():
 def test_losses_of_given_triples_equal_the_plain_ones():
     net, inputs, triples = random_case()
     for tasks in (TASKS, ("bookmark",), ("click", "embedding")):
-        options = LearnerOptions(lam=LAM, class_weights=(7.0, 5.0), d=3, tasks=tasks)
+        options = LearnerOptions(lambdas=LAM, class_weights=(7.0, 5.0), embedding_dim=3, learn=tasks)
         on = np.array([task in tasks for task in TASKS])
         losses = triple_losses(net, inputs, triples, options)
         plain = np.mean([plain_losses(net, inputs, t, (7.0, 5.0)).detach().numpy() for t in triples], axis=0)

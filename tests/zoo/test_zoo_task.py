@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from config.defaults import DEFAULTS
+from config.settings import Settings
 from conftest import interactions
 from sklearn.metrics import log_loss, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from config.defaults import DEFAULTS
 from config.errors import UserError
-from config.settings import Settings
 from dataset import Data
 from models import build_model
 from registry import build_task

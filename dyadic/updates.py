@@ -20,49 +20,21 @@ The problem is not convex (the paper says it is): U . I and w . U are products o
 """
 
 import math
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from config.errors import UserError
+from config.dyadic import TASKS, LearnerOptions
 from dyadic.data import DyadicData
-from dyadic.options import TASKS, LearnerOptions
-from dyadic.sampling import Inputs, Sampler, make_sampler, prepare
+from dyadic.network import DyadicNet
+from dyadic.sampling import Inputs, Sampler
 
-EMBEDDING_SPREAD = 0.1  # standard deviation of a fresh embedding
-DYADS_AT_A_TIME = 2**16
+CHUNK_TRIPLES = 2**16
+FIXED_TRIPLES = 20_000  # always the same ones: the noise of fresh ones exceeds eps
 FIXED_KEY = (0, 0, 1)  # of the triples that the stop rule looks at: no (seed, epoch) equals it
-
-
-class DyadicNet(nn.Module):
-    """The parameters of all four tasks, float64: w1, w2, w3 (n,), U (users, d), I (items, d).
-
-    Float64, because a step of eta = 1e-6 is a few units in the last place of a float32 weight.
-    """
-
-    def __init__(self, num_static: int, num_users: int, num_items: int, d: int = 30) -> None:
-        super().__init__()
-        n = num_static + 2 * d
-        self.num_static, self.d = num_static, d
-        self.w1, self.w2, self.w3 = (nn.Parameter(torch.zeros(n, dtype=torch.float64)) for _ in range(3))
-        self.U = nn.Parameter(torch.zeros(num_users, d, dtype=torch.float64))
-        self.I = nn.Parameter(torch.zeros(num_items, d, dtype=torch.float64))
-
-    def forward(self, static: Tensor, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """Scores of B dyads by the four tasks, logits: (B, num_static), (B,), (B,) -> (B, 4)."""
-        user, item = self.U[user_ids], self.I[item_ids]
-        x = torch.cat([static, user, item], dim=1)  # (B, n)
-        return torch.cat([x @ self.weights.T, (user * item).sum(1, keepdim=True)], dim=1)
-
-    @property
-    def weights(self) -> Tensor:
-        """(3, n) w1, w2 and w3."""
-        return torch.stack([self.w1, self.w2, self.w3])
 
 
 @dataclass(frozen=True)
@@ -84,36 +56,11 @@ def steps_per_epoch(options: LearnerOptions, sampler: Sampler, data: DyadicData)
     """N, as options.iterations says."""
     if options.iterations == "formula":
         return sampler.formula
-    return max(sampler.formula, len(data.train)) if options.iterations == "auto" else options.iterations
-
-
-def build_net(data: DyadicData, sampler: Sampler, options: LearnerOptions) -> DyadicNet:
-    """A fresh network, drawn from options.seed.
-
-    Users and items that no triple can touch would keep their random start for ever: their embeddings are 0.
-    """
-    num_static = data.features.shape[1] + data.context.shape[1]
-    net = DyadicNet(num_static, data.num_users, data.num_items, options.d)
-    random = np.random.default_rng([options.seed, 0])
-    tables = [net.U, net.I] if options.init == "zero" else [net.w1, net.w2, net.w3, net.U, net.I]
-    with torch.no_grad():
-        for table in tables:
-            shape = tuple(table.shape)
-            fresh = random.random(shape) if options.init == "uniform" else random.normal(0, EMBEDDING_SPREAD, shape)
-            table.copy_(torch.from_numpy(fresh))
-        for table, ids in zip((net.U, net.I), untouched(data, sampler), strict=True):
-            table[ids] = 0
-    return net
-
-
-def untouched(data: DyadicData, sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the users and of the items that are in no triple."""
-    users = np.setdiff1d(np.arange(data.num_users), data.user_ids[sampler.rows])
-    return users, np.setdiff1d(np.arange(data.num_items), data.item_ids[sampler.rows])
+    return max(sampler.formula, len(data.train)) if options.iterations == "auto" else int(options.iterations)
 
 
 def run_epoch(net: DyadicNet, inputs: Inputs, triples: np.ndarray, options: LearnerOptions) -> Losses:
-    """Take a step for each triple, in order, in place. One triple at a time on the CPU, else options.batch of them.
+    """Take a step for each triple, in order, in place: one at a time on the CPU, or options.batch_size.
 
     Returns the running means of Algorithm 1: data losses before, penalties after each step.
 
@@ -123,7 +70,7 @@ def run_epoch(net: DyadicNet, inputs: Inputs, triples: np.ndarray, options: Lear
     Raises:
         FloatingPointError: a loss is no longer finite.
     """
-    one_by_one = options.batch == 1 and net.U.device.type == "cpu"
+    one_by_one = options.batch_size == 1 and net.U.device.type == "cpu"
     with np.errstate(over="ignore", invalid="ignore"):  # told below, once
         losses = (exact_steps if one_by_one else batched_steps)(net, inputs, triples, options)
     if not np.isfinite(losses.total).all():
@@ -137,7 +84,7 @@ def exact_steps(net: DyadicNet, inputs: Inputs, triples: np.ndarray, options: Le
     All gradients of a step are taken before any parameter moves. The L2 gradient is 2 lambda w, where the authors' code
     adds 2 lambda sum(w) to every coordinate.
     """
-    eta, s, d, full = options.eta, net.num_static, net.d, options.emb_grad == "full"
+    eta, s, d, full = options.lr, net.num_static, net.d, options.emb_grad == "full"
     on, lam = _switches(options), _lambdas(options)
     shrink, shrink_rows = 1 - 2 * eta * lam[:3, None], float(1 - 2 * eta * lam[3])
     static, tables = inputs.static.numpy(), (net.U.detach().numpy(), net.I.detach().numpy())
@@ -196,7 +143,7 @@ def batched_steps(net: DyadicNet, inputs: Inputs, triples: np.ndarray, options: 
         lam = torch.from_numpy(_lambdas(options)).to(device)
         weights = net.weights
         sums, penalties = torch.zeros_like(lam), torch.zeros_like(lam)
-        for pairs in torch.from_numpy(triples).to(device).split(options.batch):
+        for pairs in torch.from_numpy(triples).to(device).split(options.batch_size):
             batch = _Batch(net, weights, inputs, pairs, options)
             sums += batch.losses().sum(0)
             slopes, slope4 = batch.slopes()
@@ -208,9 +155,9 @@ def batched_steps(net: DyadicNet, inputs: Inputs, triples: np.ndarray, options: 
             to_user += 2 * lam[3] * batch.user
             to_items += 2 * lam[3] * batch.items
             gradient = slopes.flatten(0, 1).T @ batch.x.flatten(0, 1) + 2 * len(pairs) * lam[:3, None] * weights
-            weights -= options.eta * gradient
-            net.U.index_add_(0, batch.user_ids, to_user, alpha=-options.eta)
-            net.I.index_add_(0, batch.item_ids.flatten(), to_items.flatten(0, 1), alpha=-options.eta)
+            weights -= options.lr * gradient
+            net.U.index_add_(0, batch.user_ids, to_user, alpha=-options.lr)
+            net.I.index_add_(0, batch.item_ids.flatten(), to_items.flatten(0, 1), alpha=-options.lr)
             rows = net.U[batch.user_ids].square().sum() + net.I[batch.item_ids].square().sum()
             penalties += lam * torch.cat([len(pairs) * weights.square().sum(1), rows[None]])
         for parameter, row in zip((net.w1, net.w2, net.w3), weights, strict=True):
@@ -224,20 +171,11 @@ def triple_losses(net: DyadicNet, inputs: Inputs, triples: np.ndarray, options: 
     lam = torch.from_numpy(_lambdas(options)).to(sums.device)
     penalties = torch.zeros_like(sums)
     with torch.no_grad():
-        for pairs in torch.from_numpy(triples).to(sums.device).split(DYADS_AT_A_TIME):
+        for pairs in torch.from_numpy(triples).to(sums.device).split(CHUNK_TRIPLES):
             batch = _Batch(net, net.weights, inputs, pairs, options)
             sums += batch.losses().sum(0)
             penalties += lam * batch.squares().sum(0)
     return Losses(*((total / len(triples)).cpu().numpy() for total in (sums, penalties)))
-
-
-def scores(net: DyadicNet, inputs: Inputs, rows: np.ndarray, options: LearnerOptions) -> dict[str, np.ndarray]:
-    """Scores of given dyads by every task that is learnt, logits: {task: (len(rows),)}."""
-    with torch.no_grad():
-        blocks = torch.from_numpy(rows).to(net.U.device).split(DYADS_AT_A_TIME)
-        parts = [net(inputs.static[b], inputs.user_ids[b], inputs.item_ids[b]).cpu() for b in blocks]
-    table = torch.cat(parts).numpy()
-    return {task: table[:, TASKS.index(task)] for task in options.active}
 
 
 def largest_change(previous: Losses | None, current: Losses, options: LearnerOptions) -> float:
@@ -245,56 +183,7 @@ def largest_change(previous: Losses | None, current: Losses, options: LearnerOpt
     if previous is None:
         return math.inf
     change = current.total - previous.total
-    return float(abs(change).max() if options.stop == "max" else abs(change.sum()))
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A network after training.
-
-    history: a dict an epoch: "epoch", "data/<task>", "penalty/<task>" (running means) and "stop/max_delta".
-    ending: "settled" by the stop rule or "max_epochs".
-    """
-
-    net: DyadicNet
-    inputs: Inputs
-    history: list[dict[str, float]]
-    ending: str
-
-
-def train(data: DyadicData, options: LearnerOptions, device: str = "cpu", quiet: bool = False) -> Trained:
-    """Train from scratch until the stop rule is met or the epochs are over. For tuning and comparisons.
-
-    Raises:
-        UserError: no user can be drawn, or the losses grow beyond all bounds.
-    """
-    sampler = make_sampler(data)
-    net, inputs = build_net(data, sampler, options).to(device), prepare(data).to(device)
-    fixed = sampler.draw(options.fixed_triples, *FIXED_KEY)
-    count = steps_per_epoch(options, sampler, data)
-    history: list[dict[str, float]] = []
-    previous = None
-    bar = tqdm(range(1, options.max_epochs + 1), "epochs", leave=False, disable=quiet or not sys.stderr.isatty())
-    for epoch in bar:
-        try:
-            losses = run_epoch(net, inputs, sampler.draw(count, options.seed, epoch), options)
-        except FloatingPointError as error:
-            raise UserError(f"{error} in epoch {epoch}: lower eta (now {options.eta:g})") from None
-        current = triple_losses(net, inputs, fixed, options)
-        change = largest_change(previous, current, options)
-        history.append(history_row(epoch, losses, change))
-        if change <= options.eps:
-            return Trained(net, inputs, history, "settled")
-        previous = current
-    return Trained(net, inputs, history, "max_epochs")
-
-
-def history_row(epoch: int, losses: Losses, change: float) -> dict[str, float]:
-    parts = {"data": losses.data, "penalty": losses.penalties}
-    named = {
-        f"{part}/{task}": float(v) for part, values in parts.items() for task, v in zip(TASKS, values, strict=True)
-    }
-    return {"epoch": epoch} | named | {"stop/max_delta": change}
+    return float(abs(change).max() if options.stop_rule == "max" else abs(change.sum()))
 
 
 class _Batch:
@@ -357,7 +246,7 @@ def _switches(options: LearnerOptions) -> np.ndarray:
 
 def _lambdas(options: LearnerOptions) -> np.ndarray:
     """(4,) weights of the penalties; embeddings are penalised whichever task they serve."""
-    return np.array(options.lam) * [*_switches(options)[:3], 1.0]
+    return np.array(options.four_lambdas) * [*_switches(options)[:3], 1.0]
 
 
 def _half_weights(signs: Tensor, options: LearnerOptions) -> Tensor:

@@ -1,0 +1,109 @@
+"""The settings of the multi-task net."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from config.base import GradientConfig, option, redefine
+from config.errors import UserError
+
+TASKS, NETWORK = "tasks of the multi-task net", "network"
+
+
+@dataclass(frozen=True)
+class MultiTaskConfig(GradientConfig):
+    """Matrix factorization and a rating MLP on shared or separate embeddings."""
+
+    model: ClassVar[str] = "multitask"
+    summary: ClassVar[str] = "the course's net: matrix factorization and a rating MLP"
+
+    factorization_weight: float = option(0.99, "lambda_F, weight of the ranking loss", TASKS, metavar="LAMBDA", above=0)
+    regression_weight: float = option(
+        0.01, "lambda_R, weight of the rating loss (MSE)", TASKS, metavar="LAMBDA", above=0
+    )
+    shared_embeddings: bool = option(True, "one pair of embedding tables for both tasks, or one for each", TASKS)
+    ranking_loss: str = option(
+        "bpr_sigmoid", "over pairs of a watched and a random item: mean of 1 - sigmoid(x) as on the course sheet, or "
+        "of -log sigmoid(x) as Rendle et al. have it (bpr); or a softmax over all items, users with all their ratings "
+        "in one step", TASKS, choices=("bpr_sigmoid", "bpr", "softmax"),
+    )  # fmt: skip
+    negative_sampling: str = option(
+        "uniform", "random items are drawn from all; from those the user has not seen; or as the highest-scored of N "
+        "unseen ones", TASKS, choices=("uniform", "unseen", "hardest"),
+    )  # fmt: skip
+    user_weight_exponent: float = option(
+        0.0, "softmax: a rating of a user with n ratings weighs n ** -X; 0: ratings count alike, 1: users do", TASKS,
+        metavar="X", low=0, high=1,
+    )  # fmt: skip
+    ensemble_size: int = option(
+        1, "networks trained side by side, each this many times narrower; the result is their mean", TASKS, metavar="K",
+        low=1, high=1000,
+    )  # fmt: skip
+    num_item_based: int = option(
+        0, "networks of the ensemble that compute user embeddings from the watched items", TASKS, metavar="K",
+        low=0, high=1000,
+    )  # fmt: skip
+    init_rating_bias: bool = option(False, "predicted ratings start at the mean rating instead of 0", TASKS)
+
+    epochs: int = redefine(GradientConfig, "epochs", 100)
+    layer_sizes: tuple[int, ...] | None = option(
+        None, "input width of every dense layer of the rating MLP; the first is 3 D (default: 3 D, 64)", NETWORK,
+        metavar="WIDTH", low=1, high=100_000,
+    )  # fmt: skip
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"factorization": self.factorization_weight, "regression": self.regression_weight}
+
+    @property
+    def mlp_sizes(self) -> list[int]:
+        """Input width of every dense layer of f_theta."""
+        return list(self.layer_sizes or (3 * self.embedding_dim, 64))
+
+    @property
+    def run_name(self) -> str:
+        weights = f"LF={self.factorization_weight:g}_LR={self.regression_weight:g}"
+        return f"shared={self.shared_embeddings}_{weights}_seed={self.seed}"
+
+    def check(self) -> None:
+        super().check()
+        for name in ("factorization_weight", "regression_weight"):
+            if not getattr(self, name) < math.inf:
+                raise UserError(f"--{name} must be finite")
+        self._check_ranking()
+        self._check_network()
+
+    def _check_ranking(self) -> None:
+        if self.negatives < 1:
+            raise UserError("--negatives must be at least 1: the ranking loss compares a watched item with others")
+        is_softmax = self.ranking_loss == "softmax"
+        if not is_softmax and self.user_weight_exponent:
+            raise UserError("--user_weight_exponent is for the softmax over all items: add --ranking_loss softmax")
+        if is_softmax and (self.negatives, self.negative_sampling) != (1, "uniform"):
+            raise UserError(
+                "--ranking_loss softmax compares with all items and draws none: leave out --negatives and "
+                "--negative_sampling"
+            )
+        if self.negative_sampling == "hardest" and self.negatives == 1:
+            raise UserError(
+                "--negative_sampling hardest takes the highest-scored of N items: add --negatives N with N of 2 or more"
+            )
+        if self.num_item_based and (not is_softmax or not self.shared_embeddings):
+            raise UserError(
+                "--num_item_based networks score all items with one pair of tables: add --ranking_loss softmax and "
+                "leave out --no_shared_embeddings"
+            )
+
+    def _check_network(self) -> None:
+        if self.mlp_sizes[0] != 3 * self.embedding_dim:
+            raise UserError(
+                f"--layer_sizes must begin with 3 * embedding_dim = {3 * self.embedding_dim}, the width of the user's "
+                f"and the item's embedding and their product, not with {self.mlp_sizes[0]}"
+            )
+        if self.ensemble_size > 1 and (len(self.mlp_sizes) > 1 or self.embedding_dim % self.ensemble_size):
+            raise UserError(
+                f"--ensemble_size {self.ensemble_size}: --embedding_dim must be a multiple of it, and --layer_sizes "
+                "one number, 3 * embedding_dim; only the mean of linear rating functions is such a function again"
+            )
+        if self.num_item_based > self.ensemble_size:
+            raise UserError(f"--num_item_based {self.num_item_based} is more than --ensemble_size {self.ensemble_size}")

@@ -1,0 +1,183 @@
+"""The dyadic learner for the training loop: its task, and the stochastic gradient descent of Algorithm 1."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from config.dyadic import TASKS, DyadicConfig, LearnerOptions
+from config.errors import UserError
+from dyadic.data import DyadicData
+from dyadic.metrics import METRICS, evaluate
+from dyadic.network import DyadicNet, build_network, scores
+from dyadic.sampling import Inputs, make_sampler, prepare
+from dyadic.updates import (
+    FIXED_KEY,
+    FIXED_TRIPLES,
+    Losses,
+    largest_change,
+    run_epoch,
+    steps_per_epoch,
+    triple_losses,
+)
+from training.protocols import History, Row, Stop
+from training.steps import Stopped, progress_bar
+
+CHUNK_TRIPLES = 8192  # between two checks for Ctrl-C
+
+
+class DyadicTask:
+    """The four tasks on dyads. There is no validation part: tuning makes folds of the training dyads.
+
+    Args:
+        data: dyads with their features.
+        options: what is learned, and how.
+        device: where the dyads go.
+        thresholds: of the four probabilities, for F1.
+    """
+
+    splits = ("test",)
+    compared: tuple[str, ...] = ()
+    can_recommend = False
+
+    def __init__(
+        self,
+        data: DyadicData,
+        options: LearnerOptions,
+        device: torch.device | str = "cpu",
+        thresholds: Sequence[float] = DyadicConfig.thresholds,
+    ) -> None:
+        self.data = data
+        self.options = options
+        self.thresholds = dict(zip(TASKS, thresholds, strict=True))
+        self.sampler = make_sampler(data)
+        self.inputs = prepare(data).to(device)
+        self.directions = {f"{task}_{metric}": +1 for task in options.active for metric in METRICS}
+        self.primary_metric = (f"{options.active[0]}_auc", +1)
+        self.console_metrics = tuple(f"{task}_auc" for task in options.active)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        losses = {f"train_{task}": f"loss/{task}" for task in (*TASKS, "total")}
+        penalties = {f"reg_{task}": f"reg/{task}" for task in TASKS}
+        fixed = {f"fixed_{task}": f"fixed triples/{task}" for task in TASKS}
+        metrics = {f"test_{name}": f"eval/{name.replace('_', ' ')}" for name in self.directions}
+        return losses | penalties | fixed | {"stop_max_delta": "stop/max_delta"} | metrics
+
+    def build_network(self) -> DyadicNet:
+        return build_network(self.data, self.sampler, self.options)
+
+    def metrics(self, model: DyadicNet, split: str) -> dict[str, float]:
+        """F1 at the threshold of each task, AUC per user, MAP@1 and MAP@5 on the test dyads."""
+        rows, data = self.data.test, self.data
+        found = {}
+        for task, score in scores(model, self.inputs, rows, self.options).items():
+            if not np.isfinite(score).all():
+                raise FloatingPointError(f"a score of {task} is nan or infinite")
+            labels = data.task_labels[rows, TASKS.index(task)]
+            measured = evaluate(
+                data.user_ids[rows], data.item_ids[rows], labels, score, data.num_users, self.thresholds[task]
+            )
+            found |= {f"{task}_{metric}": value for metric, value in measured.means.items()}
+        return found
+
+    def diagnostics(self, model: DyadicNet) -> dict[str, float]:
+        return {}
+
+    def baselines(self) -> dict[str, nn.Module]:
+        return {}
+
+    def embeddings(self, model: DyadicNet) -> dict[str, Tensor]:
+        return {"I": model.I.detach()} if self.options.embedding_dim else {}
+
+    def score(self, model: DyadicNet, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        raise UserError("the dyadic learner scores observed dyads only and cannot recommend: ask another run")
+
+
+class DyadicSGD:
+    """An epoch of triples, then the losses on fixed triples for the stopping rule.
+
+    What it needs to go on after a break is in the history: the losses on the fixed triples.
+    """
+
+    def __init__(self, model: DyadicNet, task: DyadicTask, config: LearnerOptions, device: torch.device | str) -> None:
+        self.model, self.task, self.options = model, task, task.options
+        self.checkpoint_parts: dict[str, object] = {}
+        self.quiet = config.quiet if isinstance(config, DyadicConfig) else True
+        self.count = steps_per_epoch(self.options, task.sampler, task.data)
+        self.fixed = task.sampler.draw(FIXED_TRIPLES, *FIXED_KEY)
+
+    def has_converged(self, history: History) -> bool:
+        return bool(history) and history[-1]["stop_max_delta"] <= self.options.eps
+
+    def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:
+        triples = self.task.sampler.draw(self.count, self.options.seed, epoch)
+        trained = self._train(triples, epoch, stop)
+        fixed = triple_losses(self.model, self.task.inputs, self.fixed, self.options)
+        return (
+            _columns("train_{}", trained.data)
+            | _columns("reg_{}", trained.penalties)
+            | {"train_total": float(trained.total.sum())}
+            | _columns("fixed_{}", fixed.total)
+            | {"stop_max_delta": self._change(fixed, history)}
+        )
+
+    def _train(self, triples: np.ndarray, epoch: int, stop: Stop) -> Losses:
+        """Take all steps; returns the mean losses."""
+        size = -(-CHUNK_TRIPLES // self.options.batch_size) * self.options.batch_size
+        chunks = [triples[start : start + size] for start in range(0, len(triples), size)]
+        data, penalties = np.zeros(len(TASKS)), np.zeros(len(TASKS))
+        for chunk in progress_bar(chunks, epoch, len(chunks), self.quiet):
+            if stop():
+                raise Stopped
+            losses = run_epoch(self.model, self.task.inputs, chunk, self.options)
+            data += losses.data * len(chunk) / len(triples)
+            penalties += losses.penalties * len(chunk) / len(triples)
+        return Losses(data, penalties)
+
+    def _change(self, fixed: Losses, history: History) -> float:
+        """How far the losses on the fixed triples have moved since the last epoch; inf in the first."""
+        nothing = np.zeros(len(TASKS))
+        before = np.array([history[-1][f"fixed_{task}"] for task in TASKS]) if history else None
+        previous = None if before is None else Losses(before, nothing)
+        return largest_change(previous, Losses(fixed.total, nothing), self.options)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A network after training in memory; `history` has the columns of DyadicSGD, `ending` as in training.loop."""
+
+    model: DyadicNet
+    inputs: Inputs
+    history: History
+    ending: str
+
+
+def train(data: DyadicData, options: LearnerOptions, device: str = "cpu", quiet: bool = False) -> Trained:
+    """Train from scratch, in memory and without metrics: for tuning and for comparisons of many fits.
+
+    Raises:
+        UserError: no user can be drawn, or the losses grow beyond all bounds.
+    """
+    task = DyadicTask(data, options, device)
+    model = task.build_network().to(device)
+    stepper = DyadicSGD(model, task, options, device)
+    history: History = []
+    bar = tqdm(range(1, options.epochs + 1), "epochs", leave=False, disable=quiet or not sys.stderr.isatty())
+    for epoch in bar:
+        try:
+            row = stepper.run_epoch(epoch, history, lambda: False)
+        except FloatingPointError as error:
+            raise UserError(f"{error} in epoch {epoch}: lower --lr (now {options.lr:g})") from None
+        history.append({"epoch": epoch} | row)
+        if stepper.has_converged(history):
+            return Trained(model, task.inputs, history, "converged")
+    return Trained(model, task.inputs, history, "finished")
+
+
+def _columns(name: str, values: np.ndarray) -> dict[str, float]:
+    return {name.format(task): float(value) for task, value in zip(TASKS, values, strict=True)}

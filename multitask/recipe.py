@@ -1,0 +1,109 @@
+"""How the multi-task net is trained: its data, task, network and stepper."""
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import nn
+
+import dataset
+from config.errors import UserError
+from config.multitask import MultiTaskConfig
+from dataset import Data
+from models import MultiTaskNet
+from multitask.ensemble import EnsembleStepper
+from multitask.item_based import ItemBasedNet, ItemBasedStepper, ItemBasedTask
+from multitask.manual_gradient import make_data_parallel_stepper, make_stepper
+from multitask.softmax import SoftmaxTask
+from multitask.task import WatchAndRate
+from training.process_group import SINGLE_PROCESS, SingleProcess
+from training.protocols import Log, Training
+
+SEED_STEP = 10**6  # between the seeds of the networks of an ensemble
+
+
+class MultiTaskRecipe:
+    """One network, or an ensemble of them that is one network again."""
+
+    def load_data(self, config: MultiTaskConfig) -> Data:
+        return dataset.load(**config.data_options)
+
+    def resolve(self, config: MultiTaskConfig, data: Data, log: Log) -> MultiTaskConfig:
+        return config
+
+    def check_processes(self, config: MultiTaskConfig, num_processes: int) -> None:
+        if num_processes > 1 and (config.ensemble_size > 1 or config.num_item_based):
+            raise UserError(
+                "--ensemble_size and --num_item_based are trained in one process: leave them out, or leave torchrun out"
+            )
+
+    def build(
+        self, config: MultiTaskConfig, data: Data, device: torch.device, group: SingleProcess = SINGLE_PROCESS
+    ) -> Training:
+        data = data.to(device)
+        if config.ensemble_size > 1:
+            return _build_ensemble(config, data, device)
+        training = _build_network(config, data, device)
+        if group.size > 1:
+            return replace(training, make_stepper=partial(make_data_parallel_stepper, group=group))
+        return training
+
+
+RECIPE = MultiTaskRecipe()
+
+
+def _build_ensemble(config: MultiTaskConfig, data: Data, device: torch.device) -> Training:
+    """The network that holds the mean of the ensemble; its stepper builds and trains the networks."""
+    configs = [network_config(config, number) for number in range(config.ensemble_size)]
+    training = _build_network(replace(config, num_item_based=0, ensemble_size=1), data, device)
+    build_networks = partial(_build_networks, configs, data, device)
+    return replace(training, make_stepper=partial(EnsembleStepper, build_networks=build_networks))
+
+
+def _build_networks(
+    configs: list[MultiTaskConfig], data: Data, device: torch.device
+) -> list[tuple[MultiTaskConfig, Training]]:
+    return [(config, _build_network(config, data, device)) for config in configs]
+
+
+def network_config(config: MultiTaskConfig, number: int) -> MultiTaskConfig:
+    """The config of one network of an ensemble, with its own width and seed. The last ones are item-based.
+
+    Item-based networks have no embedding decay: half of each user's items is masked, which regularizes enough, while a
+    user table needs the decay.
+    """
+    is_item_based = number >= config.ensemble_size - config.num_item_based
+    width = config.embedding_dim // config.ensemble_size
+    return replace(
+        config,
+        ensemble_size=1,
+        num_item_based=int(is_item_based),
+        embedding_dim=width,
+        layer_sizes=(3 * width,),
+        seed=(config.seed + number * SEED_STEP) % 2**32,
+        embedding_decay=0.0 if is_item_based else config.embedding_decay,
+    )
+
+
+def _build_network(config: MultiTaskConfig, data: Data, device: torch.device) -> Training:
+    """One network with its task, drawn from config.seed; the data lie on the device."""
+    task = make_task(config, data)
+    sizes = len(data.users), len(data.items), config.embedding_dim, config.mlp_sizes
+    torch.manual_seed(config.seed)
+    if config.num_item_based:
+        model, make = ItemBasedNet(*sizes), ItemBasedStepper
+    else:
+        model, make = MultiTaskNet(*sizes, config.shared_embeddings), make_stepper
+    if config.init_rating_bias:
+        nn.init.constant_(model.mlp_layers[-1].bias, data.train.ratings.mean().item())
+    return Training(model.to(device), task, make)
+
+
+def make_task(config: MultiTaskConfig, data: Data) -> WatchAndRate:
+    """The task of one network."""
+    if config.ranking_loss != "softmax":
+        return WatchAndRate(
+            data, config.batch_size, config.ranking_loss, config.negatives, config.negative_sampling, config.seed
+        )
+    make = ItemBasedTask if config.num_item_based else SoftmaxTask
+    return make(data, config.batch_size, config.user_weight_exponent, config.seed)

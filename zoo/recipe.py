@@ -1,0 +1,68 @@
+"""How the networks of the zoo are trained: their data, task, network and stepper."""
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+import dataset
+from config.zoo import ZooConfig
+from dataset import Data, is_chain, require_chain
+from training.data_parallel import DataParallelStepper
+from training.process_group import SINGLE_PROCESS, SingleProcess
+from training.protocols import Log, Training
+from training.steps import GradientStepper
+from zoo.networks import build_network
+from zoo.task import LabelTask
+
+NO_CHAIN = "the labels are learned independently (--chain none): none of them is a condition for another"
+
+
+class ZooRecipe:
+    """Any network of zoo.networks, on labels of 0 and 1."""
+
+    def load_data(self, config: ZooConfig) -> Data:
+        return dataset.load(**config.data_options)
+
+    def resolve(self, config: ZooConfig, data: Data, log: Log) -> ZooConfig:
+        """Decide --chain auto by the data.
+
+        Raises:
+            UserError: the config needs labels that form a chain, and they do not.
+        """
+        if config.needs_chain:
+            require_chain(data)
+        if config.chain != "auto":
+            return config
+        return replace(config, chain="joint" if is_chain(data) else "none")
+
+    def check_processes(self, config: ZooConfig, num_processes: int) -> None:
+        """Any number of processes can share this training."""
+
+    def build(
+        self, config: ZooConfig, data: Data, device: torch.device, group: SingleProcess = SINGLE_PROCESS
+    ) -> Training:
+        data = data.to(device)
+        task = make_task(config, data)
+        options = {name: getattr(config, name) for name in config.network_fields()}
+        torch.manual_seed(config.seed)
+        model = build_network(config.model, len(data.users), len(data.items), tasks=config.label_names, **options)
+        make = partial(DataParallelStepper, group=group) if group.size > 1 else GradientStepper
+        return Training(model.to(device), task, make, (NO_CHAIN,) if config.chain == "none" else ())
+
+
+RECIPE = ZooRecipe()
+
+
+def make_task(config: ZooConfig, data: Data) -> LabelTask:
+    """The task of a resolved config."""
+    return LabelTask(
+        data,
+        labels=config.label_names,
+        batch_size=config.batch_size,
+        negatives=config.negatives,
+        like_from=config.like_from,
+        chain=config.chain,
+        calibrate=bool(config.calibrator),
+        seed=config.seed,
+    )
