@@ -130,8 +130,8 @@ def measure_epoch(record: Record, settings: Settings, repeats: int, say: Callabl
     fused Adam, as the epoch has steps.
     """
     data = family.load_data(settings)
-    model, task, make_steps = family.build(settings, data, CPU)
-    steps = make_steps(model, task, settings, CPU)
+    model, task, make_stepper = family.build(settings, data, CPU)
+    stepper = make_stepper(model, task, settings, CPU)
     plain = PlainNet(len(data.users), len(data.items))
     adam = torch.optim.Adam(plain.parameters(), lr=settings.lr)
     whole = PlainNet(len(data.users), len(data.items))
@@ -153,7 +153,7 @@ def measure_epoch(record: Record, settings: Settings, repeats: int, say: Callabl
 
     ways = {
         "plain loop": lambda: plain_epoch(plain, adam, settings, train),
-        "ours": lambda: steps.run_epoch(1, [], lambda: False),
+        "ours": lambda: stepper.run_epoch(1, [], lambda: False),
         "limit: one batch of all rows": lambda: arithmetic(len(train)),
         f"limit: {IN_CACHE:,} rows at a time": lambda: arithmetic(IN_CACHE),
         f"the latter and {updates} Adam updates": arithmetic_and_updates,

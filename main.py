@@ -29,6 +29,7 @@ from pathlib import Path
 from config.cli import Request, checked, parse
 from config.errors import UserError
 from config.settings import Settings
+from training.local_rank import is_local_main
 
 RUNS = Path("run")
 SIDE_BY_SIDE = "the labels are learnt side by side (--chain none): of none is another a condition"
@@ -41,9 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         request = parse(argv)
         if request.recommend is not None:
             return answer(request)
-        from training.process_group import join
+        from training.process_group import distributed
 
-        with join() as group:
+        with distributed() as group:
             return train(request, group)
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,18 +56,13 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         return refuse(str(error))
     except KeyboardInterrupt:
-        if speaks():
+        if is_local_main():
             print("main.py: stopped", file=sys.stderr)
         return 130
 
 
-def speaks() -> bool:
-    """Whether this process is the one of its machine that talks to the user; torchrun may have started several."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
 def refuse(sentence: str) -> int:
-    if speaks():
+    if is_local_main():
         print(f"main.py: error: {sentence}", file=sys.stderr)
         if summary := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # torchrun ends its own words with it
             about = {"py_callstack": sentence, "timestamp": str(int(time.time()))}
@@ -79,7 +75,7 @@ def train(request: Request, group) -> int:
     import torch
 
     import registry as family
-    from training.data_parallel import leading
+    from training.data_parallel import release_followers
     from training.loop import fit
     from training.report import BOX, profile, report
 
@@ -88,26 +84,28 @@ def train(request: Request, group) -> int:
     family.require_shareable(settings, group)
     torch.set_num_threads(settings.threads)
     start = time.perf_counter()
-    device, data = group.in_turn(lambda: (choose_device(settings, group), load_data(settings, config)))
+    device, data = group.local_rank_zero_first(lambda: (choose_device(settings, group), load_data(settings, config)))
     group.require_same(f"{data!r} ({data.fingerprint[:8]})", "the processes have read different data")
     seconds = {"reading": time.perf_counter() - start}
     settings = family.settle(pin_down(settings, data, device), data, say)
-    model, task, make_steps = family.build(settings, data, device, group)
-    if not group.is_first:
+    model, task, make_stepper = family.build(settings, data, device, group)
+    if not group.is_main:
         with CtrlC() as ctrl_c:
-            return 130 if make_steps(model, task, settings, device).follow(ctrl_c.pressed) else 0
+            return 130 if make_stepper(model, task, settings, device).follow(ctrl_c.pressed) else 0
     if data.simulated:
         print(BOX)
     for note in (*data.notes, *([SIDE_BY_SIDE] if settings.chain == "none" else [])):
         print(f"note: {note}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    where = f"{device}, {settings.threads} threads" + (f", {group.size} processes" if group.size > 1 else "")
+    where = f"{device}, {settings.threads} threads" + (
+        f", {group.world_size} processes" if group.world_size > 1 else ""
+    )
     print(f"{data}\n{parameters:,} parameters, {where}, run folder {run.path}", flush=True)
-    with leading(group), CtrlC() as ctrl_c:
+    with release_followers(group), CtrlC() as ctrl_c:
         run.write_config({"command": command_line()} | config | {"settings": asdict(settings)} | describe(data))
         tell = silence if settings.quiet else say
-        outcome = fit(model, task, settings, run, device, tell, ctrl_c.pressed, make_steps)
-        run.write_result(summarise(outcome, parameters, device) | {"processes": group.size})
+        outcome = fit(model, task, settings, run, device, tell, ctrl_c.pressed, make_stepper)
+        run.write_result(summarise(outcome, parameters, device) | {"processes": group.world_size})
         print(report(outcome, task, run.path, settings), flush=True)
     if settings.profile:
         print(profile(seconds | outcome.seconds, outcome.epochs_run))
@@ -119,10 +117,10 @@ def begin(request: Request, group):
     from training.run_folder import RunFolder
 
     run, config, settings = None, {}, request.settings
-    with group.together():
-        if group.is_first and request.resume is not None:
+    with group.collective_errors():
+        if group.is_main and request.resume is not None:
             run, config, settings = reopen(request.resume, request.given)
-        elif group.is_first:
+        elif group.is_main:
             run = RunFolder.new(Path(settings.logdir) if settings.logdir is not None else unused_name(settings))
     config, values = group.broadcast((config, asdict(settings)))
     return run, config, Settings(**values)
@@ -147,7 +145,7 @@ class CtrlC:
 
     def _note(self, *_) -> None:
         self.times += 1
-        if self.times == 1 and speaks():
+        if self.times == 1 and is_local_main():
             os.write(2, b"\nstopping at the last finished epoch\n")
         if self.times == 3:
             os._exit(130)
@@ -156,7 +154,7 @@ class CtrlC:
 def answer(request: Request) -> int:
     """--recommend: ask a trained run."""
     import registry as family
-    from training.process_group import ALONE
+    from training.process_group import SINGLE_PROCESS
     from training.recommend import as_text, recommend
     from training.report import BOX
 
@@ -165,7 +163,7 @@ def answer(request: Request) -> int:
     run, config, settings = reopen(path, given)
     if settings.model == "dyadic":
         raise UserError(f"{path} is a run of the dyadic learner, which scores observed dyads only; ask another run")
-    device = choose_device(settings, ALONE)
+    device = choose_device(settings, SINGLE_PROCESS)
     data = load_data(settings, config)
     model, task, _ = family.build(settings, data, device)
     model.eval()
@@ -214,10 +212,10 @@ def choose_device(settings: Settings, group):
 
     usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if settings.device == "auto":
-        return group.place(next(name for name in ("cuda", "mps", "cpu") if usable[name]))
+        return group.device(next(name for name in ("cuda", "mps", "cpu") if usable[name]))
     if not usable[settings.device]:
         raise UserError(f"--device {settings.device}: PyTorch finds none here; --device auto takes what there is")
-    return group.place(settings.device)
+    return group.device(settings.device)
 
 
 def load_data(settings: Settings, config: dict):

@@ -9,8 +9,8 @@ from torch import nn
 
 from config.errors import UserError
 from config.settings import Settings
-from training.process_group import ALONE, Alone
-from training.steps import GradientSteps
+from training.process_group import SINGLE_PROCESS, SingleProcess
+from training.steps import GradientStepper
 
 
 def load_data(settings: Settings):
@@ -39,48 +39,54 @@ def settle(settings: Settings, data, say: Callable[[str], None]) -> Settings:
     return replace(settings, chain=settings.chain or ("joint" if is_chain(data) else "none"))
 
 
-def require_shareable(settings: Settings, group: Alone) -> None:
+def require_shareable(settings: Settings, group: SingleProcess) -> None:
     """Raises UserError where a model is trained by one process alone and there are several."""
-    if group.size > 1 and settings.model == "dyadic":
+    if group.world_size > 1 and settings.model == "dyadic":
         raise UserError("--model dyadic takes one step after the other, in one process: start it without torchrun")
-    if group.size > 1 and settings.model == "multitask" and (settings.members > 1 or settings.denoisers):
+    if group.world_size > 1 and settings.model == "multitask" and (settings.members > 1 or settings.denoisers):
         raise UserError("--members and --denoisers are trained in one process: leave them out, or leave torchrun out")
 
 
-def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) -> tuple[nn.Module, object, Callable]:
-    """A fresh network, its task, and what makes its steps; on the device, the network drawn from settings.seed."""
+def build(
+    settings: Settings, data, device: torch.device, group: SingleProcess = SINGLE_PROCESS
+) -> tuple[nn.Module, object, Callable]:
+    """A fresh network, its task, and its stepper factory; on the device, the network drawn from settings.seed."""
     if settings.model == "dyadic":
-        from dyadic.recipe import AlgorithmOne, DyadicTask
+        from dyadic.recipe import DyadicSGD, DyadicTask
 
         task = DyadicTask(data, settings, device)
-        return task.build_network().to(device), task, AlgorithmOne
-    from training import data_parallel as parallel
+        return task.build_network().to(device), task, DyadicSGD
+    model, task, make_stepper = _build(settings, data.to(device), device)
+    if group.world_size > 1:
+        from multitask.manual_gradient import make_data_parallel_stepper
+        from training.data_parallel import DataParallelStepper
 
-    model, task, make_steps = _build(settings, data.to(device), device)
-    return model, task, partial(parallel.make_steps, group=group) if group.size > 1 else make_steps
+        shared = make_data_parallel_stepper if settings.model == "multitask" else DataParallelStepper
+        make_stepper = partial(shared, group=group)
+    return model, task, make_stepper
 
 
 def _build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, object, Callable]:
     """`build` for one process, the data on the device; members are built by it as well, by settings of their own."""
     from models import build_model
-    from multitask import manual_gradient as handwritten
-    from multitask.ensemble import MemberSteps
-    from multitask.item_based import DenoisingNet, DenoisingSteps
+    from multitask import manual_gradient
+    from multitask.ensemble import EnsembleStepper
+    from multitask.item_based import ItemBasedNet, ItemBasedStepper
 
     task = build_task(settings.model, data, **settings.task_options)
     sizes = len(data.users), len(data.items)
     torch.manual_seed(settings.seed)
     if settings.model != "multitask":
-        return build_model(settings.model, *sizes, **settings.network_options).to(device), task, GradientSteps
+        return build_model(settings.model, *sizes, **settings.network_options).to(device), task, GradientStepper
     if settings.denoisers == settings.members == 1:
-        model, make_steps = DenoisingNet(*sizes, settings.embedding_dim, settings.mlp_sizes), DenoisingSteps
+        model, make_stepper = ItemBasedNet(*sizes, settings.embedding_dim, settings.mlp_sizes), ItemBasedStepper
     else:
-        model, make_steps = build_model("multitask", *sizes, **settings.network_options), handwritten.make_steps
+        model, make_stepper = build_model("multitask", *sizes, **settings.network_options), manual_gradient.make_stepper
     if settings.members > 1:
-        make_steps = partial(MemberSteps, build=partial(_build, data=data, device=device))
+        make_stepper = partial(EnsembleStepper, build=partial(_build, data=data, device=device))
     if settings.start_at_mean:
         nn.init.constant_(model.mlp_layers[-1].bias, data.train.ratings.mean().item())
-    return model.to(device), task, make_steps
+    return model.to(device), task, make_stepper
 
 
 def build_task(model: str, data, **options):

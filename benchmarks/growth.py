@@ -79,12 +79,12 @@ def grow(size: Sequence[int], plain_epoch: PlainEpoch) -> dict[str, tuple[float,
     held = sum(column.nbytes for part in parts for column in (part.user_ids, part.item_ids, part.ratings))
     found["raw arrays"] = (held / 2**20, "MB")
     data = replace(data, test=rows_of_some_users(data.test))
-    model, task, make_steps = family.build(settings, data, torch.device("cpu"))
-    steps = make_steps(model, task, settings, torch.device("cpu"))
+    model, task, make_stepper = family.build(settings, data, torch.device("cpu"))
+    stepper = make_stepper(model, task, settings, torch.device("cpu"))
     with suppress(Stopped):
-        steps.run_epoch(1, [], after_one_step())
+        stepper.run_epoch(1, [], after_one_step())
     deadline = Deadline()
-    rows = train(steps, len(data.train), deadline)
+    rows = train(stepper, len(data.train), deadline)
     found["ours"] = (rows / deadline.seconds(), "rows per CPU s")
     found["epochs"] = (rows / len(data.train), "epochs")
     start = cpu_seconds()
@@ -99,12 +99,12 @@ def grow(size: Sequence[int], plain_epoch: PlainEpoch) -> dict[str, tuple[float,
     return found
 
 
-def train(steps, rows: int, deadline: "Deadline") -> int:
+def train(stepper, rows: int, deadline: "Deadline") -> int:
     """EPOCHS epochs of so many rows, or what is done of them in time; returns the rows of all steps taken."""
     for epoch in range(EPOCHS):
         asked = deadline.asked
         try:
-            steps.run_epoch(epoch + 1, [], deadline)
+            stepper.run_epoch(epoch + 1, [], deadline)
         except Stopped:
             return epoch * rows + (deadline.asked - asked - 1) * BATCH
     return EPOCHS * rows

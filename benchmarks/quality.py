@@ -75,16 +75,16 @@ def fit_peer(peer: Peer, data: Data) -> tuple[float, float]:
 def train(settings: Settings, data: Data | None = None) -> Curve:
     """Train by the settings for all their epochs. The clock runs while training alone: preparing steps, and epochs."""
     data = data or family.load_data(settings)
-    model, task, make_steps = family.build(settings, data, torch.device("cpu"))
+    model, task, make_stepper = family.build(settings, data, torch.device("cpu"))
     start = cpu_seconds()
-    steps = make_steps(model, task, settings, torch.device("cpu"))
+    stepper = make_stepper(model, task, settings, torch.device("cpu"))
     seconds = cpu_seconds() - start
     curve: Curve = []
     history: list[dict[str, float]] = []
     bar = tqdm(range(settings.epochs), f"split {settings.seed}", leave=False, disable=not sys.stderr.isatty())
     for epoch in (number + 1 for number in bar):
         start = cpu_seconds()
-        history.append({"epoch": epoch} | steps.run_epoch(epoch, history, lambda: False))
+        history.append({"epoch": epoch} | stepper.run_epoch(epoch, history, lambda: False))
         seconds += cpu_seconds() - start
         found = task.metrics(model, "test")
         curve.append({"MRR": found["mrr"], "MSE": found["mse"], "CPU": seconds})

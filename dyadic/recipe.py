@@ -208,7 +208,7 @@ class DyadicTask:
         return {"I": model.I.detach()} if self.options.d else {}
 
 
-class AlgorithmOne:
+class DyadicSGD:
     """The steps of Moura et al.: an epoch of triples, then a look at the fixed ones for the stop rule.
 
     All it needs to go on after a break is in the history: the losses on the fixed triples.
@@ -216,12 +216,12 @@ class AlgorithmOne:
 
     def __init__(self, model: DyadicNet, task: DyadicTask, settings, device: torch.device) -> None:
         self.model, self.task, self.options = model, task, task.options
-        self.parts: dict = {}
+        self.checkpoint_parts: dict = {}
         self.quiet = settings.quiet
         self.count = steps_per_epoch(self.options, task.sampler, task.data)
         self.fixed = task.sampler.draw(self.options.fixed_triples, *FIXED_KEY)
 
-    def is_settled(self, history) -> bool:
+    def has_converged(self, history) -> bool:
         return bool(history) and history[-1]["stop_max_delta"] <= self.options.eps
 
     def run_epoch(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
