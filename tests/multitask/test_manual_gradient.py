@@ -160,11 +160,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(tiny, tmp_pat
         settings = Settings(epochs=epochs, weight_decay=weight_decay)
         made = []
 
-        def make_stepper(*arguments):
+        def recording_make_stepper(*arguments):
             made.append(make_stepper(*arguments))
             return made[-1]
 
-        fit(model, WatchAndRate(tiny), settings, folder, CPU, lambda line: None, make_stepper=make_stepper)
+        fit(model, WatchAndRate(tiny), settings, folder, CPU, lambda line: None, make_stepper=recording_make_stepper)
         assert type(made[0]) is ManualGradientStepper
         return (tmp_path / path / "metrics.csv").read_bytes(), model.state_dict()
 
