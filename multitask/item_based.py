@@ -17,7 +17,7 @@ class ItemBasedNet(MultiTaskNet):
         u_i = n_i ** -1/2 * (sum of v_j over the n_i items j that i has watched)
 
     V (items, d) is an item table of its own, as in Paterek 2007 (NSVD) and Kabbur, Ning and Karypis 2013 (FISM), which
-    leave an item out of the user that scores it, as tasks/denoising.py does with a half of them. `write_users` puts the
+    leave an item out of the user that scores it, as item_based_task.py does with a half of them. `write_users` puts the
     users into U, and eq. (1) and (4) hold as they stand.
     """
 

@@ -213,8 +213,8 @@ def test_gradnorm_stays_finite_when_losses_reach_zero():
     assert method.w.isfinite().all()
 
 
-def test_gradnorm_looks_only_at_what_all_tasks_share():
-    """Norms 3, 1 and 2 in the first parameter, mean 2; what two of the three share does not count."""
+def test_gradnorm_uses_only_parameters_that_all_tasks_share():
+    """Norms 3, 1 and 2 in the first parameter, mean 2. The parameter of two tasks does not count."""
     model = nn.ParameterDict({"all": torch.tensor(1.0), "two": torch.tensor(1.0)})
     method = make("gradnorm", {"a": 1.0, "b": 1.0, "c": 1.0})
     losses = {"a": 3 * model["all"] + 100 * model["two"], "b": model["all"] + model["two"], "c": 2 * model["all"]}
