@@ -11,39 +11,41 @@ from dataclasses import replace
 import torch
 
 from models import MultiTaskNet
-from multitask.item_based import DenoisingNet
+from multitask.item_based import ItemBasedNet
 
 APART = 10**6  # between the seeds of members
 
 
-class MemberSteps:
-    """Steps of K members; after each epoch the network is their mean.
+class EnsembleStepper:
+    """Trains K networks side by side; after each epoch the model is their mean.
 
     Args:
         model: a network K times as wide as a member; what is in it is written over.
-        build: makes the network, the task and what makes the steps of a member, from its settings.
+        build: makes the network, the task and the stepper factory of a member, from its settings.
     """
 
     def __init__(self, model: MultiTaskNet, task, settings, device: torch.device, build: Callable) -> None:
         self.model = model
-        self.members, self.steps, self.parts = [], [], {}
+        self.members, self.steppers, self.checkpoint_parts = [], [], {}
         for number in range(settings.members):
             own = settings_of(number, settings)
-            member, own_task, make_steps = build(own)
-            steps = make_steps(member, own_task, own, device)
+            member, own_task, make_stepper = build(own)
+            stepper = make_stepper(member, own_task, own, device)
             self.members.append(member)
-            self.steps.append(steps)
-            self.parts |= {f"{name} of member {number}": part for name, part in steps.parts.items()}
-            self.parts[f"member {number}"] = member
-        merge(self.members, self.model)
+            self.steppers.append(stepper)
+            self.checkpoint_parts |= {
+                f"{name} of member {number}": part for name, part in stepper.checkpoint_parts.items()
+            }
+            self.checkpoint_parts[f"member {number}"] = member
+        average_into(self.members, self.model)
 
-    def is_settled(self, history) -> bool:
+    def has_converged(self, history) -> bool:
         return False
 
     def run_epoch(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
         """One epoch of every member: the means of their columns, also where these are losses of two kinds."""
-        rows = [steps.run_epoch(epoch, history, stop) for steps in self.steps]
-        merge(self.members, self.model)
+        rows = [stepper.run_epoch(epoch, history, stop) for stepper in self.steppers]
+        average_into(self.members, self.model)
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
@@ -62,7 +64,7 @@ def settings_of(number: int, settings):
 
 
 @torch.no_grad()
-def merge(members: Sequence[MultiTaskNet], into: MultiTaskNet) -> None:
+def average_into(members: Sequence[MultiTaskNet], into: MultiTaskNet) -> None:
     """Make a network the mean of K others, up to rounding: p of all of them, r of those that are no denoisers.
 
     Users are joined as they are and items divided by K. The one layer of f_theta then finds items and products already
@@ -78,7 +80,7 @@ def merge(members: Sequence[MultiTaskNet], into: MultiTaskNet) -> None:
         tables = torch.cat([getattr(member, name).weight for member in members], dim=1)
         getattr(into, name).weight.copy_(tables / count if name.startswith("Q") else tables)
     into.B.weight.copy_(sum(member.B.weight for member in members) / count)
-    raters = [member for member in members if not isinstance(member, DenoisingNet)] or members
+    raters = [member for member in members if not isinstance(member, ItemBasedNet)] or members
     shares = [(member in raters) / len(raters) for member in members]  # of each in r
     layers = [member.mlp_layers[0] for member in members]
     into.mlp_layers[0].bias.copy_(sum(share * layer.bias for share, layer in zip(shares, layers, strict=True)))

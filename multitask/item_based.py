@@ -1,4 +1,4 @@
-"""A multi-task net whose users are made of what they have watched, and its steps."""
+"""A multi-task net whose user embeddings are computed from the items they have watched, and its stepper."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from dataset import Interactions
 from models import MultiTaskNet
-from training.steps import GradientSteps
+from training.steps import GradientStepper
 
 
-class DenoisingNet(MultiTaskNet):
+class ItemBasedNet(MultiTaskNet):
     """MultiTaskNet on one pair of tables, with users that are not learnt one by one:
 
         u_i = n_i ** -1/2 * (sum of v_j over the n_i items j that i has watched)
 
     V (items, d) is an item table of its own, as in Paterek 2007 (NSVD) and Kabbur, Ning and Karypis 2013 (FISM), which
-    leave an item out of the user that scores it, as tasks/denoising.py does with a half of them. `write_users` puts the
+    leave an item out of the user that scores it, as item_based_task.py does with a half of them. `write_users` puts the
     users into U, and eq. (1) and (4) hold as they stand.
     """
 
@@ -28,17 +28,17 @@ class DenoisingNet(MultiTaskNet):
         for table in (self.V, self.Q):  # from 1 / d, as sums of many items, both learn too late
             nn.init.normal_(table.weight, std=embedding_dim**-0.5)
 
-    def make_users(self, item_ids: Tensor, counts: Tensor) -> Tensor:
+    def encode_users(self, item_ids: Tensor, counts: Tensor) -> Tensor:
         """Users of these items, counts[0] for the first user and so on: (sum of counts,), (K,) -> (K, d)."""
         starts = counts.cumsum(0) - counts
         sums = F.embedding_bag(item_ids, self.V.weight, starts, mode="sum")
         return sums / counts.clamp(min=1).sqrt().unsqueeze(1)
 
-    def score_made_users(self, users: Tensor) -> Tensor:
+    def score_encoded_users(self, users: Tensor) -> Tensor:
         """Ranking scores of every item, eq. (1): (K, d) -> (K, num_items)."""
         return torch.addmm(self.B.weight.T, users, self.Q.weight.T)
 
-    def rate_made_users(self, users: Tensor, rows: Tensor, item_ids: Tensor) -> Tensor:
+    def rate_encoded_users(self, users: Tensor, rows: Tensor, item_ids: Tensor) -> Tensor:
         """Ratings of the users in these rows for items, eq. (4): (K, d), (B,), (B,) -> (B,)."""
         user, item = users[rows], self.Q(item_ids)
         return self._rate(user, item, user * item)
@@ -46,13 +46,13 @@ class DenoisingNet(MultiTaskNet):
     @torch.no_grad()
     def write_users(self, seen: Interactions) -> None:
         """Make U from all that users have in `seen`."""
-        self.U.weight.copy_(self.make_users(seen.items_by_user, seen.offsets.diff()))
+        self.U.weight.copy_(self.encode_users(seen.items_by_user, seen.offsets.diff()))
 
 
-class DenoisingSteps(GradientSteps):
-    """GradientSteps after which U is written anew, each epoch."""
+class ItemBasedStepper(GradientStepper):
+    """GradientStepper that rewrites U after each epoch."""
 
-    def __init__(self, model: DenoisingNet, task, settings, device: torch.device) -> None:
+    def __init__(self, model: ItemBasedNet, task, settings, device: torch.device) -> None:
         super().__init__(model, task, settings, device)
         model.write_users(task.data.train)
 

@@ -17,7 +17,7 @@ class WatchAndRateByDenoising(WatchAndRateBySoftmax):
     """Batches as with the softmax; the ranking loss is the squared error on hidden items and on those never watched.
 
     The ratings are predicted by users made of all their items, as they are when the network is used: what a user has
-    watched does not tell the score. The model is to be a denoising.DenoisingNet.
+    watched does not tell the score. The model must be an item_based.ItemBasedNet.
     """
 
     def _batch_of(self, users: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -29,8 +29,8 @@ class WatchAndRateByDenoising(WatchAndRateBySoftmax):
         users, rows, counts = torch.unique_consecutive(batch["user_ids"], return_inverse=True, return_counts=True)
         items, hidden = batch["item_ids"], batch["hidden"]
         kept_counts = torch.bincount(rows[~hidden], minlength=len(users))
-        predictions = model.score_made_users(model.make_users(items[~hidden], kept_counts))
-        score = model.rate_made_users(model.make_users(items, counts), rows, items)
+        predictions = model.score_encoded_users(model.encode_users(items[~hidden], kept_counts))
+        score = model.rate_encoded_users(model.encode_users(items, counts), rows, items)
         return {
             "factorization": denoising_loss(predictions, rows, items, hidden, self._weights[users]),
             "regression": regression_loss(batch["ratings"], score),

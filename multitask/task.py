@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dataset import Data
 from evaluation import METRICS, mse_score, rank_test_items, ranking_metrics
 from losses import bpr_loss, regression_loss
-from training.negatives import ROWS_AT_A_TIME, sample_uniform, sample_unseen
+from training.negatives import CHUNK_ROWS, sample_uniform, sample_unseen
 from training.streams import stream
 
 METRIC_TITLES = {
@@ -44,7 +44,7 @@ class WatchAndRate:
     compared = ()
     loss_names = ("factorization", "regression")
     squared_errors = ("regression",)
-    penalties = ()
+    regularizers = ()
     tags: ClassVar = {
         "train_factorization": "training/Factorization Loss",
         "train_regression": "training/MSE",
@@ -89,7 +89,7 @@ class WatchAndRate:
         # In memory of NumPy's, which asks for huge pages as torch does not: of many rows a quarter faster.
         order = torch.from_numpy(np.empty(len(train), np.int32))
         torch.randperm(len(train), generator=generator, out=order)
-        batches_at_a_time = max(1, ROWS_AT_A_TIME // self.negatives // self.batch_size)
+        batches_at_a_time = max(1, CHUNK_ROWS // self.negatives // self.batch_size)
         for rows in order.split(batches_at_a_time * self.batch_size):
             block = train[rows.to(train.user_ids.device)]
             columns = {

@@ -1,11 +1,11 @@
-"""Data parallelism: every process of a group takes its share of each batch, and all take the same step.
+"""Data parallelism: every process of a group computes its shard of each batch, and all take the same step.
 
-Every process draws the same batches from (seed, epoch) and cuts out its own rows, so that --batch_size is that of all
-of them together and the result does not depend on how many there are, but for the rounding of sums.
+Every process draws the same batches from (seed, epoch) and takes its own rows. --batch_size is therefore the size of
+the batch over all processes, and the result depends on their number only through the rounding of sums.
 
-The first process runs the training loop and decides everything: when to stop, what is best, what is written. The others
-only go along (`follow`) with each epoch it starts. An epoch starts from the first process's state, which is what a
-checkpoint holds, so that a resumed run repeats it exactly, also where processors differ.
+Rank 0 runs the training loop and makes all decisions: when to stop, which epoch is best, what to write. The other
+processes `follow` each epoch it starts. An epoch starts from the state of rank 0, which is what a checkpoint holds, so
+that a resumed run repeats it exactly even if the machines have different processors.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,49 +16,40 @@ import torch
 from torch import Tensor, nn
 
 from config.errors import UserError
-from losses import joint_loss
-from multitask import manual_gradient as handwritten
-from multitask.manual_gradient import HandwrittenSteps
-from training.process_group import Alone, Group
-from training.steps import GradientSteps, Stopped
+from training.process_group import SingleProcess
+from training.steps import GradientStepper, Stopped
 
 
-def make_steps(model: nn.Module, task, settings, device: torch.device, group: Group) -> "ParallelSteps":
-    """Steps shared out over a group: by hand where that is the same, else by autograd."""
-    by_hand = handwritten.suits(model, task, settings, device)
-    return (ParallelHandwrittenSteps if by_hand else ParallelSteps)(model, task, settings, device, group)
+class DataParallelStepper(GradientStepper):
+    """GradientStepper over a process group; the other arguments are those of GradientStepper."""
 
-
-class ParallelSteps(GradientSteps):
-    """The steps of GradientSteps, with the same arguments, shared out over a group."""
-
-    def __init__(self, model: nn.Module, task, settings, device: torch.device, group: Group) -> None:
+    def __init__(self, model: nn.Module, task, settings, device: torch.device, group: SingleProcess) -> None:
         super().__init__(model, task, settings, device)
         self.group = group
-        self.add_up = group.add_up
-        self.settings = replace(settings, quiet=settings.quiet or not group.is_first)
+        self.all_reduce = group.all_reduce
+        self.settings = replace(settings, quiet=settings.quiet or not group.is_main)
 
     def run_epoch(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
-        """See GradientSteps; `stop` of any process ends the epoch in all of them, after the same step."""
-        state = {"model": self.model.state_dict()} | {name: part.state_dict() for name, part in self.parts.items()}
+        """See GradientStepper; if `stop` of any process is true, all processes stop after the same step."""
+        state = {name: part.state_dict() for name, part in self._synchronized_parts().items()}
         self.group.broadcast({"epoch": epoch, "history": history, "state": state})
-        return self._go_along(epoch, history, stop)
+        return self._run_shards(epoch, history, stop)
 
     def follow(self, stop: Callable[[], bool]) -> bool:
-        """What all processes but the first do: their share of each epoch it starts, until it says that it has ended.
+        """The loop of all processes but rank 0: take part in each epoch that rank 0 starts, until it ends the run.
 
         Returns:
-            Whether the last epoch was cut short by somebody's `stop`.
+            True if a `stop` cut the last epoch short.
 
         Raises:
-            UserError: the first process has ended by one; the same sentence.
+            UserError: the run of rank 0 ended with an error; the message is the same.
         """
         stopped = False
         while "epoch" in (order := self.group.broadcast({}, self.device)):
-            for name, part in {"model": self.model, **self.parts}.items():
+            for name, part in self._synchronized_parts().items():
                 part.load_state_dict(order["state"][name])
             try:
-                self._go_along(order["epoch"], order["history"], stop)
+                self._run_shards(order["epoch"], order["history"], stop)
             except Stopped:
                 stopped = True
         if order["error"] is not None:
@@ -66,57 +57,44 @@ class ParallelSteps(GradientSteps):
         return stopped
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The losses of the whole batch; what they pull at is this process's share of it."""
-        share, factors = self._share_of(batch)
-        losses = {name: loss * factors[name] for name, loss in self.task.losses(self.model, share).items()}
-        (totals,) = self.group.add_up([self._ballot([loss.detach() for loss in losses.values()])])
-        self._votes = totals[-1]
+        """The losses of the whole batch. The gradient of each is that of this process's term."""
+        shard, weights = self._shard(batch)
+        losses = {name: loss * weights[name] for name, loss in self.task.losses(self.model, shard).items()}
+        (totals,) = self.group.all_reduce([self._pack([loss.detach() for loss in losses.values()])])
+        self._stop_votes = totals[-1]
         summed = zip(losses.items(), totals[:-1].unbind(), strict=True)
-        return {name: _Total.apply(loss, total) for (name, loss), total in summed}
+        return {name: _SumOverProcesses.apply(loss, total) for (name, loss), total in summed}
 
-    def _share_of(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float | Tensor]]:
-        """This process's rows, and for each loss what its mean over them is to be multiplied by.
+    def _synchronized_parts(self) -> dict:
+        return {"model": self.model, **self.checkpoint_parts}
 
-        A process without a row (there are fewer rows than processes) computes one and counts it 0 times.
+    def _shard(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float | Tensor]]:
+        """The rows of this process, and for each loss the weight of their mean in the mean over the whole batch.
+
+        With fewer rows than processes, a process without a row computes one row with weight 0.
         """
-        rows, rank, size = self.task.batch_rows(batch), self.group.rank, self.group.size
-        start, end = (-(-rows * place // size) for place in (rank, rank + 1))
+        rows, rank, size = self.task.batch_rows(batch), self.group.rank, self.group.world_size
+        start, end = (-(-rows * boundary // size) for boundary in (rank, rank + 1))
         first = min(start, rows - 1)
-        share = {name: column[first : max(end, first + 1)] for name, column in batch.items()}
-        mine, everybodys = self.task.divisors(share), self.task.divisors(batch)
-        return share, {name: (end > start) * mine[name] / everybodys[name] for name in mine}
+        shard = {name: column[first : max(end, first + 1)] for name, column in batch.items()}
+        own, total = self.task.divisors(shard), self.task.divisors(batch)
+        return shard, {name: (end > start) * own[name] / total[name] for name in own}
 
-    def _ballot(self, losses: list[Tensor]) -> Tensor:
-        """What a step adds up: losses, and this process's vote on stopping."""
+    def _pack(self, losses: list[Tensor]) -> Tensor:
+        """One tensor for the all_reduce of a step: the losses, then 1 if this process wants to stop, else 0."""
         return torch.stack([*losses, losses[0].new_tensor(float(self._stop()))])
 
-    def _go_along(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
-        self._stop, self._votes = stop, 0
-        # The votes of a step are read before the next one, when a GPU has counted them long since.
-        return super().run_epoch(epoch, history, lambda: bool(self._votes))
+    def _run_shards(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
+        self._stop, self._stop_votes = stop, 0
+        # The votes of a step are read before the next step, so that a GPU need not be waited for.
+        return super().run_epoch(epoch, history, lambda: bool(self._stop_votes))
 
 
-class ParallelHandwrittenSteps(ParallelSteps, HandwrittenSteps):
-    """ParallelSteps with the gradient of HandwrittenSteps: a step adds up one flat tensor."""
-
-    @torch.no_grad()
-    def backward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        share, factors = self._share_of(batch)
-        found = self.gradient(share)
-        factor = factors["regression"]  # and of the other loss: both are means over rows
-        ballot = self._ballot([found[name] * factor for name in factors])
-        totals, slopes = self.group.add_up([ballot, self.gradient.slopes * factor])
-        self.gradient.slopes.copy_(slopes)
-        self._votes = totals[-1]
-        losses = dict(zip(factors, totals[:-1].unbind(), strict=True))
-        return losses | {"joint": joint_loss(losses, self.settings.weights)}
-
-
-class _Total(torch.autograd.Function):
-    """A sum over processes whose gradient is that of one's own term: (mine, total) -> total, scalars."""
+class _SumOverProcesses(torch.autograd.Function):
+    """(own, total) -> total, scalars; the gradient passes to `own` unchanged."""
 
     @staticmethod
-    def forward(ctx, mine: Tensor, total: Tensor) -> Tensor:
+    def forward(ctx, own: Tensor, total: Tensor) -> Tensor:
         return total.clone()
 
     @staticmethod
@@ -125,12 +103,12 @@ class _Total(torch.autograd.Function):
 
 
 @contextmanager
-def leading(group: Alone) -> Iterator[None]:
-    """Entered by the first process while it trains: however that ends, the others learn of it."""
+def release_followers(group: SingleProcess) -> Iterator[None]:
+    """Rank 0 trains in the body of this `with`. However it ends, the processes in `follow` are told to end, too."""
     try:
         yield
     except Exception as error:
-        with suppress(UserError):  # if they are gone, that is no news to them
+        with suppress(UserError):  # the others have ended already
             group.broadcast({"error": str(error)})
         raise
     group.broadcast({"error": None})

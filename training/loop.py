@@ -17,7 +17,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from config.errors import UserError
 from training.run_folder import History, RunFolder
-from training.steps import GradientSteps, Stopped
+from training.steps import GradientStepper, Stopped
 
 # Settings that say nothing about the result, or that a resumed run may change: TensorBoard keeps the first it sees.
 NOT_COMPARED = ("epochs", "data_dir", "device", "threads", "quiet", "profile", "logdir")
@@ -29,7 +29,7 @@ class Outcome:
 
     history: a row an epoch: "epoch", "train_<loss>", "train_joint", "val_<metric>", "test_<metric>".
     best_epoch: the best by the monitored validation metric; None without a validation part.
-    ending: "finished", "stopped early", "settled" (by a rule of the task's own) or "interrupted".
+    ending: "finished", "stopped early", "converged" (by the stepper's own rule) or "interrupted".
     epochs_run: how many epochs this session ran.
     seconds: where the time of this session went.
     """
@@ -49,7 +49,7 @@ def fit(
     device: torch.device,
     say: Callable[[str], None],
     stop: Callable[[], bool] = lambda: False,
-    make_steps: Callable = GradientSteps,
+    make_stepper: Callable = GradientStepper,
 ) -> Outcome:
     """Train to settings.epochs, from the last checkpoint of `run` where it has one.
 
@@ -69,7 +69,7 @@ def fit(
     """
     session = None
     try:
-        session = _Session(model, task, settings, run, device, say, stop, make_steps)
+        session = _Session(model, task, settings, run, device, say, stop, make_stepper)
         already = len(session.history)
         with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
             if not already:
@@ -98,12 +98,12 @@ class _Session:
     """The state of a run while it trains: what a checkpoint holds, the best epoch and the clock."""
 
     def __init__(
-        self, model: nn.Module, task, settings, run: RunFolder, device: torch.device, say, stop, make_steps
+        self, model: nn.Module, task, settings, run: RunFolder, device: torch.device, say, stop, make_stepper
     ) -> None:
         self.model, self.task, self.settings, self.run, self.device = model, task, settings, run, device
         self.say, self.stop = say, stop
-        self.steps = make_steps(model, task, settings, device)
-        self.parts = {"model": model, **self.steps.parts}
+        self.stepper = make_stepper(model, task, settings, device)
+        self.parts = {"model": model, **self.stepper.checkpoint_parts}
         self.clock = _Clock()
         self.go_back_to_checkpoint()
         if len(self.history) > settings.epochs:
@@ -122,8 +122,8 @@ class _Session:
         while len(self.history) < self.settings.epochs:
             if self.best.is_settled(self.history):
                 return "stopped early"
-            if self.steps.is_settled(self.history):
-                return "settled"
+            if self.stepper.has_converged(self.history):
+                return "converged"
             try:
                 row = self._epoch(len(self.history) + 1)
             except Stopped:
@@ -137,7 +137,7 @@ class _Session:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         with self.clock("training"):
-            losses = self.steps.run_epoch(epoch, self.history, self.stop)
+            losses = self.stepper.run_epoch(epoch, self.history, self.stop)
         for name, value in losses.items():
             if name.startswith("train_") and not math.isfinite(value):
                 raise FloatingPointError(f"the loss {name.removeprefix('train_')} became {value}")

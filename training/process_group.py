@@ -1,12 +1,10 @@
-"""The processes of one run: whether torchrun has started several, and how they talk to each other.
+"""The processes of one run and their communication.
 
     torchrun --standalone --nproc_per_node 2 main.py
 
-starts main.py twice, each with its place in the environment (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT).
-`join` finds it there. The first process, rank 0, decides and writes; without torchrun it is alone, and nothing here
-does or costs anything.
-
-Words: size, how many processes there are; rank, 0 to size - 1; here, on this machine.
+starts main.py twice and describes the group in the environment (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR,
+MASTER_PORT), where `distributed` finds it. Rank 0 makes all decisions and writes all files. Without torchrun the group
+is SINGLE_PROCESS, whose methods do nothing.
 """
 
 import io
@@ -20,144 +18,156 @@ import torch.distributed as dist
 from torch import Tensor
 
 from config.errors import UserError
+from training.local_rank import local_rank
 
 T = TypeVar("T")
 
 
-class Alone:
-    """One process: what a Group does between processes is nothing here."""
+class SingleProcess:
+    """A group of one process. Base class of ProcessGroup: communication is a no-op.
 
-    rank, size = 0, 1
+    Attributes:
+        rank: 0 to world_size - 1.
+        world_size: number of processes.
+    """
+
+    rank, world_size = 0, 1
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
+        """True on rank 0."""
         return self.rank == 0
 
-    def place(self, kind: str) -> torch.device:
-        """The device of this process; kind: "cpu", "cuda" or "mps"."""
-        return torch.device(kind)
+    def device(self, device_type: str) -> torch.device:
+        """The device of this process; device_type: "cpu", "cuda" or "mps"."""
+        return torch.device(device_type)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is done within succeeds in every process, or raises the same UserError in every process."""
+    def collective_errors(self) -> Iterator[None]:
+        """A UserError or OSError in the body of one process is raised as the same UserError in all of them."""
         yield
 
-    def in_turn(self, work: Callable[[], T]) -> T:
-        """work(), by one process of each machine before the others, so that these find what it has downloaded."""
+    def local_rank_zero_first(self, work: Callable[[], T]) -> T:
+        """Run work() on local rank 0 of each machine, then on the others, which find what it has downloaded."""
         return work()
 
     def broadcast(self, value: T, device: torch.device | None = None) -> T:
-        """The first process's value: numbers, strings and tensors in dicts and lists; tensors come on the device."""
+        """The value of rank 0: numbers, strings and tensors in dicts and lists. Received tensors lie on `device`."""
         return value
 
     def require_same(self, value: str, complaint: str) -> None:
-        """Raises UserError with the complaint where the processes hold different values."""
+        """Raise a UserError that begins with the complaint if the processes hold different values."""
 
-    def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The sum of each tensor over the processes, the same bits in all of them; shapes and dtype must agree."""
+    def all_reduce(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sum of each tensor over the processes, bit-equal in all of them. Shapes and dtypes must match."""
         return list(tensors)
 
 
-class Group(Alone):
-    """The processes that torchrun has started. Each method but `place` must be called by all of them.
+class ProcessGroup(SingleProcess):
+    """The processes that torchrun started. All of them must call each method, except `device`.
 
     Raises:
         UserError: another process has ended or cannot be reached.
     """
 
     def __init__(self) -> None:
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.rank_here = int(os.environ["LOCAL_RANK"])
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.local_rank = local_rank()
 
-    def place(self, kind: str) -> torch.device:
-        """Each process of a machine gets a GPU of its own.
+    def device(self, device_type: str) -> torch.device:
+        """The device of this process; every process of a machine gets its own GPU.
 
         Raises:
-            UserError: there are fewer GPUs than processes, or the kind cannot be shared out.
+            UserError: there are fewer GPUs than processes, or the device type serves one process only.
         """
-        if kind == "mps":
+        if device_type == "mps":
             raise UserError("--device mps is for one process: leave torchrun out, or add --device cpu")
-        if kind == "cuda" and self.rank_here >= torch.cuda.device_count():
+        if device_type == "cuda" and self.local_rank >= torch.cuda.device_count():
             raise UserError(
-                f"this machine has {torch.cuda.device_count()} GPUs for more processes: give torchrun a smaller "
+                f"this machine has {torch.cuda.device_count()} GPUs, fewer than processes: give torchrun a smaller "
                 "--nproc_per_node, or main.py --device cpu"
             )
-        return torch.device(kind, self.rank_here) if kind == "cuda" else torch.device(kind)
+        return torch.device(device_type, self.local_rank) if device_type == "cuda" else torch.device(device_type)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def collective_errors(self) -> Iterator[None]:
         problem = None
         try:
             yield
         except (UserError, OSError) as error:
             problem = str(error)
-        if problems := [sentence for sentence in self._gather(problem) if sentence is not None]:
+        if problems := [sentence for sentence in self._all_gather(problem) if sentence is not None]:
             raise UserError(problems[0])
 
-    def in_turn(self, work: Callable[[], T]) -> T:
+    def local_rank_zero_first(self, work: Callable[[], T]) -> T:
         for turn in (True, False):
-            with self.together():
-                if (self.rank_here == 0) == turn:
+            with self.collective_errors():
+                if (self.local_rank == 0) == turn:
                     result = work()
         return result
 
     def broadcast(self, value: T, device: torch.device | None = None) -> T:
-        # As a checkpoint is written and read: data alone, never code.
+        # Serialized like a checkpoint and loaded with weights_only: plain data, never code.
         content = io.BytesIO()
-        if self.is_first:
+        if self.is_main:
             torch.save(value, content)
         sent = [content.getvalue()]
-        with _reaching_the_others():
+        with _connection_errors():
             dist.broadcast_object_list(sent, src=0, device=torch.device("cpu"))
-        return value if self.is_first else torch.load(io.BytesIO(sent[0]), map_location=device, weights_only=True)
+        return value if self.is_main else torch.load(io.BytesIO(sent[0]), map_location=device, weights_only=True)
 
     def require_same(self, value: str, complaint: str) -> None:
-        if len(different := sorted(set(self._gather(value)))) > 1:
+        if len(different := sorted(set(self._all_gather(value)))) > 1:
             raise UserError(f"{complaint}: {' against '.join(different)}")
 
-    def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        with _reaching_the_others():
+        with _connection_errors():
             dist.all_reduce(flat)
         parts = flat.split([tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def _gather(self, value: str | None) -> list[str | None]:
-        """The values of all processes, by rank."""
-        values: list[str | None] = [None] * self.size
-        with _reaching_the_others():
+    def _all_gather(self, value: str | None) -> list[str | None]:
+        """The values of all processes, ordered by rank."""
+        values: list[str | None] = [None] * self.world_size
+        with _connection_errors():
             dist.all_gather_object(values, value)
         return values
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
 @contextmanager
-def join() -> Iterator[Alone]:
-    """The group that torchrun has started this process in, while it is entered; ALONE without torchrun."""
+def distributed() -> Iterator[SingleProcess]:
+    """Join the process group that torchrun started, for the body of the `with`. SINGLE_PROCESS without torchrun.
+
+    Raises:
+        UserError: the other processes cannot be reached.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
-    # Optimizers import it in any case. Imported once there is a group, it holds that in default arguments for ever, and
-    # threads of the group that outlive it can abort the process while the interpreter ends.
+    # Optimizers import this module anyway. If the first import happens after init_process_group, its default arguments
+    # keep the group alive, and threads that outlive the group can abort the process at interpreter exit.
     import torch.distributed.nn.functional
 
-    with _reaching_the_others():
+    with _connection_errors():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield Group()
+        yield ProcessGroup()
     finally:
         dist.destroy_process_group()
 
 
 @contextmanager
-def _reaching_the_others() -> Iterator[None]:
+def _connection_errors() -> Iterator[None]:
+    """Turn the RuntimeError that gloo, nccl and the store of torchrun raise into a UserError."""
     try:
         yield
-    except RuntimeError as error:  # gloo and nccl say it so, and so does the store that torchrun keeps
+    except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"another process of this run has ended or cannot be reached ({reason}); see what it said, start all of "
-            "them again, and add --resume where epochs were finished"
+            f"another process of this run has ended or cannot be reached ({reason}); see its error message, start all "
+            "processes again, and add --resume if epochs were finished"
         ) from None

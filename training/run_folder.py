@@ -1,10 +1,10 @@
-"""The run folder: everything about one run, in files that a kill at any moment leaves whole.
+"""The run folder: all files of one run. A kill at any moment leaves every file complete.
 
     config.json       settings, command, data and versions      events.out.tfevents.*   curves for TensorBoard
-    metrics.csv       one row an epoch                          last.pt, best.pt        checkpoints
-    result.json       how it ended, the epoch that counts, seconds, parameters and memory
+    metrics.csv       one row per epoch                         last.pt, best.pt        checkpoints
+    result.json       how the run ended, the metrics of its chosen epoch, seconds, parameters and memory
 
-Every file but the events is written under another name and then moved into place.
+Every file except the events is written under a temporary name and then renamed.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ OWN_FILES = ("config.json", "metrics.csv", "result.json", "best.pt", "last.pt", 
 
 
 class RunFolder:
-    """The files of one run. Use `new` for a new one and `open` for one that exists."""
+    """The files of one run. Create it with `new`, or `open` an existing one."""
 
     def __init__(self, path: Path, exists: bool = True, is_new: bool = False) -> None:
         self.path = path
@@ -33,15 +33,15 @@ class RunFolder:
 
     @classmethod
     def new(cls, path: Path) -> "RunFolder":
-        """A folder for a new run; it is made when config.json is written.
+        """A folder for a new run. `write_config` creates it on disk.
 
         Raises:
-            UserError: it holds something already: a run is never overwritten.
+            UserError: the folder is not empty (files are never overwritten), or it cannot be read.
         """
         try:
             if (path / "config.json").exists():
                 raise UserError(
-                    f"{path} holds a run already: go on with it by --resume {path}, or give another --logdir"
+                    f"{path} holds a run already: continue it with --resume {path}, or give another --logdir"
                 )
             if path.exists() and any(path.iterdir()):
                 raise UserError(f"{path} is not empty: give a new --logdir")
@@ -51,23 +51,23 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """Raises UserError where `path` holds no run."""
+        """An existing run. Raises UserError if `path` holds none."""
         if not (path / "config.json").is_file():
             raise UserError(f"{path} holds no run (it has no config.json)")
         return cls(path)
 
     def read_config(self) -> dict:
-        """Raises UserError where config.json is damaged."""
+        """The content of config.json. Raises UserError if it is damaged."""
         try:
             config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
             return config | {"settings": dict(config["settings"]), "data": dict(config["data"])}
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
-                f"{self.path / 'config.json'} is damaged ({error!r}); train anew with another --logdir"
+                f"{self.path / 'config.json'} is damaged ({error!r}); train again with another --logdir"
             ) from None
 
     def write_config(self, config: dict) -> None:
-        """Raises UserError where the folder cannot be made or written."""
+        """Write config.json and create the folder. Raises UserError if that fails."""
         try:
             self.path.mkdir(parents=True, exist_ok=self._exists)
             self._exists = True
@@ -80,7 +80,7 @@ class RunFolder:
             ) from None
 
     def write_metrics(self, history: History) -> None:
-        """metrics.csv: one row an epoch, numbers with all their digits."""
+        """metrics.csv: one row per epoch, numbers with all their digits."""
         text = io.StringIO()
         table = csv.DictWriter(text, fieldnames=list(history[0]) if history else ["epoch"], lineterminator="\n")
         table.writeheader()
@@ -88,55 +88,66 @@ class RunFolder:
         self._replace("metrics.csv", text.getvalue().encode())
 
     def write_result(self, result: dict) -> None:
+        """result.json, from plain values."""
         self._replace("result.json", (json.dumps(result, indent=2) + "\n").encode())
 
     def save(self, name: str, state: dict) -> None:
+        """Write a checkpoint; name: "last" or "best"."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         self._replace(f"{name}.pt", buffer.getvalue())
 
     def require_last(self) -> None:
-        """Raises UserError where epochs were finished and their checkpoint is gone: going on would begin anew."""
+        """Raises UserError if epochs were finished but last.pt is missing: training would start from scratch."""
         table = self.path / "metrics.csv"
         if not self.has("last") and table.is_file() and len(table.read_text(encoding="utf-8").splitlines()) > 1:
             raise UserError(
-                f"{self.path / 'last.pt'} is missing although metrics.csv holds finished epochs; restore it"
+                f"{self.path / 'last.pt'} is missing, but metrics.csv has finished epochs; restore the file"
             )
 
     def has(self, name: str) -> bool:
+        """True if the checkpoint exists; name: "last" or "best"."""
         return (self.path / f"{name}.pt").is_file()
 
     def has_summary(self) -> bool:
-        """Whether the embeddings were written, the last thing that a run writes."""
+        """True if the item embeddings were written, the last step of a run."""
         return (self.path / "projector_config.pbtxt").is_file()
 
     def load(self, name: str, device: torch.device) -> dict:
-        """A checkpoint as `save` took it.
+        """Read a checkpoint that `save` wrote.
 
         Raises:
-            UserError: the file is missing, damaged or not a checkpoint of this program.
+            UserError: the file is missing, damaged or not a checkpoint of ours.
         """
         path = self.path / f"{name}.pt"
         try:
-            with zipfile.ZipFile(path) as opened:  # what torch.save writes; torch.load does not look at the checksums
+            with zipfile.ZipFile(path) as opened:  # the format of torch.save; torch.load does not verify checksums
                 if broken := opened.testzip():
                     raise ValueError(f"{broken} has a wrong checksum")
             state = torch.load(path, map_location=device, weights_only=True)
             epochs = [row["epoch"] for row in state["history"]]
             if epochs != list(range(1, len(epochs) + 1)):
-                raise ValueError("its history does not count the epochs")
+                raise ValueError("its history does not number the epochs 1, 2, ...")
             return state | {"model": state["model"]}
         except FileNotFoundError:
-            raise UserError(f"there is no checkpoint {path}: no epoch was finished, or the file was removed") from None
-        except Exception as error:  # torch.load answers damaged files with a dozen kinds of errors
+            raise UserError(f"there is no checkpoint {path}: no epoch was finished, or the file was deleted") from None
+        except Exception as error:  # torch.load raises many types of errors on damaged files
             reason = str(error).split("\n")[0].split(". ")[0]
-            raise UserError(f"the checkpoint {path} is damaged ({reason}); train anew with another --logdir") from None
+            raise UserError(f"the checkpoint {path} is damaged ({reason}); train again with another --logdir") from None
 
     def restore(self, name: str, device: torch.device, parts: dict) -> History:
-        """Load a checkpoint into those of its parts that are given, {"model": network, ..}; returns its history.
+        """Load a checkpoint into the given objects.
+
+        Args:
+            name: "last" or "best".
+            device: where the tensors are loaded.
+            parts: {key in the checkpoint: object with load_state_dict}, for instance {"model": network}.
+
+        Returns:
+            The history of the run up to the checkpoint.
 
         Raises:
-            UserError: see `load`; or the checkpoint belongs to another network.
+            UserError: see `load`; or the checkpoint belongs to a different network.
         """
         state = self.load(name, device)
         try:
@@ -150,9 +161,9 @@ class RunFolder:
         return state["history"]
 
     def keep_or_discard(self, history: History) -> str:
-        """After a failure: keep the finished epochs, or take back a new run that has none. Says which, in a few words.
+        """After a failure, keep the finished epochs; remove a new run that has none. Returns a phrase that says which.
 
-        Only files that a run writes are removed, and the folder only if nothing else is in it.
+        Removes only files that a run writes, and the folder only if it is then empty.
         """
         if history or not self._is_new:
             return f"{len(history)} finished epochs are kept in {self.path}"

@@ -1,10 +1,10 @@
 """Gradient descent on the batches of a task: how most families take their steps.
 
-The training loop (training.py) asks for steps and knows nothing of them. Steps offer
+The training loop (loop.py) works with any stepper. A stepper offers
 
-    parts                            what a checkpoint holds of them, {name: what has state_dict and load_state_dict}
+    checkpoint_parts                 what a checkpoint holds of it, {name: object with state_dict and load_state_dict}
     run_epoch(epoch, history, stop)  one epoch of steps; returns columns of its row, "train_<loss>" and others
-    is_settled(history)              whether a rule of their own says that it is enough
+    has_converged(history)           True if a stopping rule of its own ends the run
 """
 
 import math
@@ -22,31 +22,31 @@ class Stopped(Exception):
     """The user has asked for an end in the middle of an epoch."""
 
 
-class GradientSteps:
+class GradientStepper:
     """AdamW on the joint loss, the tasks weighed by settings.weighting.
 
     Args:
         settings: lr, schedule, epochs, weight_decay, embedding_decay, weights, weighting, seed, quiet.
     """
 
-    add_up = None  # sums gradients over processes, where there are several (parallel.py)
+    all_reduce = None  # sums gradients over processes (data_parallel.py); None for a single process
 
     def __init__(self, model: nn.Module, task, settings, device: torch.device) -> None:
         self.model, self.task, self.device = model, task, device
         self.weighting = make_weighting(
-            settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.penalties
+            settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.regularizers
         )
         groups = split_by_decay(model, settings.weight_decay, settings.embedding_decay)
         if learnt := self.weighting.parameters():
             groups.append({"params": learnt, "weight_decay": 0.0})
         self.optimizer = self.make_optimizer(groups, lr=settings.lr, fused=True)
-        self.parts = {"optimizer": self.optimizer, "weighting": self.weighting}
+        self.checkpoint_parts = {"optimizer": self.optimizer, "weighting": self.weighting}
         self.settings = settings
 
     def make_optimizer(self, groups: list[dict], **options) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, **options)
 
-    def is_settled(self, history) -> bool:
+    def has_converged(self, history) -> bool:
         return False
 
     def run_epoch(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
@@ -83,7 +83,7 @@ class GradientSteps:
         """Put the gradient of the joint loss on a batch into .grad; returns each loss and the "joint" one, detached."""
         losses = self.losses(batch)
         self.optimizer.zero_grad()
-        joint = self.weighting.backward(losses, self.model, self.add_up)
+        joint = self.weighting.backward(losses, self.model, self.all_reduce)
         return {name: loss.detach() for name, loss in losses.items()} | {"joint": joint}
 
     def _set_step_size(self, epochs_done: float) -> None:

@@ -10,7 +10,7 @@ from config.errors import UserError
 from dataset import Data
 from evaluation import auc_by_group, evaluating, label_metrics, roc_auc
 from losses import calibrator, chain_logits, masked_log_loss
-from training.negatives import ROWS_AT_A_TIME
+from training.negatives import CHUNK_ROWS
 from training.streams import stream
 from zoo.baselines import Baseline, make_baselines
 from zoo.labels import LabelledRows, Labeller
@@ -61,8 +61,8 @@ class ViewAndLike:
         self.batch_size = batch_size
         self.chain = chain
         self.seed = seed
-        self.penalties = ("calibrator",) if calibrate else ()
-        self.loss_names = (*labels, *self.penalties)
+        self.regularizers = ("calibrator",) if calibrate else ()
+        self.loss_names = (*labels, *self.regularizers)
         self.pairs = tuple(pairwise(labels)) if chain != "none" else ()
         self.directions = self._name_metrics()
         self.headline = ("auc", +1)
@@ -87,7 +87,7 @@ class ViewAndLike:
     @property
     def num_batches(self) -> int:
         train, count = self.data.train, self._labeller.count_negatives
-        blocks = (train[start : start + ROWS_AT_A_TIME] for start in range(0, len(train), ROWS_AT_A_TIME))
+        blocks = (train[start : start + CHUNK_ROWS] for start in range(0, len(train), CHUNK_ROWS))
         negatives = sum(count(self._labeller.label(block), train) for block in blocks)
         return -(-(len(train) + negatives) // self.batch_size)
 
@@ -102,7 +102,7 @@ class ViewAndLike:
         device = train.user_ids.device
         order = torch.randperm(len(train), generator=generator, dtype=torch.int32)
         left = self._labeller.label(train[:0])
-        for part in order.split(max(1, ROWS_AT_A_TIME // (1 + self._labeller.negatives))):
+        for part in order.split(max(1, CHUNK_ROWS // (1 + self._labeller.negatives))):
             rows = self._labeller.label(train[part.to(device)])
             rows = rows + self._labeller.draw_negatives(rows, train, generator)
             rows = left + rows[torch.randperm(len(rows), generator=generator).to(device)]
@@ -125,7 +125,7 @@ class ViewAndLike:
         logits = model(batch["user_ids"], batch["item_ids"])
         labels, masks = self._columns(batch["labels"]), self._masks(batch["labels"])
         losses = {name: masked_log_loss(logits[name], labels[name], masks.get(name)) for name in self.labels}
-        return losses | ({"calibrator": calibrator(list(logits.values()))} if self.penalties else {})
+        return losses | ({"calibrator": calibrator(list(logits.values()))} if self.regularizers else {})
 
     def metrics(self, model: nn.Module, part: str) -> dict[str, float]:
         """Every metric of `directions` on the rows of a part and their stored negatives."""

@@ -192,9 +192,9 @@ class TestTimeToQuality:
 
         settings = Settings(dataset="simulated", epochs=3, quiet=True)
         curve = quality.train(settings, data)
-        model, task, make_steps = family.build(settings, data, benchmark.CPU)
+        model, task, make_stepper = family.build(settings, data, benchmark.CPU)
         run = RunFolder(tmp_path)
-        outcome = fit(model, task, settings, run, benchmark.CPU, lambda line: None, make_steps=make_steps)
+        outcome = fit(model, task, settings, run, benchmark.CPU, lambda line: None, make_stepper=make_stepper)
         assert [row["MRR"] for row in curve] == [row["test_mrr"] for row in outcome.history]
         assert [row["MSE"] for row in curve] == [row["test_mse"] for row in outcome.history]
         assert 0 < curve[0]["CPU"] < curve[1]["CPU"] < curve[2]["CPU"]

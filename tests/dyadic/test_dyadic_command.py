@@ -79,9 +79,9 @@ def test_blocks_between_looks_at_the_keyboard_change_nothing(tmp_path, monkeypat
 
 def test_it_stops_when_no_task_moves_any_more(capsys):
     assert run(*WORLD, "--epochs", 9, "--eps", 10, "--logdir", "run/a") == 0
-    assert "settled after 2 of 9 epochs" in capsys.readouterr().out
+    assert "converged after 2 of 9 epochs" in capsys.readouterr().out
     assert run("--resume", "run/a") == 0
-    assert "settled after 2 of 9 epochs" in capsys.readouterr().out
+    assert "converged after 2 of 9 epochs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["ml100k", "paper", "authors"])

@@ -10,7 +10,7 @@ from torch import nn
 import registry as family
 from config.settings import Settings
 from models import MultiTaskNet
-from multitask.ensemble import APART, merge
+from multitask.ensemble import APART, average_into
 from training.loop import fit
 from training.run_folder import RunFolder
 
@@ -34,7 +34,7 @@ def test_the_merged_network_says_the_mean_of_what_its_members_say(sharing, numbe
     torch.manual_seed(0)
     members = [network(4, sharing) for _ in range(number)]
     whole = network(4 * number, sharing)
-    merge(members, whole)
+    average_into(members, whole)
     users, items = torch.randint(30, (200,)), torch.randint(50, (200,))
     for place, found in enumerate(whole(users, items)):
         mean = torch.stack([member(users, items)[place] for member in members]).mean(dim=0)
@@ -46,16 +46,16 @@ def test_the_merged_network_says_the_mean_of_what_its_members_say(sharing, numbe
 def make(**options):
     settings = Settings(**SMALL | options)
     data = family.load_data(settings)
-    model, task, make_steps = family.build(settings, data, CPU)
-    return model, task, settings, make_steps
+    model, task, make_stepper = family.build(settings, data, CPU)
+    return model, task, settings, make_stepper
 
 
 @pytest.mark.parametrize("option", [{}, {"bpr": "softmax"}, {"shared_embeddings": False}, {"start_at_mean": True}])
 def test_each_member_learns_as_it_would_alone(option):
-    model, task, settings, make_steps = make(**option)
-    steps = make_steps(model, task, settings, CPU)
-    steps.run_epoch(1, [], lambda: False)
-    for number, member in enumerate(steps.members):
+    model, task, settings, make_stepper = make(**option)
+    stepper = make_stepper(model, task, settings, CPU)
+    stepper.run_epoch(1, [], lambda: False)
+    for number, member in enumerate(stepper.members):
         alone, its_task, its_settings, its_steps = make(
             **option, members=1, embedding_dim=4, layer_sizes=[12], seed=number * APART
         )
@@ -70,18 +70,18 @@ def test_each_member_learns_as_it_would_alone(option):
 
 
 def test_members_differ_and_the_network_is_their_mean_from_the_start():
-    model, task, settings, make_steps = make()
-    steps = make_steps(model, task, settings, CPU)
-    assert not steps.members[0].U.weight.equal(steps.members[1].U.weight)
-    torch.testing.assert_close(model.U.weight, torch.cat([member.U.weight for member in steps.members], dim=1))
+    model, task, settings, make_stepper = make()
+    stepper = make_stepper(model, task, settings, CPU)
+    assert not stepper.members[0].U.weight.equal(stepper.members[1].U.weight)
+    torch.testing.assert_close(model.U.weight, torch.cat([member.U.weight for member in stepper.members], dim=1))
 
 
 @pytest.mark.parametrize("denoisers", [0, 1, 3])
 def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path, denoisers):
     def train(path, stop=lambda: False):
-        model, task, settings, make_steps = make(bpr="softmax", denoisers=denoisers)
+        model, task, settings, make_stepper = make(bpr="softmax", denoisers=denoisers)
         path.mkdir(exist_ok=True)
-        return fit(model, task, settings, RunFolder(path), CPU, lambda line: None, stop, make_steps)
+        return fit(model, task, settings, RunFolder(path), CPU, lambda line: None, stop, make_stepper)
 
     calls = count()
     train(tmp_path / "stopped", lambda: next(calls) > 50)

@@ -1,4 +1,4 @@
-"""Users made of items, the loss on hidden ratings, and members of this kind beside others."""
+"""Users encoded from items, the loss on hidden ratings, and members of this kind beside others."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ import registry as family
 from config.settings import Settings
 from losses import WATCHED, denoising_loss
 from multitask.ensemble import APART
-from multitask.item_based import DenoisingNet
+from multitask.item_based import ItemBasedNet
 from multitask.item_based_task import WatchAndRateByDenoising
 from multitask.softmax import WatchAndRateBySoftmax
 
@@ -26,9 +26,9 @@ def data():
     return dataset.load("simulated", simulated_size=(30, 50, 700))
 
 
-def network() -> DenoisingNet:
+def network() -> ItemBasedNet:
     torch.manual_seed(0)
-    model = DenoisingNet(30, 50, 4, [12]).double()
+    model = ItemBasedNet(30, 50, 4, [12]).double()
     for parameter in model.parameters():
         nn.init.normal_(parameter)
     return model
@@ -66,27 +66,27 @@ def test_users_are_their_items_over_the_root_of_how_many(data):
     model.write_users(data.train)
     for user in range(30):
         items = data.train.item_ids[data.train.user_ids == user].long()
-        made = model.V.weight[items].sum(dim=0) / len(items) ** 0.5
-        torch.testing.assert_close(model.U.weight[user], made.detach())
+        encoded = model.V.weight[items].sum(dim=0) / len(items) ** 0.5
+        torch.testing.assert_close(model.U.weight[user], encoded.detach())
 
 
 def test_a_user_without_items_is_nothing_and_is_ranked_by_item_bias():
     model = network()
-    users = model.make_users(torch.tensor([4, 9]), torch.tensor([0, 2, 0]))
+    users = model.encode_users(torch.tensor([4, 9]), torch.tensor([0, 2, 0]))
     assert users[0].eq(0).all()
     assert users[2].eq(0).all()
     torch.testing.assert_close(users[1], (model.V.weight[4] + model.V.weight[9]) / 2**0.5)
-    torch.testing.assert_close(model.score_made_users(users)[0], model.B.weight.flatten())
+    torch.testing.assert_close(model.score_encoded_users(users)[0], model.B.weight.flatten())
 
 
-def test_made_users_are_scored_and_rated_as_those_that_are_written(data):
+def test_encoded_users_are_scored_and_rated_as_those_that_are_written(data):
     model = network()
     model.write_users(data.train)
     users, items = data.train.user_ids.long(), data.train.item_ids.long()
     predictions, score = model(users, items)
-    made = model.make_users(data.train.items_by_user.long(), data.train.offsets.diff())
-    torch.testing.assert_close(model.score_made_users(made)[users, items], predictions)
-    torch.testing.assert_close(model.rate_made_users(made, users, items), score)
+    encoded = model.encode_users(data.train.items_by_user.long(), data.train.offsets.diff())
+    torch.testing.assert_close(model.score_encoded_users(encoded)[users, items], predictions)
+    torch.testing.assert_close(model.rate_encoded_users(encoded, users, items), score)
 
 
 def test_batches_are_those_of_the_softmax_with_half_of_them_hidden_anew_each_epoch(data):
@@ -109,47 +109,47 @@ def test_what_is_hidden_is_not_seen_and_what_was_kept_is_not_asked_for(data):
     batch["hidden"] = batch["item_ids"] == min(asked & given)  # one item, of everybody
     model = network()
     loss = task.losses(model, batch)["factorization"]
-    (slope,) = torch.autograd.grad(loss, model.V.weight)
-    assert slope[batch["item_ids"][batch["hidden"]]].eq(0).all()
-    assert slope[batch["item_ids"][~batch["hidden"]]].ne(0).all()
+    (gradient,) = torch.autograd.grad(loss, model.V.weight)
+    assert gradient[batch["item_ids"][batch["hidden"]]].eq(0).all()
+    assert gradient[batch["item_ids"][~batch["hidden"]]].ne(0).all()
 
     one_user = {name: column[batch["user_ids"] == 7] for name, column in batch.items()}
     kept = one_user["item_ids"][~one_user["hidden"]]
-    (slope,) = torch.autograd.grad(task.losses(model, one_user)["factorization"], model.Q.weight)
-    assert slope[kept].eq(0).all()
-    assert slope.ne(0).any(dim=1).sum() == 50 - len(kept)
+    (gradient,) = torch.autograd.grad(task.losses(model, one_user)["factorization"], model.Q.weight)
+    assert gradient[kept].eq(0).all()
+    assert gradient.ne(0).any(dim=1).sum() == 50 - len(kept)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_training_learns_all_but_users_and_writes_these_after_each_epoch(epochs):
     settings = Settings(**SMALL, regression_weight=1.0)
-    model, task, make_steps = family.build(settings, family.load_data(settings), CPU)
-    steps = make_steps(model, task, settings, CPU)
+    model, task, make_stepper = family.build(settings, family.load_data(settings), CPU)
+    stepper = make_stepper(model, task, settings, CPU)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for epoch in range(1, epochs + 1):
-        steps.run_epoch(epoch, [], lambda: False)
+        stepper.run_epoch(epoch, [], lambda: False)
     assert not any(value.equal(before[name]) for name, value in model.state_dict().items())
-    assert not any(parameter is model.U.weight for parameter in steps.optimizer.state)
+    assert not any(parameter is model.U.weight for parameter in stepper.optimizer.state)
     train = task.data.train
-    made = model.make_users(train.items_by_user.long(), train.offsets.diff())
-    torch.testing.assert_close(model.U.weight, made.detach())
+    encoded = model.encode_users(train.items_by_user.long(), train.offsets.diff())
+    torch.testing.assert_close(model.U.weight, encoded.detach())
 
 
 def test_the_last_members_are_denoisers_without_decay_and_learn_as_they_would_alone():
     options = SMALL | {"members": 3, "denoisers": 2, "embedding_dim": 12, "layer_sizes": [36], "embedding_decay": 0.5}
     settings = Settings(**options)
     data = family.load_data(settings)
-    model, task, make_steps = family.build(settings, data, CPU)
-    steps = make_steps(model, task, settings, CPU)
-    assert [isinstance(member, DenoisingNet) for member in steps.members] == [False, True, True]
-    steps.run_epoch(1, [], lambda: False)
+    model, task, make_stepper = family.build(settings, data, CPU)
+    stepper = make_stepper(model, task, settings, CPU)
+    assert [isinstance(member, ItemBasedNet) for member in stepper.members] == [False, True, True]
+    stepper.run_epoch(1, [], lambda: False)
     alone = Settings(**SMALL, seed=2 * APART)
     network, its_task, its_steps = family.build(alone, data, CPU)
     its_steps(network, its_task, alone, CPU).run_epoch(1, [], lambda: False)
     for name, value in network.state_dict().items():
-        torch.testing.assert_close(steps.members[2].state_dict()[name], value, rtol=0, atol=0)
+        torch.testing.assert_close(stepper.members[2].state_dict()[name], value, rtol=0, atol=0)
     users, items = torch.arange(30).repeat(50), torch.arange(50).repeat_interleave(30)
-    said = [member(users, items) for member in steps.members]
+    said = [member(users, items) for member in stepper.members]
     predictions, score = model(users, items)
     torch.testing.assert_close(predictions, sum(own for own, _ in said) / 3)
     torch.testing.assert_close(score, said[0][1])
@@ -157,10 +157,10 @@ def test_the_last_members_are_denoisers_without_decay_and_learn_as_they_would_al
 
 def test_denoisers_alone_rate_themselves():
     settings = Settings(**SMALL | {"members": 2, "denoisers": 2, "embedding_dim": 8, "layer_sizes": [24]})
-    model, task, make_steps = family.build(settings, family.load_data(settings), CPU)
-    steps = make_steps(model, task, settings, CPU)
+    model, task, make_stepper = family.build(settings, family.load_data(settings), CPU)
+    stepper = make_stepper(model, task, settings, CPU)
     users, items = torch.arange(30), torch.arange(30)
-    ratings = [member(users, items)[1] for member in steps.members]
+    ratings = [member(users, items)[1] for member in stepper.members]
     torch.testing.assert_close(model(users, items)[1], sum(ratings) / 2)
 
 

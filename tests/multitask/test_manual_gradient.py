@@ -1,4 +1,4 @@
-"""The gradient by hand is autograd's, step for step; and where it would not be, autograd takes the steps."""
+"""The manual gradient takes the same steps as autograd. Where it would not, autograd takes them."""
 
 import copy
 from dataclasses import replace
@@ -14,19 +14,25 @@ from config.settings import Settings
 from dataset import Interactions
 from losses import joint_loss
 from models import MultiTaskNet
-from multitask import manual_gradient as handwritten
-from multitask.manual_gradient import HandwrittenGradient, HandwrittenSteps
+from multitask import manual_gradient
+from multitask.manual_gradient import (
+    DataParallelManualGradientStepper,
+    ManualGradient,
+    ManualGradientStepper,
+    make_data_parallel_stepper,
+    make_stepper,
+    matches_autograd,
+)
 from multitask.task import WatchAndRate
-from training import data_parallel as parallel
-from training.data_parallel import ParallelHandwrittenSteps, ParallelSteps
+from training.data_parallel import DataParallelStepper
 from training.loop import fit
-from training.process_group import ALONE
+from training.process_group import SINGLE_PROCESS
 from training.run_folder import RunFolder
-from training.steps import GradientSteps, Stopped
+from training.steps import GradientStepper, Stopped
 
 CPU = torch.device("cpu")
-# Largest difference after the trajectories below. In float64 they part by rounding alone. In float32 Adam divides by
-# the size of the gradient, so that the rounding of a small one is passed on.
+# Largest difference after the runs below. In float64 only rounding separates the two. In float32 Adam divides by the
+# magnitude of the gradient, which amplifies the rounding of a small one.
 DOUBLE, SINGLE = 1e-9, 2e-3
 
 
@@ -45,14 +51,14 @@ def new_model(**options) -> MultiTaskNet:
     return model
 
 
-def both(model, task, **options) -> tuple[GradientSteps, HandwrittenSteps]:
-    """Steps by autograd and by hand from the same weights."""
+def both(model, task, **options) -> tuple[GradientStepper, ManualGradientStepper]:
+    """(autograd, manual): a stepper of each kind, from the same weights."""
     settings = Settings(quiet=True, **options)
-    return tuple(make(copy.deepcopy(model), task, settings, CPU) for make in (GradientSteps, HandwrittenSteps))
+    return tuple(make(copy.deepcopy(model), task, settings, CPU) for make in (GradientStepper, ManualGradientStepper))
 
 
-def run(steps, epochs) -> list[dict[str, float]]:
-    return [steps.run_epoch(epoch, [], lambda: False) for epoch in epochs]
+def run(stepper, epochs) -> list[dict[str, float]]:
+    return [stepper.run_epoch(epoch, [], lambda: False) for epoch in epochs]
 
 
 def assert_same(plain, ours, tolerance: float) -> None:
@@ -81,7 +87,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("task", TASKS, ids=str)
-def test_epochs_by_hand_are_those_of_autograd(world, sharing, task):
+def test_epochs_equal_those_of_autograd(world, sharing, task):
     task = WatchAndRate(world, **{"batch_size": 16} | task)
     plain, ours = both(new_model(embedding_sharing=sharing), task)
     for row, expected in zip(run(ours, [1, 2]), run(plain, [1, 2]), strict=True):
@@ -91,8 +97,8 @@ def test_epochs_by_hand_are_those_of_autograd(world, sharing, task):
 
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("task", [{}, {"negatives": 4, "negative_sampling": "hardest"}], ids=str)
-def test_a_large_batch_in_parts_is_one_step(world, sharing, task, monkeypatch):
-    monkeypatch.setattr(handwritten, "ROWS_AT_A_TIME", 50)  # 129 ratings: 50, 50 and 29
+def test_a_large_batch_in_chunks_is_one_step(world, sharing, task, monkeypatch):
+    monkeypatch.setattr(manual_gradient, "CHUNK_ROWS", 50)  # 129 ratings: 50, 50 and 29
     plain, ours = both(new_model(embedding_sharing=sharing), WatchAndRate(world, batch_size=1000, **task))
     for row, expected in zip(run(ours, [1, 2]), run(plain, [1, 2]), strict=True):
         assert row == pytest.approx(expected, rel=DOUBLE)
@@ -103,7 +109,7 @@ def test_a_large_batch_in_parts_is_one_step(world, sharing, task, monkeypatch):
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("layer_sizes", [[12], [12, 6], [12, 6, 5, 3]])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_any_mlp_and_any_setting_of_the_optimizer(world, sharing, layer_sizes, options):
+def test_every_mlp_depth_and_optimizer_setting(world, sharing, layer_sizes, options):
     task = WatchAndRate(world, batch_size=64)
     plain, ours = both(new_model(embedding_sharing=sharing, layer_sizes=layer_sizes), task, **options)
     assert run(ours, [1, 2]) == [pytest.approx(row, rel=DOUBLE) for row in run(plain, [1, 2])]
@@ -111,7 +117,7 @@ def test_any_mlp_and_any_setting_of_the_optimizer(world, sharing, layer_sizes, o
 
 
 @pytest.mark.parametrize("sharing", [True, False])
-def test_in_float32_the_two_stay_together(tiny, sharing):
+def test_float32_runs_stay_close_to_autograd(tiny, sharing):
     model = MultiTaskNet(60, 80, embedding_sharing=sharing)
     plain, ours = both(model, WatchAndRate(tiny))
     assert run(ours, [1, 2, 3]) == [pytest.approx(row, rel=SINGLE) for row in run(plain, [1, 2, 3])]
@@ -119,12 +125,12 @@ def test_in_float32_the_two_stay_together(tiny, sharing):
 
 
 @pytest.mark.parametrize("sharing", [True, False])
-def test_rows_that_no_rating_of_the_batch_names_have_no_gradient(world, sharing):
+def test_rows_outside_the_batch_have_no_gradient(world, sharing):
     model = new_model(embedding_sharing=sharing)
-    gradient = HandwrittenGradient(model, WatchAndRate(world), {"factorization": 0.5, "regression": 0.5})
+    gradient = ManualGradient(model, WatchAndRate(world), {"factorization": 0.5, "regression": 0.5})
     batch = {name: torch.tensor(ids) for name, ids in {"user_ids": [3, 3], "item_ids": [5, 7]}.items()}
     batch |= {"ratings": torch.ones(2).double(), "negative_ids": torch.tensor([[8], [9]])}
-    gradient({name: column.flip(0) * 0 + 1 for name, column in batch.items()})  # what was before does not stay
+    gradient({name: column.flip(0) * 0 + 1 for name, column in batch.items()})  # must be overwritten
     gradient(batch)
     ranked, rated = ("U", "Q") if sharing else ("U_fact", "Q_fact"), ("U", "Q") if sharing else ("U_reg", "Q_reg")
     touched = {ranked[0]: [3], ranked[1]: [5, 7, 8, 9], "B": [5, 7, 8, 9]}
@@ -133,7 +139,7 @@ def test_rows_that_no_rating_of_the_batch_names_have_no_gradient(world, sharing)
         assert getattr(model, name).weight.grad.any(dim=1).nonzero().flatten().tolist() == rows
 
 
-def test_a_stopped_epoch_says_so(world):
+def test_stop_raises_stopped(world):
     _, ours = both(new_model(), WatchAndRate(world))
     with pytest.raises(Stopped):
         ours.run_epoch(1, [], lambda: True)
@@ -154,12 +160,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(tiny, tmp_pat
         settings = Settings(epochs=epochs, weight_decay=weight_decay)
         made = []
 
-        def make_steps(*arguments):
-            made.append(handwritten.make_steps(*arguments))
+        def recording_make_stepper(*arguments):
+            made.append(make_stepper(*arguments))
             return made[-1]
 
-        fit(model, WatchAndRate(tiny), settings, folder, CPU, lambda line: None, make_steps=make_steps)
-        assert type(made[0]) is HandwrittenSteps
+        fit(model, WatchAndRate(tiny), settings, folder, CPU, lambda line: None, make_stepper=recording_make_stepper)
+        assert type(made[0]) is ManualGradientStepper
         return (tmp_path / path / "metrics.csv").read_bytes(), model.state_dict()
 
     metrics, weights = train("whole", 4)
@@ -170,7 +176,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(tiny, tmp_pat
 
 
 @pytest.mark.parametrize("sharing", [True, False])
-def test_either_way_goes_on_where_the_other_left_off(world, sharing):
+def test_checkpoints_of_either_stepper_resume_with_the_other(world, sharing):
     """As when a run is resumed on another device."""
     task = WatchAndRate(world, batch_size=16)
     plain, ours = both(new_model(embedding_sharing=sharing), task, weight_decay=0.1)
@@ -189,39 +195,39 @@ def test_either_way_goes_on_where_the_other_left_off(world, sharing):
 # when it is used
 
 
-def steps_of(model, task, device=CPU, **settings) -> type:
-    return type(handwritten.make_steps(model, task, Settings(**settings), device))
+def stepper_type(model, task, device=CPU, **settings) -> type:
+    return type(make_stepper(model, task, Settings(**settings), device))
 
 
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("task", TASKS, ids=str)
-def test_the_network_of_the_sheet_is_trained_by_hand(world, sharing, task):
-    assert steps_of(new_model(embedding_sharing=sharing), WatchAndRate(world, **task)) is HandwrittenSteps
+def test_the_course_network_uses_the_manual_gradient(world, sharing, task):
+    assert stepper_type(new_model(embedding_sharing=sharing), WatchAndRate(world, **task)) is ManualGradientStepper
 
 
-def test_family_takes_it_for_the_multitask_net_alone():
+def test_registry_uses_it_for_the_multitask_net_only():
     from dataset import load
 
     data = load("simulated", simulated_size=(60, 80, 2400))
-    model, task, make_steps = family.build(Settings(), data, CPU)
-    assert type(make_steps(model, task, Settings(), CPU)) is HandwrittenSteps
-    assert family.build(Settings(model="mmoe"), data, CPU)[2] is GradientSteps
+    model, task, make_stepper = family.build(Settings(), data, CPU)
+    assert type(make_stepper(model, task, Settings(), CPU)) is ManualGradientStepper
+    assert family.build(Settings(model="mmoe"), data, CPU)[2] is GradientStepper
 
 
 @pytest.mark.parametrize("weighting", ["uncertainty", "gradnorm", "dwa", "pcgrad"])
-def test_other_weightings_are_left_to_autograd(world, weighting):
-    assert steps_of(new_model(), WatchAndRate(world), weighting=weighting) is GradientSteps
+def test_other_weightings_use_autograd(world, weighting):
+    assert stepper_type(new_model(), WatchAndRate(world), weighting=weighting) is GradientStepper
 
 
-def test_other_devices_are_left_to_autograd(world):
-    assert steps_of(new_model(), WatchAndRate(world), torch.device("meta")) is GradientSteps
+def test_other_devices_use_autograd(world):
+    assert stepper_type(new_model(), WatchAndRate(world), torch.device("meta")) is GradientStepper
 
 
-def test_a_network_of_another_class_is_left_to_autograd(world):
+def test_a_subclass_of_the_network_uses_autograd(world):
     class Own(MultiTaskNet):
         pass
 
-    assert steps_of(Own(60, 80), WatchAndRate(world)) is GradientSteps
+    assert stepper_type(Own(60, 80), WatchAndRate(world)) is GradientStepper
 
 
 def pad_first_user(model):
@@ -262,10 +268,10 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_a_network_that_was_changed_is_left_to_autograd(world, change):
-    model = new_model().eval()  # training puts it in the other mode
+def test_a_changed_network_uses_autograd(world, change):
+    model = new_model().eval()  # training uses train mode
     change(model)
-    assert steps_of(model, WatchAndRate(world)) is GradientSteps
+    assert stepper_type(model, WatchAndRate(world)) is GradientStepper
 
 
 FORWARDS = {
@@ -280,45 +286,47 @@ FORWARDS = {
 
 
 @pytest.mark.parametrize("name", FORWARDS)
-def test_a_forward_that_was_changed_is_left_to_autograd(world, monkeypatch, name):
+def test_a_changed_forward_uses_autograd(world, monkeypatch, name):
     original = MultiTaskNet.forward
     monkeypatch.setattr(models.MultiTaskNet, "forward", lambda self, *ids: FORWARDS[name](*original(self, *ids)))
-    assert steps_of(new_model(), WatchAndRate(world)) is GradientSteps
+    assert stepper_type(new_model(), WatchAndRate(world)) is GradientStepper
 
 
-def test_a_forward_that_fails_is_told_by_the_training_and_not_before(world, monkeypatch):
+def test_a_failing_forward_raises_in_training_not_before(world, monkeypatch):
     def forward(self, user_ids, item_ids):
         raise NotImplementedError("to do")
 
     monkeypatch.setattr(models.MultiTaskNet, "forward", forward)
-    steps = handwritten.make_steps(new_model(), WatchAndRate(world), Settings(quiet=True), CPU)
+    stepper = make_stepper(new_model(), WatchAndRate(world), Settings(quiet=True), CPU)
     with pytest.raises(NotImplementedError, match="to do"):
-        run(steps, [1])
+        run(stepper, [1])
 
 
 @pytest.mark.parametrize("change", [lambda model: None, add_dropout], ids=["plain", "dropout"])
-def test_the_comparison_touches_neither_the_network_nor_a_random_stream(world, change):
+def test_the_comparison_changes_neither_network_nor_random_stream(world, change):
     model = new_model()
     change(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    handwritten.agrees(model, WatchAndRate(world), {"factorization": 0.5, "regression": 0.5})
+    matches_autograd(model, WatchAndRate(world), {"factorization": 0.5, "regression": 0.5})
     assert torch.get_rng_state().equal(state)
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_losses_are_those_of_the_task_and_the_joint_one(world):
+def test_losses_are_those_of_the_task_and_their_weighted_sum(world):
     task, model, weights = WatchAndRate(world, negatives=2), new_model(), {"factorization": 0.3, "regression": 2.0}
     batch = next(task.batches(1))
     expected = task.losses(model, batch)
-    found = HandwrittenGradient(model, task, weights)(batch)
+    found = ManualGradient(model, task, weights)(batch)
     assert found["joint"].item() == pytest.approx(joint_loss(expected, weights).item(), rel=DOUBLE)
     assert found["regression"].item() == pytest.approx(expected["regression"].item(), rel=DOUBLE)
 
 
-@pytest.mark.parametrize(("bpr", "kind"), [("sigmoid", ParallelHandwrittenSteps), ("softmax", ParallelSteps)])
-def test_processes_that_share_a_step_take_it_by_hand_too(bpr, kind):
+@pytest.mark.parametrize(
+    ("bpr", "kind"), [("sigmoid", DataParallelManualGradientStepper), ("softmax", DataParallelStepper)]
+)
+def test_data_parallel_runs_use_the_manual_gradient_too(bpr, kind):
     settings = Settings(dataset="simulated", simulated_size=[30, 40, 600], bpr=bpr, quiet=True)
     model, task, _ = family.build(settings, family.load_data(settings), CPU)
-    assert type(parallel.make_steps(model, task, settings, CPU, ALONE)) is kind
+    assert type(make_data_parallel_stepper(model, task, settings, CPU, SINGLE_PROCESS)) is kind

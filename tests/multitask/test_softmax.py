@@ -16,7 +16,7 @@ from models import MultiTaskNet
 from multitask.softmax import WatchAndRateBySoftmax
 from training.loop import fit
 from training.run_folder import RunFolder
-from training.steps import GradientSteps, split_by_decay
+from training.steps import GradientStepper, split_by_decay
 
 SMALL = {"dataset": "simulated", "simulated_size": [30, 50, 700], "bpr": "softmax", "batch_size": 60, "epochs": 3}
 
@@ -132,11 +132,11 @@ def test_a_network_without_score_items_learns_the_same(data):
         torch.testing.assert_close(task.losses(plain, batch)[name], loss)
 
 
-def steps_of(**options) -> GradientSteps:
+def stepper_of(**options) -> GradientStepper:
     settings = Settings(**SMALL | options)
     data = family.load_data(settings)
-    model, task, make_steps = family.build(settings, data, torch.device("cpu"))
-    return make_steps(model, task, settings, torch.device("cpu"))
+    model, task, make_stepper = family.build(settings, data, torch.device("cpu"))
+    return make_stepper(model, task, settings, torch.device("cpu"))
 
 
 def test_only_embeddings_decay_by_embedding_decay():
@@ -148,22 +148,22 @@ def test_only_embeddings_decay_by_embedding_decay():
 
 
 def test_embedding_decay_shrinks_what_no_gradient_moves():
-    steps = steps_of(embedding_decay=0.5, lr=0.01)
+    stepper = stepper_of(embedding_decay=0.5, lr=0.01)
     table = nn.Parameter(torch.ones(3))
-    steps.optimizer.param_groups[0]["params"].append(table)
+    stepper.optimizer.param_groups[0]["params"].append(table)
     table.grad = torch.zeros(3)
-    steps.optimizer.step()
+    stepper.optimizer.step()
     torch.testing.assert_close(table.data, torch.full((3,), 1 - 0.01 * 0.5))
 
 
 def test_the_step_size_falls_along_half_a_cosine():
-    steps = steps_of(schedule="cosine", lr=0.02)
+    stepper = stepper_of(schedule="cosine", lr=0.02)
     seen = []
-    optimizer_step = steps.optimizer.step
-    steps.optimizer.step = lambda: (seen.append(steps.optimizer.param_groups[0]["lr"]), optimizer_step())
+    optimizer_step = stepper.optimizer.step
+    stepper.optimizer.step = lambda: (seen.append(stepper.optimizer.param_groups[0]["lr"]), optimizer_step())
     for epoch in (1, 2, 3):
-        steps.run_epoch(epoch, [], lambda: False)
-    total = 3 * steps.task.num_batches
+        stepper.run_epoch(epoch, [], lambda: False)
+    total = 3 * stepper.task.num_batches
     assert seen == pytest.approx([0.01 * (1 + math.cos(math.pi * step / total)) for step in range(total)])
 
 
@@ -185,7 +185,7 @@ def test_ratings_start_at_the_mean_of_train():
 )
 def test_every_option_changes_the_result(option):
     def losses(**options):
-        return steps_of(**options).run_epoch(1, [], lambda: False)
+        return stepper_of(**options).run_epoch(1, [], lambda: False)
 
     assert losses(**option) != losses()
 
@@ -198,9 +198,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path):
     data = family.load_data(settings)
 
     def train(path, stop=lambda: False):
-        model, task, make_steps = family.build(settings, data, torch.device("cpu"))
+        model, task, make_stepper = family.build(settings, data, torch.device("cpu"))
         path.mkdir(exist_ok=True)
-        return fit(model, task, settings, RunFolder(path), torch.device("cpu"), lambda line: None, stop, make_steps)
+        return fit(model, task, settings, RunFolder(path), torch.device("cpu"), lambda line: None, stop, make_stepper)
 
     calls = count()
     train(tmp_path / "stopped", lambda: next(calls) > 15)

@@ -67,7 +67,7 @@ class Interrupting(WatchAndRate):
 
 
 def test_an_epoch_holds_every_rating_once_and_differs_from_the_next(tiny, monkeypatch):
-    monkeypatch.setattr("multitask.task.ROWS_AT_A_TIME", 500)  # several blocks, too
+    monkeypatch.setattr("multitask.task.CHUNK_ROWS", 500)  # several blocks, too
     task = WatchAndRate(tiny, batch_size=64, negatives=2)
     keys = []
     for epoch in (1, 2):

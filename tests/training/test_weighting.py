@@ -1,4 +1,4 @@
-"""Each way to weigh losses against a step worked out by hand, and what it promises beyond."""
+"""Each weighting method against a step computed by hand, and its own properties."""
 
 import math
 
@@ -11,7 +11,8 @@ from config.errors import UserError
 from losses import joint_loss
 from models import MultiTaskNet
 from multitask.task import WatchAndRate
-from training.weighting import make_weighting, project_conflicts
+from training.weighting import make_weighting
+from training.weighting.pcgrad import project_conflicts
 
 CPU = torch.device("cpu")
 LAMBDAS = {"left": 0.5, "right": 0.25}
@@ -22,7 +23,7 @@ UNEVEN = [  # epoch means of two finished epochs
 
 
 class Plane(nn.Module):
-    """A point x that both losses move, and h that only the left one does. At the start, and without lambdas:
+    """A point x that both losses depend on, and h of the left loss only. Initial values, without lambdas:
 
     left  = (x0 - 3)^2 + h^2 = 13, gradient (-4, 0) in x and 6 in h
     right = (x0 + x1)^2      =  9, gradient ( 6, 6) in x
@@ -38,15 +39,15 @@ class Plane(nn.Module):
 
 
 class Weights(nn.Module):
-    """A vector x, for losses written in the test."""
+    """A vector x; the test defines the losses."""
 
     def __init__(self, *values: float) -> None:
         super().__init__()
         self.x = nn.Parameter(torch.tensor(values))
 
 
-def make(name: str, weights=LAMBDAS, gaussian=(), seed: int = 0, extras=()):
-    return make_weighting(name, weights, gaussian, seed, CPU, extras)
+def make(name: str, weights=LAMBDAS, squared_errors=(), seed: int = 0, regularizers=()):
+    return make_weighting(name, weights, squared_errors, seed, CPU, regularizers)
 
 
 def gradients(model: nn.Module) -> list[list[float] | float | None]:
@@ -89,7 +90,7 @@ def test_fixed_step_by_hand():
     assert gradients(model) == [[0.5 * -4 + 0.25 * 6, 0.25 * 6], 0.5 * 6]
 
 
-def test_fixed_is_the_joint_loss_to_the_last_bit(tiny):
+def test_fixed_is_bit_equal_to_the_joint_loss(tiny):
     joints, model, method = real_run(tiny, "fixed")
     _, twin, plain = real_run(tiny, "fixed", steps=0)
 
@@ -108,7 +109,7 @@ def test_fixed_is_the_joint_loss_to_the_last_bit(tiny):
 
 def test_uncertainty_step_by_hand():
     """The left loss counts as a cross-entropy, the right one as a squared error."""
-    model, method = Plane(), make("uncertainty", gaussian=("right",))
+    model, method = Plane(), make("uncertainty", squared_errors=("right",))
     method.load_state_dict({"s": torch.tensor([0.5, -0.3])})
     optimizer = torch.optim.SGD([*model.parameters(), *method.parameters()], lr=0.1)
     left, right = math.exp(-0.5) * 0.5, 0.5 * math.exp(0.3) * 0.25
@@ -118,13 +119,13 @@ def test_uncertainty_step_by_hand():
     optimizer.step()
     assert model.x.tolist() == pytest.approx([1 - 0.1 * (left * -4 + right * 6), 2 - 0.1 * right * 6])
     assert model.h.item() == pytest.approx(3 - 0.1 * left * 6)
-    slopes = [-left * 13 + 0.5, -right * 9 + 0.5]
-    assert method.state_dict()["s"].tolist() == pytest.approx([0.5 - 0.1 * slopes[0], -0.3 - 0.1 * slopes[1]])
+    ds_left, ds_right = -left * 13 + 0.5, -right * 9 + 0.5
+    assert method.state_dict()["s"].tolist() == pytest.approx([0.5 - 0.1 * ds_left, -0.3 - 0.1 * ds_right])
 
 
-def test_uncertainty_of_constant_losses_settles_where_it_should():
+def test_uncertainty_converges_to_the_minimum_for_constant_losses():
     """exp(s) = lambda L for a squared error and 2 lambda L for a cross-entropy, so that the lambdas cancel."""
-    method = make("uncertainty", gaussian=("right",))
+    method = make("uncertainty", squared_errors=("right",))
     optimizer = torch.optim.Adam(method.parameters(), lr=0.02)
     for _ in range(1500):
         optimizer.zero_grad()
@@ -150,7 +151,7 @@ def gradnorm_by_hand(w, lambdas, norms, losses, first_losses):
 
 
 def test_gradnorm_steps_by_hand():
-    """h is the left loss's own, so that its gradient counts for the model and not for the norms."""
+    """h belongs to the left loss only: it gets a gradient but does not count in the norms."""
     model, method = Plane(), make("gradnorm")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     x, h, w, first_losses = [1.0, 2.0], 3.0, [1.0, 1.0], (13.0, 9.0)
@@ -180,18 +181,18 @@ def test_gradnorm_first_step_in_numbers():
     assert list(method.report().values()) == pytest.approx(expected)
 
 
-def test_gradnorm_pulls_with_alpha_from_the_first_losses_of_its_state():
+def test_gradnorm_uses_alpha_and_restores_the_first_losses():
     """Norms 3.5 and 1.5, mean 2.5: first the left factor falls, as 3.5 > 2.5. Then the ratios are 1.3 and 0.7, and it
     rises, as 3.28 < 2.44 * 1.3^1.5 = 3.61; without the power (3.17), or without the first losses (2.44), it would fall.
     """
     model = Weights(1.0)
     method, restored = (make("gradnorm", {"left": 1.0, "right": 1.0}) for _ in range(2))
-    slope = model.x.sum() - model.x.sum().detach()
-    method.backward({"left": 3.5 * slope + 1.0, "right": 1.5 * slope + 1.0}, model)
+    zero = model.x.sum() - model.x.sum().detach()  # value 0, gradient 1
+    method.backward({"left": 3.5 * zero + 1.0, "right": 1.5 * zero + 1.0}, model)
     left, right = (2 * w / 1.95 for w in (1 - 0.025 * 3.5, 1 + 0.025 * 1.5))
     assert method.w.tolist() == pytest.approx([left, right])
     restored.load_state_dict(method.state_dict())
-    restored.backward({"left": 3.5 * slope + 1.3, "right": 1.5 * slope + 0.7}, model)
+    restored.backward({"left": 3.5 * zero + 1.3, "right": 1.5 * zero + 0.7}, model)
     left, right = left + 0.025 * 3.5, right - 0.025 * 1.5
     assert restored.w.tolist() == pytest.approx([2 * left / (left + right), 2 * right / (left + right)])
 
@@ -205,15 +206,15 @@ def test_gradnorm_measures_against_the_first_loss_above_zero():
         assert method.w.isfinite().all()
 
 
-def test_gradnorm_bears_losses_that_reach_zero():
+def test_gradnorm_stays_finite_when_losses_reach_zero():
     model, method = Weights(1.0), make("gradnorm")
     for loss in (model.x.sum(), model.x.sum() * 0):
         method.backward({"left": loss, "right": loss}, model)
     assert method.w.isfinite().all()
 
 
-def test_gradnorm_looks_only_at_what_all_tasks_share():
-    """Norms 3, 1 and 2 in the first parameter, mean 2; what two of the three share does not count."""
+def test_gradnorm_uses_only_parameters_that_all_tasks_share():
+    """Norms 3, 1 and 2 in the first parameter, mean 2. The parameter of two tasks does not count."""
     model = nn.ParameterDict({"all": torch.tensor(1.0), "two": torch.tensor(1.0)})
     method = make("gradnorm", {"a": 1.0, "b": 1.0, "c": 1.0})
     losses = {"a": 3 * model["all"] + 100 * model["two"], "b": model["all"] + model["two"], "c": 2 * model["all"]}
@@ -228,8 +229,8 @@ def test_gradnorm_lets_the_slower_task_grow():
     model, method = Weights(1.0), make("gradnorm", {"fast": 1.0, "slow": 1.0, "slower": 1.0})
     shares = []
     for step in range(6):
-        slope = model.x.sum() - model.x.sum().detach()
-        method.backward({"fast": slope + 0.5**step, "slow": slope + 1.0, "slower": slope + 1.0 + 0.1 * step}, model)
+        zero = model.x.sum() - model.x.sum().detach()  # value 0, gradient 1
+        method.backward({"fast": zero + 0.5**step, "slow": zero + 1.0, "slower": zero + 1.0 + 0.1 * step}, model)
         shares.append(method.w.tolist())
     assert shares[0] == [1.0, 1.0, 1.0]
     assert all(sum(w) == pytest.approx(3) for w in shares)
@@ -265,7 +266,7 @@ def test_dwa_by_hand():
     assert model.h.grad.item() == pytest.approx(left * 0.5 * 6)
 
 
-def test_dwa_is_even_for_two_epochs_and_bears_extreme_losses():
+def test_dwa_is_even_for_two_epochs_and_handles_extreme_losses():
     method = make("dwa")
     for epoch in (1, 2):
         method.begin_epoch(epoch, UNEVEN[: epoch - 1])
@@ -297,7 +298,7 @@ def test_pcgrad_step_by_hand():
     assert method.report() == {"conflicts": 0.0}
 
 
-def test_pcgrad_of_gradients_that_agree_is_the_sum():
+def test_pcgrad_without_conflict_is_the_sum():
     for losses in (
         lambda x: {"left": x[0] * 2, "right": x[0] + x[1]},
         lambda x: {"left": x[0] * 2, "right": x[1] * 3},  # at right angles
@@ -310,7 +311,7 @@ def test_pcgrad_of_gradients_that_agree_is_the_sum():
         assert gradients(model) == gradients(twin)
 
 
-def test_pcgrad_of_losses_that_share_nothing_is_fixed_to_the_last_bit(tiny):
+def test_pcgrad_without_shared_parameters_is_bit_equal_to_fixed(tiny):
     joints, model, method = real_run(tiny, "pcgrad", embedding_sharing=False)
     expected, twin, _ = real_run(tiny, "fixed", embedding_sharing=False)
     assert joints == expected
@@ -330,7 +331,7 @@ def pcgrad_by_loops(rows: np.ndarray, generator: torch.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 5])
-def test_projections_are_those_of_the_paper(tasks):
+def test_projections_match_the_loops_of_the_paper(tasks):
     random = np.random.default_rng(0)
     for seed in range(20):
         rows = random.normal(size=(tasks, 4))
@@ -345,7 +346,7 @@ def test_projections_are_those_of_the_paper(tasks):
 
 
 def test_pcgrad_with_a_parameter_that_two_of_three_tasks_share():
-    """It is part of the vectors, with zeros for the third task; what is one task's own is not."""
+    """It counts in the vectors, with zeros for the third task. A parameter of one task only does not."""
     model = nn.ParameterDict({name: torch.tensor(1.0) for name in ("all", "two", "own")})
     method = make("pcgrad", {"a": 1.0, "b": 1.0, "c": 1.0}, seed=3)
     losses = {
@@ -363,9 +364,9 @@ def test_pcgrad_with_a_parameter_that_two_of_three_tasks_share():
     assert model["own"].grad.item() == 5
 
 
-def test_pcgrad_orders_come_from_seed_and_epoch_alone():
+def test_pcgrad_orders_depend_on_seed_and_epoch_only():
     rows = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
-    rows -= rows.mean(dim=0)  # they sum to nothing, so that some must conflict
+    rows -= rows.mean(dim=0)  # the rows sum to 0, so that some must conflict
 
     def step(seed: int, *epochs: int) -> list[float]:
         model = Weights(0.0, 0.0, 0.0)

@@ -165,13 +165,13 @@ def test_batches_are_full_but_for_the_last_of_an_epoch(tiny, monkeypatch):
     assert whole[:-1] == [64] * (len(whole) - 1)
     assert len(whole) == ViewAndLike(tiny, batch_size=64).num_batches
     assert sum(whole) == 5 * len(tiny.train)
-    monkeypatch.setattr("zoo.task.ROWS_AT_A_TIME", 500)  # several blocks
+    monkeypatch.setattr("zoo.task.CHUNK_ROWS", 500)  # several blocks
     blocks = [len(batch["labels"]) for batch in ViewAndLike(tiny, batch_size=64).batches(1)]
     assert blocks == whole
 
 
 def test_many_blocks_hold_the_same_training_rows_as_one(tiny, monkeypatch):
-    monkeypatch.setattr("zoo.task.ROWS_AT_A_TIME", 500)
+    monkeypatch.setattr("zoo.task.CHUNK_ROWS", 500)
     rows = epoch_rows(ViewAndLike(tiny, batch_size=64), 1)
     assert keys(positives(rows)).equal(keys(tiny.train))
     assert per_user(negatives(rows)).equal(4 * per_user(tiny.train))

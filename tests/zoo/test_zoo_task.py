@@ -111,9 +111,9 @@ def test_the_calibrator_is_a_loss_where_it_is_asked_for(tiny):
     view, like = (logit.sigmoid() for logit in network(batch["user_ids"], batch["item_ids"]).values())
     assert list(losses) == list(task.loss_names) == ["view", "like", "calibrator"]
     torch.testing.assert_close(losses["calibrator"], (like - view).clamp(min=0).mean())
-    assert task.penalties == ("calibrator",)  # and no method of weighting takes it for a task
+    assert task.regularizers == ("calibrator",)  # and no method of weighting takes it for a task
     without = build(tiny, small("aitm", calibrator=0.0))[1]
-    assert (without.loss_names, without.penalties) == (("view", "like"), ())
+    assert (without.loss_names, without.regularizers) == (("view", "like"), ())
     assert list(without.losses(network, batch)) == ["view", "like"]
 
 
@@ -346,7 +346,7 @@ def test_gates_are_drawn_where_there_are_any(tiny, tmp_path, name):
 
 def test_the_steps_of_an_epoch_are_counted_right_in_blocks_of_rows(monkeypatch):
     """User 0 has seen all there is, so that nothing can be drawn for them."""
-    monkeypatch.setattr(zoo_task, "ROWS_AT_A_TIME", 5)
+    monkeypatch.setattr(zoo_task, "CHUNK_ROWS", 5)
     train = interactions([(user, item) for user in range(4) for item in range(12 - 3 * user)], 4, 12)
     test = interactions([(1, 11), (2, 10)], 4, 12, [5.0, 1.0])
     task = ViewAndLike(Data("toy", None, None, [], [], (1.0, 5.0), train, test), batch_size=7, negatives=2)

@@ -1,4 +1,4 @@
-"""What every way to weigh losses promises, whichever it is."""
+"""Properties that every weighting method must have."""
 
 import io
 import math
@@ -25,8 +25,8 @@ def test_the_real_network_trains(tiny, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_gradients_lie_in_memory_as_their_parameters_do(name):
-    # Those of the experts' one product do not by themselves, and the fused AdamW would put them at other weights.
+def test_gradients_have_the_strides_of_their_parameters(name):
+    # autograd returns other strides for the batched experts, and the fused AdamW would update the wrong weights.
     network = build_model("mmoe", 6, 7, tasks=("view", "like"))
     logits = network(torch.arange(5), torch.arange(5))
     losses = {task: logit.square().mean() for task, logit in logits.items()}
@@ -45,7 +45,7 @@ def test_every_method_changes_the_result(tiny, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_state_taken_up_again_goes_on_to_the_last_bit(tiny, name):
+def test_a_restored_state_continues_bit_equal(tiny, name):
     _, model, method = real_run(tiny, name)
     optimizer = adam(model, method)
     train(tiny, model, method, 4, optimizer, epoch=2)
@@ -64,7 +64,7 @@ def test_a_state_taken_up_again_goes_on_to_the_last_bit(tiny, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_state_is_a_copy_and_not_a_view_of_what_goes_on(tiny, name):
+def test_training_does_not_change_a_saved_state(tiny, name):
     _, model, method = real_run(tiny, name)
     state = method.state_dict()
     before = {key: value.tolist() for key, value in state.items()}
@@ -74,7 +74,7 @@ def test_a_state_is_a_copy_and_not_a_view_of_what_goes_on(tiny, name):
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "uncertainty"])
-def test_of_a_single_task_every_method_is_fixed(name):
+def test_with_a_single_task_every_method_equals_fixed(name):
     found = []
     for method in (make(name, {"left": 0.5}), make("fixed", {"left": 0.5})):
         model = Plane()
@@ -89,15 +89,15 @@ def test_of_a_single_task_every_method_is_fixed(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_extras_are_added_with_their_lambda_and_never_balanced(name):
-    """The same step as without the extra, plus its own gradient; its own parameter z takes part as well."""
+def test_regularizers_are_added_with_their_lambda_and_never_balanced(name):
+    """The step is the one without the regularizer plus its own gradient. Only the regularizer depends on z."""
     plain, model = Plane(), Plane()
     model.z = nn.Parameter(torch.tensor(5.0))
-    without, method = make(name), make(name, {**LAMBDAS, "calibration": 0.1}, extras=("calibration",))
-    alone = without.backward(plain.losses(), plain)
-    extra = -7 * model.x[1] + model.z**2  # against everything: a task like this would change the others
-    joint = method.backward({**model.losses(), "calibration": extra}, model)
-    assert joint.item() == pytest.approx(alone.item() + 0.1 * (-14 + 25))
+    without, method = make(name), make(name, {**LAMBDAS, "calibration": 0.1}, regularizers=("calibration",))
+    expected = without.backward(plain.losses(), plain)
+    regularizer = -7 * model.x[1] + model.z**2  # conflicts with both tasks: as a task it would change their factors
+    joint = method.backward({**model.losses(), "calibration": regularizer}, model)
+    assert joint.item() == pytest.approx(expected.item() + 0.1 * (-14 + 25))
     assert model.x.grad.tolist() == pytest.approx((plain.x.grad - 0.1 * torch.tensor([0.0, 7.0])).tolist())
     assert model.h.grad.equal(plain.h.grad)
     assert model.z.grad.item() == pytest.approx(0.1 * 10)
@@ -106,7 +106,7 @@ def test_extras_are_added_with_their_lambda_and_never_balanced(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_gradients_add_up_and_what_is_frozen_or_out_of_reach_stays_without(name):
+def test_gradients_accumulate_and_frozen_or_unused_parameters_get_none(name):
     model, method = Plane(), make(name)
     model.unused = nn.Parameter(torch.zeros(2))
     model.frozen = nn.Parameter(torch.zeros(2), requires_grad=False)
@@ -121,8 +121,8 @@ def test_gradients_add_up_and_what_is_frozen_or_out_of_reach_stays_without(name)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_loss_without_a_gradient_is_borne(name):
-    """A batch may leave a task nothing to learn from; GradNorm alone has nothing to compare then."""
+def test_a_loss_without_a_gradient_is_accepted(name):
+    """A batch may contain no row of a task. GradNorm rejects this: it has no shared parameter to compare."""
     model, method = Plane(), make(name)
     losses = {"left": model.losses()["left"], "right": torch.tensor(1.0)}
     if name == "gradnorm":
@@ -134,7 +134,7 @@ def test_a_loss_without_a_gradient_is_borne(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_lambdas_of_the_caller_are_left_alone(name):
+def test_the_lambdas_of_the_caller_are_copied(name):
     lambdas, model = dict(LAMBDAS), Plane()
     method = make(name, lambdas)
     method.begin_epoch(3, UNEVEN)
@@ -145,7 +145,7 @@ def test_the_lambdas_of_the_caller_are_left_alone(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_one_pass_a_loss_and_no_more(name, monkeypatch):
+def test_number_of_autograd_passes(name, monkeypatch):
     model, method, passes = Plane(), make(name), []
     real_grad, real_backward = torch.autograd.grad, torch.Tensor.backward
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: passes.append("grad") or real_grad(*a, **k))
@@ -154,13 +154,13 @@ def test_one_pass_a_loss_and_no_more(name, monkeypatch):
     assert passes == (["grad"] * 2 if name in ("gradnorm", "pcgrad") else ["backward"])
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_are_rejected():
     with pytest.raises(ValueError, match="unknown weighting 'nash': choose one of fixed, uncertainty"):
         make("nash")
     with pytest.raises(ValueError, match="no loss is called up"):
-        make("fixed", gaussian=("up",))
+        make("fixed", squared_errors=("up",))
     with pytest.raises(ValueError, match="no loss is called down"):
-        make("fixed", extras=("down",))
+        make("fixed", regularizers=("down",))
     for name in METHODS:
         model = Plane()
         with pytest.raises(ValueError, match="same names"):
