@@ -11,7 +11,7 @@ WEIGHTINGS = ("fixed", "uncertainty", "gradnorm", "dwa", "pcgrad")
 
 # What depends on the model: the settings it has, beside those that every run has, and their defaults.
 MULTITASK = {
-    "factorization_weight": 0.99, "regression_weight": 0.01, "shared_embeddings": True, "bpr": "sigmoid",
+    "factorization_weight": 0.99, "regression_weight": 0.01, "shared_embeddings": True, "bpr": "bpr_sigmoid",
     "user_balance": 0.0, "members": 1, "denoisers": 0, "start_at_mean": False, "negative_sampling": "uniform",
     "layer_sizes": None,
     "embedding_dim": 32, "epochs": 100, "batch_size": 256, "lr": 5e-3, "negatives": 1,

@@ -45,7 +45,7 @@ class Settings(DyadicSettings):
     bpr: str | None = option(
         None, "ranking loss: 1 - sigmoid(x) as on the course sheet, Rendle's -log sigmoid(x), or instead of pairs a "
         "softmax over all items, users with all their ratings in one step", "tasks of the multi-task net",
-        choices=("sigmoid", "logsigmoid", "softmax"),
+        choices=("bpr_sigmoid", "bpr", "softmax"),
     )  # fmt: skip
     user_balance: float | None = option(
         None, "in the softmax a rating of a user with n of them weighs n ** -X: 0 ratings count alike, 1 users do",
@@ -225,7 +225,7 @@ class Settings(DyadicSettings):
 
     @property
     def network_options(self) -> dict[str, object]:
-        """Arguments of models.build_model, beside name and sizes."""
+        """Arguments of the network beside its sizes."""
         if self.model == "multitask":
             sizes = {"embedding_dim": self.embedding_dim, "layer_sizes": self.mlp_sizes}
             return sizes | {"embedding_sharing": self.shared_embeddings}

@@ -26,6 +26,25 @@ PROBE_TOLERANCE = 1e-8  # of the largest entry of a gradient, in float64
 ROWS_AT_A_TIME = 4096  # of a larger batch: what these need fits the processor's cache, and memory does not grow
 
 
+def _bpr_sigmoid_gradient(gap: Tensor) -> Tensor:
+    """losses.bpr_sigmoid of gap = p- - p+. Overwrites gap with the gradient of each pair's loss, w (1 - w)."""
+    wrong = gap.sigmoid_()  # w = 1 - sigmoid(p+ - p-)
+    loss = wrong.mean()
+    wrong.addcmul_(wrong, wrong, value=-1)
+    return loss
+
+
+def _bpr_gradient(gap: Tensor) -> Tensor:
+    """losses.bpr of gap = p- - p+. Overwrites gap with the gradient of each pair's loss, sigmoid(gap)."""
+    loss = F.softplus(gap).mean()
+    gap.sigmoid_()
+    return loss
+
+
+# Forms of losses.PAIRWISE_LOSSES with a gradient here. Autograd trains all others.
+PAIRWISE_GRADIENTS = {"bpr_sigmoid": _bpr_sigmoid_gradient, "bpr": _bpr_gradient}
+
+
 def make_steps(model: nn.Module, task, settings, device: torch.device) -> GradientSteps:
     """Steps of the multi-task net on tasks.WatchAndRate: by hand where that is the same, else by autograd."""
     by_hand = suits(model, task, settings, device)
@@ -34,7 +53,7 @@ def make_steps(model: nn.Module, task, settings, device: torch.device) -> Gradie
 
 def suits(model: nn.Module, task, settings, device: torch.device) -> bool:
     """Whether steps by hand are those of GradientSteps."""
-    in_pairs = settings.bpr != "softmax"
+    in_pairs = settings.bpr in PAIRWISE_GRADIENTS
     is_plain = device.type == "cpu" and settings.weighting == "fixed" and not settings.embedding_decay
     return in_pairs and is_plain and agrees(model, task, settings.weights)
 
@@ -134,14 +153,8 @@ class HandwrittenGradient:
         torch.sum(at.products, dim=2, out=at.p)
         at.flat_p.add_(at.bias)
         torch.sub(at.p_negative, at.p_positive, out=at.gap)
-        if self.task.bpr == "sigmoid":
-            wrong = at.gap.sigmoid_()  # 1 - sigmoid(p+ - p-)
-            loss = wrong.mean()
-            wrong.addcmul_(wrong, wrong, value=-1)  # its slope: w (1 - w)
-        else:
-            loss = F.softplus(at.gap).mean()
-            wrong = at.gap.sigmoid_()
-        torch.mul(wrong, share * self.weights["factorization"] / wrong.numel(), out=at.slope_negative)
+        loss = PAIRWISE_GRADIENTS[self.task.bpr](at.gap)  # at.gap now holds the gradient of each pair's loss in it
+        torch.mul(at.gap, share * self.weights["factorization"] / at.gap.numel(), out=at.slope_negative)
         torch.sum(at.slope_negative, dim=0, out=at.slope_positive).neg_()
         torch.mul(at.candidates, at.slope_p, out=at.products)
         torch.sum(at.products, dim=0, out=at.slope_user)  # dp / du = q
@@ -281,7 +294,7 @@ def agrees(model: nn.Module, task, weights: dict[str, float]) -> bool:
 
     Neither the network nor any random stream is touched. What a network does only after many calls goes unseen.
     """
-    if type(model) is not MultiTaskNet:
+    if type(model) is not MultiTaskNet or task.bpr not in PAIRWISE_GRADIENTS:
         return False
     with torch.random.fork_rng(devices=()):
         try:

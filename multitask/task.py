@@ -57,7 +57,7 @@ class WatchAndRate:
         self,
         data: Data,
         batch_size: int = 256,
-        bpr: str = "sigmoid",
+        bpr: str = "bpr_sigmoid",
         negatives: int = 1,
         negative_sampling: str = "uniform",
         seed: int = 0,

@@ -17,7 +17,7 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-EQUATIONS = {"sigmoid": lambda x: 1 - sigmoid(x), "logsigmoid": lambda x: -math.log(sigmoid(x))}
+EQUATIONS = {"bpr_sigmoid": lambda x: 1 - sigmoid(x), "bpr": lambda x: -math.log(sigmoid(x))}
 
 
 @pytest.mark.parametrize("form", EQUATIONS)
@@ -33,7 +33,7 @@ def test_bpr_with_several_negatives_is_the_mean_over_all_pairs(form):
     assert bpr_loss(torch.tensor(POSITIVE), torch.tensor(NEGATIVE), form).item() == pytest.approx(sum(pairs) / 6)
 
 
-@pytest.mark.parametrize(("form", "value", "slope"), [("sigmoid", 1.0, 0.0), ("logsigmoid", 500.0, -1.0)])
+@pytest.mark.parametrize(("form", "value", "slope"), [("bpr_sigmoid", 1.0, 0.0), ("bpr", 500.0, -1.0)])
 def test_bpr_stays_finite_where_the_model_is_badly_wrong(form, value, slope):
     positive = torch.tensor([-500.0], requires_grad=True)
     loss = bpr_loss(positive, torch.tensor([0.0]), form)

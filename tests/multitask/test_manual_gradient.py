@@ -66,8 +66,8 @@ def assert_same(plain, ours, tolerance: float) -> None:
 TASKS = [
     {},
     {"negatives": 3},
-    {"bpr": "logsigmoid"},
-    {"bpr": "logsigmoid", "negatives": 3, "negative_sampling": "unseen"},
+    {"bpr": "bpr"},
+    {"bpr": "bpr", "negatives": 3, "negative_sampling": "unseen"},
     {"negatives": 4, "negative_sampling": "hardest"},
     {"batch_size": 1},
     {"batch_size": 1000},
@@ -317,7 +317,7 @@ def test_the_losses_are_those_of_the_task_and_the_joint_one(world):
     assert found["regression"].item() == pytest.approx(expected["regression"].item(), rel=DOUBLE)
 
 
-@pytest.mark.parametrize(("bpr", "kind"), [("sigmoid", ParallelHandwrittenSteps), ("softmax", ParallelSteps)])
+@pytest.mark.parametrize(("bpr", "kind"), [("bpr_sigmoid", ParallelHandwrittenSteps), ("softmax", ParallelSteps)])
 def test_processes_that_share_a_step_take_it_by_hand_too(bpr, kind):
     settings = Settings(dataset="simulated", simulated_size=[30, 40, 600], bpr=bpr, quiet=True)
     model, task, _ = family.build(settings, family.load_data(settings), CPU)

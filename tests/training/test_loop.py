@@ -248,7 +248,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(without_
 
 OPTIONS = [
     {"batch_size": 32},
-    {"bpr": "logsigmoid"},
+    {"bpr": "bpr"},
     {"negatives": 4},
     {"negative_sampling": "unseen"},
     {"negatives": 4, "negative_sampling": "hardest"},
