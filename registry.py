@@ -62,20 +62,21 @@ def build(settings: Settings, data, device: torch.device, group: Alone = ALONE) 
 
 def _build(settings: Settings, data, device: torch.device) -> tuple[nn.Module, object, Callable]:
     """`build` for one process, the data on the device; members are built by it as well, by settings of their own."""
-    from models import build_model
+    from models import MultiTaskNet
     from multitask import manual_gradient as handwritten
     from multitask.ensemble import MemberSteps
     from multitask.item_based import DenoisingNet, DenoisingSteps
+    from zoo.networks import build_network
 
     task = build_task(settings.model, data, **settings.task_options)
     sizes = len(data.users), len(data.items)
     torch.manual_seed(settings.seed)
     if settings.model != "multitask":
-        return build_model(settings.model, *sizes, **settings.network_options).to(device), task, GradientSteps
+        return build_network(settings.model, *sizes, **settings.network_options).to(device), task, GradientSteps
     if settings.denoisers == settings.members == 1:
         model, make_steps = DenoisingNet(*sizes, settings.embedding_dim, settings.mlp_sizes), DenoisingSteps
     else:
-        model, make_steps = build_model("multitask", *sizes, **settings.network_options), handwritten.make_steps
+        model, make_steps = MultiTaskNet(*sizes, **settings.network_options), handwritten.make_steps
     if settings.members > 1:
         make_steps = partial(MemberSteps, build=partial(_build, data=data, device=device))
     if settings.start_at_mean:
@@ -88,10 +89,10 @@ def build_task(model: str, data, **options):
     from multitask.item_based_task import WatchAndRateByDenoising
     from multitask.softmax import WatchAndRateBySoftmax
     from multitask.task import WatchAndRate
-    from zoo.task import ViewAndLike
+    from zoo.task import LabelTask
 
     if model != "multitask":
-        return ViewAndLike(data, **options)
+        return LabelTask(data, **options)
     if "denoisers" in options:
         make = WatchAndRateByDenoising if options.pop("denoisers") else WatchAndRateBySoftmax
         return make(data, **options)

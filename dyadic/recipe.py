@@ -160,8 +160,8 @@ def tuned(settings: Settings, data: DyadicData, say: Callable[[str], None]) -> S
 class DyadicTask:
     """What the loop asks of a task; see tasks/__init__.py. There is no validation part: tuning has folds of its own."""
 
-    headline = ("click_auc", +1)
-    parts = ("test",)
+    primary_metric = "click_auc"
+    splits = ("test",)
     compared = ()
 
     def __init__(self, data: DyadicData, settings, device: torch.device) -> None:
@@ -171,7 +171,7 @@ class DyadicTask:
         self.sampler = make_sampler(data)
         self.inputs = prepare(data).to(device)
         self.directions = {f"{task}_{metric}": +1 for task in self.options.active for metric in METRICS}
-        self.told = tuple(f"{task}_auc" for task in self.options.active)
+        self.console_metrics = tuple(f"{task}_auc" for task in self.options.active)
 
     @property
     def tags(self) -> dict[str, str]:

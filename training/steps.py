@@ -34,7 +34,7 @@ class GradientSteps:
     def __init__(self, model: nn.Module, task, settings, device: torch.device) -> None:
         self.model, self.task, self.device = model, task, device
         self.weighting = make_weighting(
-            settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.penalties
+            settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.regularizers
         )
         groups = split_by_decay(model, settings.weight_decay, settings.embedding_decay)
         if learnt := self.weighting.parameters():

@@ -11,7 +11,7 @@ from zoo.layers import TASKS, Network, PairEncoder, make_towers
 class ESMM(Network):
     """Entire-space multi-task model: one tower per factor on shared tables (Ma et al. 2018, eq. 1).
 
-        P(view, like) = P(view) P(like | view)        P(view) = sigmoid(tower_1(x)), P(like | view) = sigmoid(tower_2(x))
+        P(view, like) = P(view) P(like | view),  P(view) = sigmoid(tower_1(x)),  P(like | view) = sigmoid(tower_2(x))
 
     Trained on all rows, with labels that mean "this label and all before it". The factor P(like | view) has no loss
     of its own and is learned through the product. A like without a view cannot be represented.

@@ -1,4 +1,4 @@
-"""Mixtures of shared experts: one gate for all tasks (OMoE), one gate per task (MMoE), separate embeddings (ME-MMoE)."""
+"""Mixtures of shared experts: one gate (OMoE), one gate per task (MMoE), and separate embeddings (ME-MMoE)."""
 
 from collections.abc import Sequence
 
