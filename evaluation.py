@@ -1,11 +1,16 @@
-"""Metrics: pure functions of ranks, scores and labels, and the two well-known entry points mrr_score and mse_score.
+"""Metrics: pure functions of ranks, scores and labels, and the entry points mrr_score and mse_score.
 
-Ranks start at 1 for the best item. Items with equal scores share the average of the ranks they cover, so a model that
-cannot tell items apart is placed in the middle and never gains by the order in which items happen to be stored.
+METRICS holds the metrics of ranking and rating, LABEL_METRICS those of 0/1 labels. To add a metric, write its function
+and enter it there: the progress table, metrics.csv and the TensorBoard tags are made from these tables.
+
+Ranks start at 1 for the best item. Items with equal scores share the average of the ranks they cover, so the rank of an
+item never depends on the order in which items are stored, and a constant model ranks every item in the middle.
+
+Symbols: U users, T test items of all users, R rows with labels, n items.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,25 +19,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Every metric by name, and whether more (+1) or less (-1) of it is better.
-METRICS = {"mrr": +1, "mse": -1, "first_hit_mrr": +1, "hit_rate@10": +1, "ndcg@10": +1, "auc": +1}
+from dataset import Interactions
 
 # Cells of a score matrix held at a time (4 bytes each): bounds memory for any number of users and items, and keeps
 # the block inside the processor's cache.
 BLOCK_CELLS = 2**20
-# Test items of a user from which sorting all scores once is cheaper than comparing all scores with each of them.
+# From this number of test items of one user, sorting all scores once is cheaper than comparing them with each item.
 SORT_FROM = 64
-# Pairs given to `forward` at a time; each needs a few hundred bytes of activations.
+# Pairs per call of `forward`; each needs a few hundred bytes of activations.
 BLOCK_PAIRS = 2**16
+
+TAG_GROUPS = {"test": "eval", "val": "validation"}  # split -> group of its curves in TensorBoard
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and how it is reported.
+
+    function: computes the metric; its arguments are those of its table.
+    direction: +1 if higher is better, -1 if lower is better, 0 if neither.
+    title: its name in TensorBoard: "eval/<title>" on test, "validation/<title>" on validation.
+    """
+
+    function: Callable[..., float]
+    direction: int
+    title: str
+
+
+def metric_tags(metrics: Mapping[str, Metric]) -> dict[str, str]:
+    """The TensorBoard tags of all columns of some metrics: {"test_mrr": "eval/Mean Reciprocal Rank", ..}."""
+    return {
+        f"{split}_{name}": f"{group}/{metric.title}"
+        for split, group in TAG_GROUPS.items()
+        for name, metric in metrics.items()
+    }
+
+
+# Ranking of items
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where T test items ended up, each in the ranking of its own user.
+    """The ranks of T test items, each among the candidates of its own user.
 
     users: (T,) user row numbers, ascending.
-    ranks: (T,) average ranks among the user's candidates, float64, 1 is best.
-    candidates: (T,) how many items were ranked for that user: all items but those masked.
+    ranks: (T,) average ranks, float64, 1 is best.
+    candidates: (T,) how many items were ranked for that user: all items except masked ones.
     """
 
     users: Tensor
@@ -41,24 +73,24 @@ class Ranking:
 
     @property
     def hits(self) -> Tensor:
-        """Test items of each user: (number of users,) float64, users ascending."""
+        """Number of test items of each user: (U,) float64, users ascending."""
         return torch.unique_consecutive(self.users, return_counts=True)[1].double()
 
     def sum_over_users(self, values: Tensor) -> Tensor:
-        """The sum of (T,) values within each user: (number of users,), users ascending."""
+        """Sum of values within each user, users ascending: (T,) -> (U,)."""
         groups = torch.unique_consecutive(self.users, return_inverse=True)[1]
         return torch.bincount(groups, weights=values)
 
     def mean_over_users(self, values: Tensor) -> Tensor:
-        """The mean of (T,) values within each user: (number of users,), users ascending."""
+        """Mean of values within each user, users ascending: (T,) -> (U,)."""
         return self.sum_over_users(values) / self.hits
 
 
 def average_ranks(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
-    """Rank items within rows of a score matrix, ties by average rank.
+    """Rank items within the rows of a score matrix; ties get their average rank.
 
     Args:
-        scores: (B, n) scores; -inf marks an item that is not a candidate, which then never outranks anything.
+        scores: (B, n) scores; -inf marks an item that is not a candidate.
         rows, items: (T,) the cells to rank, rows ascending; their scores must be finite.
 
     Returns:
@@ -73,10 +105,10 @@ def average_ranks(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
 
 
 def _ranks_by_comparing(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
-    """Compare each item with all others of its row.
+    """Compare each item with all items of its row.
 
-    With g scores greater, e equal (the item itself among them) and l less, the average rank is g + (e + 1) / 2.
-    Since g + e + l = n, that is (n + 1 + g - l) / 2, and g - l is the sum of the signs of the differences.
+    With g scores greater, e equal (including the item itself) and l less, the average rank is g + (e + 1) / 2. Since
+    g + e + l = n, this equals (n + 1 + g - l) / 2, and g - l is the sum of the signs of the differences.
     """
     own = scores[rows, items].unsqueeze(1)
     size = max(1, BLOCK_CELLS // scores.shape[1])
@@ -89,7 +121,7 @@ def _ranks_by_comparing(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
 
 
 def _ranks_by_sorting(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
-    """Sort each row once. An item with l scores less than its own, and m not greater, has rank n - (l + m - 1) / 2."""
+    """Sort each row once. An item with l scores below its own and m not above it has rank n - (l + m - 1) / 2."""
     own = scores[rows, items].cpu().numpy()
     distinct, counts = torch.unique_consecutive(rows, return_counts=True)
     ranks = []
@@ -101,31 +133,30 @@ def _ranks_by_sorting(scores: Tensor, rows: Tensor, items: Tensor) -> Tensor:
 
 
 def mean_reciprocal_rank(ranking: Ranking) -> float:
-    """The homework's MRR: the mean of 1 / rank over *all* test items of a user, then over users.
+    """The homework's MRR, as in Spotlight: the mean of 1 / rank over *all* test items of a user, then over users.
 
-    Spotlight's definition. The textbook's, which looks at the first hit alone, is `first_hit_reciprocal_rank`; it gives
-    one and the same model a figure several times as large.
+    The textbook's MRR uses the first hit only, see `first_hit_reciprocal_rank`; it is several times larger.
     """
     return ranking.mean_over_users(1 / ranking.ranks).mean().item()
 
 
 def first_hit_reciprocal_rank(ranking: Ranking) -> float:
-    """The textbook's MRR: 1 / rank of the best-placed test item of a user, mean over users."""
+    """The textbook's MRR: 1 / rank of the best-ranked test item of a user, mean over users."""
     groups, hits = torch.unique_consecutive(ranking.users, return_inverse=True, return_counts=True)[1:]
     best = torch.zeros(len(hits), dtype=torch.double).scatter_reduce(0, groups, 1 / ranking.ranks, reduce="amax")
     return best.mean().item()
 
 
 def hit_rate(ranking: Ranking, k: int = 10) -> float:
-    """The share of users with at least one test item at rank k or better."""
+    """Fraction of users with at least one test item at rank k or better."""
     return (ranking.sum_over_users((ranking.ranks <= k).double()) > 0).double().mean().item()
 
 
 def ndcg(ranking: Ranking, k: int = 10) -> float:
-    """Normalised discounted cumulative gain at k, every test item worth the same; mean over users.
+    """Normalized discounted cumulative gain at k with binary relevance; mean over users.
 
-    Järvelin and Kekäläinen 2002: a hit at rank r <= k gains 1 / log2(1 + r), divided by what the best order of the
-    user's test items would gain. Tied items gain as at their average rank, where the 2002 paper breaks ties by order.
+    Järvelin and Kekäläinen 2002, with the discount 1 / log2(1 + r) for a hit at rank r <= k, over the gain of the ideal
+    order of the user's test items. Tied items use their average rank; the paper breaks ties by order.
     """
     gains = torch.where(ranking.ranks <= k, 1 / torch.log2(1 + ranking.ranks), 0.0)
     ideal = (1 / torch.log2(torch.arange(2, k + 2, dtype=torch.double))).cumsum(0)
@@ -134,10 +165,10 @@ def ndcg(ranking: Ranking, k: int = 10) -> float:
 
 
 def auc(ranking: Ranking) -> float:
-    """The chance that a test item outranks a candidate that is none, ties counting half; mean over users.
+    """Probability that a test item outranks another candidate, ties counting half; mean over users.
 
-    By the rank sum (Mann and Whitney 1947). Users whose every candidate is a test item have no AUC and are left out;
-    nan if that leaves nobody.
+    Computed from the rank sum (Mann and Whitney 1947). Users whose candidates are all test items have no AUC and are
+    left out; nan if no user remains.
     """
     hits = ranking.hits
     others = ranking.mean_over_users(ranking.candidates.double()) - hits
@@ -145,31 +176,19 @@ def auc(ranking: Ranking) -> float:
     return (1 - pairs_lost / (hits * others))[others > 0].mean().item()
 
 
-def ranking_metrics(ranking: Ranking) -> dict[str, float]:
-    """Every ranking metric of METRICS by its name."""
-    return {
-        "mrr": mean_reciprocal_rank(ranking),
-        "first_hit_mrr": first_hit_reciprocal_rank(ranking),
-        "hit_rate@10": hit_rate(ranking, 10),
-        "ndcg@10": ndcg(ranking, 10),
-        "auc": auc(ranking),
-    }
+def rank_test_items(model: nn.Module, test: Interactions, train: Interactions | None = None) -> Ranking:
+    """Rank every test item among all items that its user does not have in `train`.
 
-
-def rank_test_items(model: nn.Module, test, train=None) -> Ranking:
-    """Rank every test item among all items its user has not in `train`.
-
-    Works through blocks of users of about BLOCK_CELLS scores each. A model that offers
-    `score_items(user_ids) -> (B, num_items)` is ranked by that; any other by its `forward` on all pairs, more slowly.
+    Scores blocks of users of about BLOCK_CELLS scores each, see `score_all_items`.
 
     Args:
         model: a network whose forward returns (predictions, score).
-        test: Interactions whose items are ranked; no pair of them may be in `train`.
-        train: Interactions masked out of the ranking; None masks nothing.
+        test: the pairs to rank; none of them may be in `train`.
+        train: the pairs to mask; None masks nothing.
 
     Raises:
         ValueError: `test` is empty.
-        FloatingPointError: the model scores an item with nan or infinity.
+        FloatingPointError: a score is nan or infinite.
     """
     _require_rows(test)
     order = torch.argsort(test.user_ids, stable=True)
@@ -194,12 +213,15 @@ def rank_test_items(model: nn.Module, test, train=None) -> Ranking:
     return Ranking(users.cpu(), torch.cat(ranks), num_candidates.repeat_interleave(counts).cpu())
 
 
-def mrr_score(model: nn.Module, test, train=None) -> float:
-    """The homework's mean reciprocal rank of `model` on `test`, the items of `train` masked. See `rank_test_items`."""
+def mrr_score(model: nn.Module, test: Interactions, train: Interactions | None = None) -> float:
+    """The homework's mean reciprocal rank on `test`, with the items of `train` masked.
+
+    Arguments and errors as in `rank_test_items`; the definition is that of `mean_reciprocal_rank`.
+    """
     return mean_reciprocal_rank(rank_test_items(model, test, train))
 
 
-def mse_score(model: nn.Module, test) -> float:
+def mse_score(model: nn.Module, test: Interactions) -> float:
     """Mean squared error of the predicted ratings on `test`, in squared rating points; predictions are not clipped.
 
     Raises:
@@ -222,14 +244,39 @@ def mse_score(model: nn.Module, test) -> float:
     return total / len(test)
 
 
-def _require_rows(test) -> None:
+RANKING_METRICS = {
+    "mrr": Metric(mean_reciprocal_rank, +1, "Mean Reciprocal Rank"),
+    "first_hit_mrr": Metric(first_hit_reciprocal_rank, +1, "First-Hit MRR"),
+    "hit_rate@10": Metric(hit_rate, +1, "Hit Rate@10"),
+    "ndcg@10": Metric(ndcg, +1, "NDCG@10"),
+    "auc": Metric(auc, +1, "AUC"),
+}  # functions of a Ranking
+RATING_METRICS = {"mse": Metric(mse_score, -1, "MSE")}  # functions of a model and the test rows
+METRICS = RANKING_METRICS | RATING_METRICS
+
+
+def ranking_metrics(ranking: Ranking) -> dict[str, float]:
+    """Every metric of RANKING_METRICS by its name."""
+    return {name: metric.function(ranking) for name, metric in RANKING_METRICS.items()}
+
+
+def evaluate(model: nn.Module, test: Interactions, train: Interactions | None = None) -> dict[str, float]:
+    """Every metric of METRICS on `test`, with the items of `train` masked in rankings.
+
+    Arguments and errors as in `rank_test_items` and `mse_score`.
+    """
+    ranking = ranking_metrics(rank_test_items(model, test, train))
+    return ranking | {name: metric.function(model, test) for name, metric in RATING_METRICS.items()}
+
+
+def _require_rows(test: Interactions) -> None:
     if len(test) == 0:
         raise ValueError("there is nothing to evaluate: the test part has no rows")
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards the model is in the mode it was in."""
+    """Evaluation mode without gradients; restores the model's mode at the end."""
     was_training = model.training
     model.eval()
     try:
@@ -240,7 +287,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def score_all_items(model: nn.Module, users: Tensor, num_items: int) -> Tensor:
-    """Ranking scores of every item: (B,) users -> (B, num_items); by `score_items` where the model offers it."""
+    """Ranking scores of all items: (B,) -> (B, num_items).
+
+    Uses the model's `score_items(user_ids)` if it has one, else `forward` on all pairs, which is slower.
+    """
     if hasattr(model, "score_items"):
         return model.score_items(users)
     items = torch.arange(num_items, device=users.device).repeat(len(users))
@@ -249,72 +299,124 @@ def score_all_items(model: nn.Module, users: Tensor, num_items: int) -> Tensor:
     return torch.cat([model(u, i)[0] for u, i in parts]).view(len(users), num_items)
 
 
-def _mask(scores: Tensor, users: Tensor, seen) -> None:
-    """Set the scores of what each of `users` (one per row) has in `seen` to -inf."""
+def _mask(scores: Tensor, users: Tensor, seen: Interactions) -> None:
+    """Set the scores of the items that each user, one per row, has in `seen` to -inf."""
     starts, ends = seen.offsets[users], seen.offsets[users + 1]
     rows = torch.arange(len(users), device=users.device).repeat_interleave(ends - starts)
     scores[rows, seen.items_by_user[ranges(starts, ends)].long()] = -torch.inf
 
 
 def ranges(starts: Tensor, ends: Tensor) -> Tensor:
-    """All whole numbers from each start up to its end, one range after the other: (K,), (K,) -> (sum of lengths,)."""
+    """Concatenate the ranges start, .., end - 1: (K,), (K,) -> (sum of the lengths,)."""
     lengths = ends - starts
     first = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
     return first + torch.arange(len(first), device=first.device)
 
 
-def label_metrics(logits: Tensor, labels: Tensor, user_ids: Tensor) -> dict[str, float]:
-    """How well one task's logits tell rows with label 1 from rows with label 0.
+# Labels of 0 and 1
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """R rows of one label, on the CPU.
+
+    logits: (R,) float64; sigmoid(logit) is the predicted probability of label 1.
+    labels: (R,) float64, 0 or 1.
+    user_ids: (R,) the user of each row.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    user_ids: Tensor
+
+
+def label_auc(scores: LabelScores) -> float:
+    """The AUC over all rows; nan if there is one class only."""
+    return roc_auc(scores.logits, scores.labels)
+
+
+def log_loss(scores: LabelScores) -> float:
+    """Mean cross-entropy in nats."""
+    return F.binary_cross_entropy_with_logits(scores.logits, scores.labels).item()
+
+
+def normalized_entropy(scores: LabelScores) -> float:
+    """The log loss divided by that of always predicting the mean label of these rows; nan if there is one class only.
+
+    1 for a model that knows the mean label only. He et al. 2014, who take the mean label of the training rows.
+    """
+    rate = scores.labels.mean()
+    entropy = -(torch.xlogy(rate, rate) + torch.xlogy(1 - rate, 1 - rate)).item()
+    return log_loss(scores) / entropy if entropy else math.nan
+
+
+def calibration(scores: LabelScores) -> float:
+    """Mean predicted probability over mean label; 1 is ideal, nan if no label is 1."""
+    rate = scores.labels.mean()
+    return (scores.logits.sigmoid().mean() / rate).item() if rate else math.nan
+
+
+def user_auc(scores: LabelScores) -> float:
+    """The AUC within each user, mean over the users with both classes; nan if there is none."""
+    return auc_by_group(scores.logits, scores.labels, scores.user_ids).nanmean().item()
+
+
+LABEL_METRICS = {
+    "auc": Metric(label_auc, +1, "auc"),
+    "log_loss": Metric(log_loss, -1, "log loss"),
+    "entropy": Metric(normalized_entropy, -1, "entropy"),
+    "calibration": Metric(calibration, 0, "calibration"),
+    "user_auc": Metric(user_auc, +1, "user auc"),
+}  # functions of LabelScores
+
+
+def fraction_above(later: Tensor, earlier: Tensor) -> float:
+    """Fraction of rows with later > earlier, both (R,): a later step of a chain more probable than an earlier one."""
+    return (later > earlier).float().mean().item()
+
+
+# Functions of the joint logits of a label and of the label before it.
+CHAIN_METRICS = {"over": Metric(fraction_above, -1, "over")}
+
+
+def label_metrics(
+    logits: Tensor, labels: Tensor, user_ids: Tensor, names: Iterable[str] = tuple(LABEL_METRICS)
+) -> dict[str, float]:
+    """Metrics of one label's logits by their names.
 
     Args:
-        logits: (R,) sigmoid(logit) is the predicted probability.
+        logits: (R,) sigmoid(logit) is the predicted probability of label 1.
         labels: (R,) 0 or 1.
-        user_ids: (R,) whose row it is.
-
-    Returns:
-        auc: over all rows; nan where there is one class only.
-        log_loss: mean cross-entropy in nats.
-        entropy: normalised entropy, log_loss over that of a constant at the rows' own rate (He et al. 2014; they take
-            the rate of the training rows); 1 is knowing nothing.
-        calibration: mean predicted probability over mean label; 1 is right.
-        user_auc: the AUC within each user, mean over users with both classes; nan where there are none.
+        user_ids: (R,) the user of each row.
+        names: which metrics of LABEL_METRICS.
 
     Raises:
         FloatingPointError: a logit is nan or infinite.
     """
     if not logits.isfinite().all():
         raise FloatingPointError("the model scores a pair with nan or infinity")
-    logits, labels, user_ids = logits.cpu().double(), labels.cpu().double(), user_ids.cpu()
-    log_loss = F.binary_cross_entropy_with_logits(logits, labels).item()
-    rate = labels.mean()
-    entropy = -(torch.xlogy(rate, rate) + torch.xlogy(1 - rate, 1 - rate)).item()
-    return {
-        "auc": roc_auc(logits, labels),
-        "log_loss": log_loss,
-        "entropy": log_loss / entropy if entropy else math.nan,
-        "calibration": (logits.sigmoid().mean() / rate).item() if rate else math.nan,
-        "user_auc": auc_by_group(logits, labels, user_ids).nanmean().item(),
-    }
+    scores = LabelScores(logits.cpu().double(), labels.cpu().double(), user_ids.cpu())
+    return {name: LABEL_METRICS[name].function(scores) for name in names}
 
 
 def roc_auc(scores: Tensor, labels: Tensor) -> float:
-    """The chance that a row with label 1 scores above one with label 0, ties counting half: (R,), (R,) -> number.
+    """Probability that a row with label 1 scores above one with label 0, ties counting half: (R,), (R,) -> number.
 
-    nan where there is one class only.
+    nan if there is one class only.
     """
     return auc_by_group(scores, labels, torch.zeros_like(labels, dtype=torch.long)).item()
 
 
 def auc_by_group(scores: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-    """The AUC within each group, by the rank sum with average ranks (Mann and Whitney 1947).
+    """The AUC within each group, from the rank sum with average ranks (Mann and Whitney 1947).
 
     Args:
         scores: (R,) any numbers.
         labels: (R,) 0 or 1.
-        groups: (R,) a whole number for each row.
+        groups: (R,) the group of each row, an integer.
 
     Returns:
-        (number of groups,) float64, groups ascending; nan where a group has one class only.
+        (number of groups,) float64, groups ascending; nan for groups with one class only.
     """
     scores, labels, groups = scores.cpu(), labels.cpu(), groups.cpu()  # some devices have no float64
     order = torch.argsort(scores, stable=True)
@@ -330,7 +432,7 @@ def auc_by_group(scores: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
 
 
 def _average_positions(scores: Tensor, groups: Tensor) -> Tensor:
-    """(R,) positions from 1 of rows that are sorted by group and score; equals share their average."""
+    """Positions, from 1, of rows sorted by group and score; ties share their average: (R,), (R,) -> (R,) float64."""
     starts_tie = torch.ones_like(groups, dtype=torch.bool)
     starts_tie[1:] = (groups[1:] != groups[:-1]) | (scores[1:] != scores[:-1])
     tie = starts_tie.cumsum(0) - 1

@@ -1,97 +1,126 @@
-"""Losses: pure functions of tensors. Each says how it reduces; none knows a model or a data set."""
+"""Losses: pure functions of tensors. Each states its reduction.
+
+Symbols: B rows in a batch, U users, N sampled items per row; p ranking score, r rating (as in models.py).
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BPR_FORMS = ("sigmoid", "logsigmoid")
-WATCHED = 4.0  # target of denoising_loss: in a mean with the logits of a softmax, of the same order as these
+# Target score of a masked item in masked_item_loss. The ensemble averages networks trained by that loss with networks
+# trained by softmax_loss; this target puts the scores of both on a similar scale.
+MASKED_ITEM_TARGET = 4.0
 
 
-def bpr_loss(positive_predictions: Tensor, negative_predictions: Tensor, form: str = "sigmoid") -> Tensor:
-    """How far the watched items are from outranking the sampled ones: the mean over all pairs.
+def bpr_sigmoid(positive: Tensor, negative: Tensor) -> Tensor:
+    """mean[ 1 - sigmoid(p+ - p-) ], eq. (3) of the course sheet; in [0, 1].
 
-        form="sigmoid"      mean[ 1 - sigmoid(p+ - p-) ]       eq. (3), the form of the course sheet; in [0, 1]
-        form="logsigmoid"   mean[ -log sigmoid(p+ - p-) ]      BPR as Rendle et al. 2009 state it; in [0, inf)
+    The gradient vanishes for pairs in badly wrong order.
+    """
+    margin = positive - negative
+    return (-margin).sigmoid().mean()  # 1 - sigmoid(x) = sigmoid(-x), without the cancellation at large x
 
-    The two are different losses: the first gives up on pairs that are badly wrong, the second pushes them hardest.
+
+def bpr(positive: Tensor, negative: Tensor) -> Tensor:
+    """mean[ -log sigmoid(p+ - p-) ], the BPR loss of Rendle et al. 2009; in [0, inf).
+
+    The gradient is largest for pairs in badly wrong order. Without the paper's L2 term, which is a setting of the
+    optimizer here.
+    """
+    margin = positive - negative
+    return F.softplus(-margin).mean()  # -log sigmoid(x) = softplus(-x), which never overflows
+
+
+# Forms of the ranking loss over pairs: functions of positive and negative scores that broadcast against each other.
+PAIRWISE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"bpr_sigmoid": bpr_sigmoid, "bpr": bpr}
+
+
+def bpr_loss(positive_predictions: Tensor, negative_predictions: Tensor, form: str = "bpr_sigmoid") -> Tensor:
+    """Ranking loss over pairs of a watched and a sampled item: the mean over all pairs.
 
     Args:
         positive_predictions: (B,) ranking scores of the watched items.
-        negative_predictions: (B,), or (B, N) for N sampled items a row, each compared with that row's watched item.
-        form: one of BPR_FORMS.
+        negative_predictions: (B,), or (B, N) for N sampled items per row, each paired with that row's watched item.
+        form: a name in PAIRWISE_LOSSES.
 
     Returns:
         A scalar; nan for B = 0.
 
     Raises:
-        ValueError: the rows do not match, or the form is unknown.
+        ValueError: the shapes do not match, or the form is unknown.
     """
     if positive_predictions.dim() != 1 or negative_predictions.shape[:1] != positive_predictions.shape:
         raise ValueError(
             f"bpr_loss takes positives (B,) and negatives (B,) or (B, N), not {tuple(positive_predictions.shape)} "
             f"and {tuple(negative_predictions.shape)}"
         )
+    if form not in PAIRWISE_LOSSES:
+        raise ValueError(f"unknown form {form!r} of the ranking loss: choose one of {', '.join(PAIRWISE_LOSSES)}")
     if negative_predictions.dim() == 2:
-        positive_predictions = positive_predictions.unsqueeze(1)
-    margin = positive_predictions - negative_predictions
-    if form == "sigmoid":
-        return (-margin).sigmoid().mean()  # 1 - sigmoid(x) = sigmoid(-x), without the cancellation for large x
-    if form == "logsigmoid":
-        return F.softplus(-margin).mean()  # -log sigmoid(x) = softplus(-x), which never overflows
-    raise ValueError(f"unknown BPR form {form!r}: choose one of {', '.join(BPR_FORMS)}")
+        positive_predictions = positive_predictions.unsqueeze(1)  # (B, 1)
+    return PAIRWISE_LOSSES[form](positive_predictions, negative_predictions)
 
 
 def softmax_loss(predictions: Tensor, rows: Tensor, items: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of watched items among all items: mean over them of weight * -log softmax(predictions)[item].
+    """Cross-entropy of watched items among all items, in nats: mean over B of weight * -log softmax(predictions)[item].
 
-    The multinomial log-likelihood (Liang et al. 2018, eq. 2), here as a mean over watched items, in nats. The gradient
-    looks hardest at what is ranked highest, while BPR looks at the average pair.
+    The negative multinomial log-likelihood (Liang et al. 2018, eq. 2), here as a weighted mean over watched items
+    instead of a sum over users. Items that are ranked high get most of the gradient.
 
     Args:
-        predictions: (U, num_items) ranking scores of every item, one row a user.
-        rows: (B,) the row of the user of each watched item.
+        predictions: (U, num_items) ranking scores of all items, one row per user.
+        rows: (B,) the row of each watched item's user.
         items: (B,) the watched items.
-        weights: (B,) how much each counts; of mean 1, so that the scale of the loss does not depend on them.
+        weights: (B,) weights of the watched items, of mean 1, so that they do not change the scale of the loss.
+
+    Returns:
+        A scalar; nan for B = 0.
     """
     log_likelihood = predictions[rows, items] - predictions.logsumexp(dim=1)[rows]
     return -(weights * log_likelihood).mean()
 
 
-def denoising_loss(predictions: Tensor, rows: Tensor, items: Tensor, hidden: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error of ranking scores that were made without the hidden items.
+def masked_item_loss(predictions: Tensor, rows: Tensor, items: Tensor, masked: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean squared error of ranking scores that are computed from the unmasked items of each user.
 
-    The target is WATCHED for a hidden item and 0 for one never watched; what was kept is left out. It is the loss of
-    a linear autoencoder with dropout (Steck 2020), on what is dropped alone.
+    The target is MASKED_ITEM_TARGET for a masked item and 0 for an item that the user never watched; unmasked watched
+    items are left out. The loss of a linear autoencoder with dropout (Steck 2020), except that the items that the
+    encoder has seen carry no loss.
 
     Args:
-        predictions: (U, num_items) ranking scores of every item, one row a user.
-        rows: (B,) the row of the user of each watched item.
+        predictions: (U, num_items) ranking scores of all items, one row per user.
+        rows: (B,) the row of each watched item's user.
         items: (B,) the watched items.
-        hidden: (B,) whether the item was hidden.
-        weights: (U,) how much the entries of a user's row count; only their ratios matter.
+        masked: (B,) bool, True for items that the encoder has not seen.
+        weights: (U,) weight of each user's entries; only their ratios matter.
+
+    Returns:
+        A scalar; 0 if every item is watched and unmasked.
     """
     targets = torch.zeros_like(predictions)
-    targets[rows, items] = WATCHED
+    targets[rows, items] = MASKED_ITEM_TARGET
     entry_weights = weights.unsqueeze(1).repeat(1, predictions.shape[1])
-    entry_weights[rows[~hidden], items[~hidden]] = 0.0
+    entry_weights[rows[~masked], items[~masked]] = 0.0
     errors = (entry_weights * (predictions - targets).square()).sum()
-    return errors / entry_weights.sum().clamp(min=torch.finfo(errors.dtype).tiny)  # 0 where all was watched and kept
+    return errors / entry_weights.sum().clamp(min=torch.finfo(errors.dtype).tiny)
 
 
 def regression_loss(observed_ratings: Tensor, predicted_ratings: Tensor) -> Tensor:
     """Mean squared error, eq. (5): mean over the batch of (r^ - r)^2, in squared rating points.
 
     Args:
-        observed_ratings: (B,) ratings given.
-        predicted_ratings: (B,) ratings predicted.
+        observed_ratings: (B,).
+        predicted_ratings: (B,).
+
+    Returns:
+        A scalar; nan for B = 0.
 
     Raises:
-        ValueError: the shapes differ (broadcasting (B,) against (B, 1) would average B * B wrong pairs).
+        ValueError: the shapes differ. Broadcasting (B,) against (B, 1) would average over B * B wrong pairs.
     """
     if observed_ratings.shape != predicted_ratings.shape:
         raise ValueError(
@@ -102,23 +131,28 @@ def regression_loss(observed_ratings: Tensor, predicted_ratings: Tensor) -> Tens
 
 
 def joint_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The weighted sum of named losses: L = lambda_F L_F + lambda_R L_R, for any names.
+    """Weighted sum of named losses: L = lambda_F L_F + lambda_R L_R, for any names.
 
     Raises:
-        ValueError: the two name different losses.
+        ValueError: `losses` and `weights` have different names.
     """
     if losses.keys() != weights.keys():
-        raise ValueError(f"losses {sorted(losses)} and weights {sorted(weights)} must carry the same names")
+        raise ValueError(f"losses {sorted(losses)} and weights {sorted(weights)} must have the same names")
     return sum(weights[name] * loss for name, loss in losses.items())
 
 
 def masked_log_loss(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean binary cross-entropy over the rows of the mask: sum_i m_i loss_i / sum_i m_i (Tang et al. 2020, PLE).
+    """Mean binary cross-entropy over the rows of the mask, in nats: sum_i m_i loss_i / sum_i m_i.
+
+    Tang et al. 2020 (PLE) train each task on its own sample space in this way.
 
     Args:
         logits: (B,) sigmoid(logit) is the probability of label 1.
         labels: (B,) 0 or 1.
-        mask: (B,) bool, the rows that belong to the task; None: all of them. Without any row the loss is 0.
+        mask: (B,) bool, True for the rows of this task; None uses all rows.
+
+    Returns:
+        A scalar; 0 if there is no row.
 
     Raises:
         ValueError: the shapes differ.
@@ -135,40 +169,40 @@ def masked_log_loss(logits: Tensor, labels: Tensor, mask: Tensor | None = None) 
 
 
 def calibrator(logits: Sequence[Tensor]) -> Tensor:
-    """Behavioural expectation calibrator: the mean of sum_t max(p_t - p_{t-1}, 0) over rows (Xi et al. 2021, AITM).
+    """Behavioral expectation calibrator: mean over rows of sum_t max(p_t - p_{t-1}, 0) (Xi et al. 2021, AITM).
 
-    It is 0, and pulls at nothing, where no step of the chain is likelier than the step before it.
+    Zero, with zero gradient, for rows in which no step of the chain is more probable than the step before it.
 
     Args:
-        logits: (B,) each, in the order of the chain; a single one gives 0.
+        logits: (B,) each, in the order of the chain, of P(step and all before it); a single one gives 0.
 
     Returns:
         A scalar; nan for B = 0.
     """
     steps = [logit.sigmoid() for logit in logits]
-    # relu, as clamp has slope 1 at a tie: rows of ESMM whose second factor rounds to 1 are in order.
+    # relu has gradient 0 at 0, clamp has 1. ESMM rows whose second factor rounds to 1 are such ties.
     excess = [(later - earlier).relu() for earlier, later in pairwise(steps)]
     return sum(excess, torch.zeros_like(steps[0])).mean()
 
 
 def joint_logit(first: Tensor, second: Tensor) -> Tensor:
-    """The logit of sigmoid(first) * sigmoid(second), both (B,): the product of ESMM, without leaving the logits.
+    """Logit of sigmoid(first) * sigmoid(second), computed from logits: (B,), (B,) -> (B,). The product of ESMM.
 
-    With p = sigmoid(a) sigmoid(b) it is log p - log(1 - p) = -log(e^-a + e^-b + e^(-a-b)): finite wherever a + b is,
-    and never above either of them, while the plain product underflows to 0 and takes the gradient with it.
+    With p = sigmoid(a) sigmoid(b), logit(p) = log p - log(1 - p) = -log(e^-a + e^-b + e^(-a-b)). It is finite if a + b
+    is, and at most min(a, b). The product of the probabilities would underflow to 0, with zero gradient.
     """
     return -torch.logsumexp(torch.stack([-first, -second, -first - second]), dim=0)
 
 
 def chain_logits(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """From logits of P(task | the task before it) to those of P(task and all before it): {task: (B,)}, in order."""
+    """Convert logits of P(task | task before it) to logits of P(task and all before it): {task: (B,)}, in order."""
     return dict(zip(logits, accumulate(logits.values(), joint_logit), strict=True))
 
 
 def ratio_logit(joint: Tensor, first: Tensor) -> Tensor:
-    """The logit of sigmoid(joint) / sigmoid(first), both (B,): P(like | view) from P(view, like) and P(view).
+    """Logit of sigmoid(joint) / sigmoid(first): (B,), (B,) -> (B,). P(like | view) from P(view, like) and P(view).
 
-    The ratio is held a little below 1 (by 1e-6), as networks that do not multiply may put the joint above the first.
+    The ratio is clipped to 1 - 1e-6, because only ESMM guarantees P(view, like) <= P(view).
     """
     log_ratio = (F.logsigmoid(joint) - F.logsigmoid(first)).clamp(max=math.log1p(-1e-6))
     return log_ratio - torch.log(-torch.expm1(log_ratio))

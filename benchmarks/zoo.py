@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.timing import in_turns, table_of_times
 from dataset import load
-from models import build_model
 from training.weighting import make_weighting
-from zoo.task import ViewAndLike
+from zoo.networks import build_network
+from zoo.task import LabelTask
 
 LR = 5e-3
 
@@ -57,9 +57,9 @@ def benchmark_zoo(batch_size: int, repeats: int) -> None:
     """One epoch of MMoE (8 experts 96-64) on 400,000 rows, both ways from the same weights, taken in turns."""
     data = load("simulated", test_fraction=0.1, val_fraction=1 / 9)
     users, items = len(data.users), len(data.items)
-    task = ViewAndLike(data, batch_size=batch_size)
+    task = LabelTask(data, batch_size=batch_size)
     torch.manual_seed(0)
-    ours = build_model("mmoe", users, items)
+    ours = build_network("mmoe", users, items)
     plain = PlainMMoE(users, items, 32, 8, 64, 32)
     plain.copy_from(ours)
     batch = next(iter(task.batches(0)))
@@ -97,7 +97,7 @@ def plain_losses(model: PlainMMoE, batch: dict[str, Tensor]) -> dict[str, Tensor
     return {name: binary_cross_entropy_with_logits(logit, label) for name, logit, label in names}
 
 
-def epoch(model: nn.Module, task: ViewAndLike, losses: Callable) -> None:
+def epoch(model: nn.Module, task: LabelTask, losses: Callable) -> None:
     """An epoch as training.py runs it, sampling included, without its bookkeeping."""
     weighting = make_weighting("fixed", {"view": 1.0, "like": 1.0}, (), 0, torch.device("cpu"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0, fused=True)

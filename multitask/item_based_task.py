@@ -7,7 +7,7 @@ in the test, for items that it has not been given.
 import torch
 from torch import Tensor, nn
 
-from losses import denoising_loss, regression_loss
+from losses import masked_item_loss, regression_loss
 from multitask.softmax import WatchAndRateBySoftmax
 
 HIDDEN = 0.5  # of the ratings, drawn anew in every epoch
@@ -32,6 +32,6 @@ class WatchAndRateByDenoising(WatchAndRateBySoftmax):
         predictions = model.score_encoded_users(model.encode_users(items[~hidden], kept_counts))
         score = model.rate_encoded_users(model.encode_users(items, counts), rows, items)
         return {
-            "factorization": denoising_loss(predictions, rows, items, hidden, self._weights[users]),
+            "factorization": masked_item_loss(predictions, rows, items, hidden, self._weights[users]),
             "regression": regression_loss(batch["ratings"], score),
         }

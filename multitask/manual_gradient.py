@@ -30,6 +30,25 @@ PROBE_TOLERANCE = 1e-8  # relative to the largest entry of a gradient, in float6
 CHUNK_ROWS = 4096  # larger batches are split: the buffers of a chunk fit the CPU cache, and memory stays bounded
 
 
+def _bpr_sigmoid_gradient(gap: Tensor) -> Tensor:
+    """losses.bpr_sigmoid of gap = p- - p+. Overwrites gap with the gradient of each pair's loss, w (1 - w)."""
+    wrong = gap.sigmoid_()  # w = 1 - sigmoid(p+ - p-)
+    loss = wrong.mean()
+    wrong.addcmul_(wrong, wrong, value=-1)
+    return loss
+
+
+def _bpr_gradient(gap: Tensor) -> Tensor:
+    """losses.bpr of gap = p- - p+. Overwrites gap with the gradient of each pair's loss, sigmoid(gap)."""
+    loss = F.softplus(gap).mean()
+    gap.sigmoid_()
+    return loss
+
+
+# Forms of losses.PAIRWISE_LOSSES with a gradient here. Autograd trains all others.
+PAIRWISE_GRADIENTS = {"bpr_sigmoid": _bpr_sigmoid_gradient, "bpr": _bpr_gradient}
+
+
 def make_stepper(model: nn.Module, task, settings, device: torch.device) -> GradientStepper:
     """The stepper of the multi-task net on WatchAndRate: ManualGradientStepper where it is equivalent to autograd."""
     manual = is_equivalent(model, task, settings, device)
@@ -47,7 +66,7 @@ def make_data_parallel_stepper(
 
 def is_equivalent(model: nn.Module, task, settings, device: torch.device) -> bool:
     """True if ManualGradientStepper takes the same steps as GradientStepper, up to rounding."""
-    in_pairs = settings.bpr != "softmax"
+    in_pairs = settings.ranking_loss in PAIRWISE_GRADIENTS
     is_plain = device.type == "cpu" and settings.weighting == "fixed" and not settings.embedding_decay
     return in_pairs and is_plain and matches_autograd(model, task, settings.weights)
 
@@ -167,14 +186,8 @@ class ManualGradient:
         torch.sum(at.products, dim=2, out=at.p)
         at.flat_p.add_(at.bias)
         torch.sub(at.p_negative, at.p_positive, out=at.gap)
-        if self.task.bpr == "sigmoid":
-            wrong = at.gap.sigmoid_()  # 1 - sigmoid(p+ - p-)
-            loss = wrong.mean()
-            wrong.addcmul_(wrong, wrong, value=-1)  # its derivative: w (1 - w)
-        else:
-            loss = F.softplus(at.gap).mean()
-            wrong = at.gap.sigmoid_()
-        torch.mul(wrong, fraction * self.weights["factorization"] / wrong.numel(), out=at.grad_negative)
+        loss = PAIRWISE_GRADIENTS[self.task.ranking_loss](at.gap)  # at.gap now holds the gradient of each pair's loss
+        torch.mul(at.gap, fraction * self.weights["factorization"] / at.gap.numel(), out=at.grad_negative)
         torch.sum(at.grad_negative, dim=0, out=at.grad_positive).neg_()
         torch.mul(at.candidates, at.grad_p, out=at.products)
         torch.sum(at.products, dim=0, out=at.grad_user)  # dp / du = q
@@ -259,7 +272,7 @@ def matches_autograd(model: nn.Module, task, weights: dict[str, float]) -> bool:
 
     Changes neither the network nor any random stream. Does not detect behavior that changes after many calls.
     """
-    if type(model) is not MultiTaskNet:
+    if type(model) is not MultiTaskNet or task.ranking_loss not in PAIRWISE_GRADIENTS:
         return False
     with torch.random.fork_rng(devices=()):
         try:

@@ -8,19 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dataset import Data
-from evaluation import METRICS, mse_score, rank_test_items, ranking_metrics
+from evaluation import METRICS, evaluate, metric_tags
 from losses import bpr_loss, regression_loss
 from training.negatives import CHUNK_ROWS, sample_uniform, sample_unseen
 from training.streams import stream
 
-METRIC_TITLES = {
-    "mrr": "Mean Reciprocal Rank",
-    "mse": "MSE",
-    "first_hit_mrr": "First-Hit MRR",
-    "hit_rate@10": "Hit Rate@10",
-    "ndcg@10": "NDCG@10",
-    "auc": "AUC",
-}
 NEGATIVE_SAMPLERS = {"uniform": sample_uniform, "unseen": sample_unseen, "hardest": sample_unseen}
 
 
@@ -38,9 +30,9 @@ class WatchAndRate:
         seed: each epoch's order and negatives come from (seed, epoch), so that a resumed run repeats them exactly.
     """
 
-    headline = ("mrr", METRICS["mrr"])
-    directions = METRICS
-    told = ("mrr", "mse")
+    primary_metric = "mrr"
+    directions: ClassVar = {name: metric.direction for name, metric in METRICS.items()}
+    console_metrics = ("mrr", "mse")
     compared = ()
     loss_names = ("factorization", "regression")
     squared_errors = ("regression",)
@@ -49,15 +41,14 @@ class WatchAndRate:
         "train_factorization": "training/Factorization Loss",
         "train_regression": "training/MSE",
         "train_joint": "training/Joint Loss",
-        **{f"test_{name}": f"eval/{title}" for name, title in METRIC_TITLES.items()},
-        **{f"val_{name}": f"validation/{title}" for name, title in METRIC_TITLES.items()},
+        **metric_tags(METRICS),
     }
 
     def __init__(
         self,
         data: Data,
         batch_size: int = 256,
-        bpr: str = "sigmoid",
+        bpr: str = "bpr_sigmoid",
         negatives: int = 1,
         negative_sampling: str = "uniform",
         seed: int = 0,
@@ -71,7 +62,7 @@ class WatchAndRate:
         self.seed = seed
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def splits(self) -> tuple[str, ...]:
         return ("test",) if self.data.validation is None else ("val", "test")
 
     @property
@@ -98,8 +89,8 @@ class WatchAndRate:
                 "ratings": block.ratings,
                 "negative_ids": self.sample(train, block.user_ids, self.negatives, generator),
             }
-            parts = (column.split(self.batch_size) for column in columns.values())
-            for values in zip(*parts, strict=True):
+            batches = (column.split(self.batch_size) for column in columns.values())
+            for values in zip(*batches, strict=True):
                 yield dict(zip(columns, values, strict=True))
 
     def batch_rows(self, batch: dict[str, Tensor]) -> int:
@@ -122,11 +113,11 @@ class WatchAndRate:
             "regression": regression_loss(batch["ratings"], score),
         }
 
-    def metrics(self, model: nn.Module, part: str) -> dict[str, float]:
-        """Every metric of evaluation.METRICS on the "test" part (train and validation items masked) or on "val"."""
+    def metrics(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Every metric of evaluation.METRICS on "test" (train and validation items masked) or "val" (train masked)."""
         data = self.data
-        rows, seen = (data.test, data.seen) if part == "test" else (data.validation, data.train)
-        return ranking_metrics(rank_test_items(model, rows, seen)) | {"mse": mse_score(model, rows)}
+        rows, seen = (data.test, data.seen) if split == "test" else (data.validation, data.train)
+        return evaluate(model, rows, seen)
 
     def diagnostics(self, model: nn.Module) -> dict[str, float]:
         return {}

@@ -1,14 +1,14 @@
 """TO DO: the methods that raise NotImplementedError. `python grader.py` grades this file.
 
-The multi-task network: which movies a user watches, and what score they give.
+The multi-task network: predicts which movies a user watches, and how they rate them.
 
-Letters used throughout:
+Symbols used throughout:
     B  rows in a batch          d  width of an embedding (`embedding_dim`)
     U  user table (users, d)    Q  item table (items, d)    b  item bias (items, 1)
-    p  ranking score: how likely the user watches the item (a logit-like number, no fixed range)
-    r  predicted rating, on the scale of the ratings the network was trained on
+    p  ranking score: higher for items that the user is more likely to watch, any real number
+    r  predicted rating, on the scale of the training ratings
 
-A model knows tensors only. `user_ids` and `item_ids` are row numbers of its tables, never the ids of a file.
+`user_ids` and `item_ids` are row numbers of the tables, not the ids of a data file.
 """
 
 import torch
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 
 class ScaledEmbedding(nn.Embedding):
-    """An embedding table whose entries start as N(0, 1/d): the *standard deviation* is 1/d, d the width.
+    """An embedding table with initial entries from N(0, 1/d): the *standard deviation* is 1/d, d the width.
 
-    The ratio keeps a fresh dot product u . q small (its spread is d ** -1.5), so training starts near p = 0.
+    The initial dot products u . q then have standard deviation d ** -1.5, so training starts near p = 0.
     """
 
     def reset_parameters(self) -> None:
@@ -27,31 +27,31 @@ class ScaledEmbedding(nn.Embedding):
 
 
 class ZeroEmbedding(nn.Embedding):
-    """An embedding table that starts at zero; used for biases."""
+    """An embedding table with initial value zero; used for biases."""
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.weight)
 
 
 class MultiTaskNet(nn.Module):
-    """Matrix factorisation for watching and an MLP for ratings, on the same or on separate embeddings.
+    """Matrix factorization for ranking and an MLP for ratings, on shared or separate embeddings.
 
         (1)  p_ij = u_i . q_j + b_j
-        (4)  r_ij = f_theta([u_i, q_j, u_i * q_j])          * is element-wise; the input is 3d wide
+        (4)  r_ij = f_theta([u_i, q_j, u_i * q_j])          * is element-wise; the input has width 3d
 
-    Sources: Koren, Bell and Volinsky 2009 for (1), without the user bias, which cannot change the order of the items
-    of one user; He et al. 2017 (NeuMF) for the MLP on embeddings, here also given their product.
+    Sources: (1) Koren, Bell and Volinsky 2009, without the user bias, which does not change the order of a user's
+    items; (4) He et al. 2017 (NeuMF), whose MLP reads [u_i, q_j] without the product.
 
     Args:
         num_users: rows of the user tables.
         num_items: rows of the item tables.
         embedding_dim: d.
-        layer_sizes: input width of every dense layer of f_theta; the first must be 3d. The last layer puts out 1.
-        embedding_sharing: True: one pair (U, Q) serves both tasks. False: (U_reg, Q_reg) serve the rating and
-            (U_fact, Q_fact) the ranking, so that neither task touches the other's tables.
+        layer_sizes: input width of every dense layer of f_theta; the first must be 3d. The last layer has one output.
+        embedding_sharing: True: one pair (U, Q) for both tasks. False: (U_reg, Q_reg) for the rating and
+            (U_fact, Q_fact) for the ranking, so that no table is trained by both tasks.
 
     Raises:
-        ValueError: a size is not positive, or `layer_sizes` does not begin with 3d.
+        ValueError: a size is below 1, or `layer_sizes` does not begin with 3d.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class MultiTaskNet(nn.Module):
     ) -> tuple[nn.Embedding, nn.Embedding]:
         """Return the tables (U, Q), ScaledEmbeddings of shapes (num_users, d) and (num_items, d).
 
-        Reads nothing from `self`, as every init method here, so that it can be checked on its own.
+        Like every init method here, it reads nothing from `self`, so that it can be tested on its own.
         """
         raise NotImplementedError("write init_shared_user_and_item_embeddings")
 
@@ -107,7 +107,7 @@ class MultiTaskNet(nn.Module):
     def init_mlp_layers(self, layer_sizes: list[int]) -> nn.ModuleList:
         """Return the layers of f_theta in order of use.
 
-        `layer_sizes` holds the input width of each dense layer; every dense layer but the last is followed by a ReLU,
+        `layer_sizes` is the input width of each dense layer. Every dense layer except the last is followed by a ReLU,
         and the last has one output: [96, 64] gives Linear(96, 64), ReLU, Linear(64, 1).
         """
         raise NotImplementedError("write init_mlp_layers")
@@ -124,8 +124,8 @@ class MultiTaskNet(nn.Module):
         """Score B pairs of a user and an item.
 
         Args:
-            user_ids: (B,) whole numbers in [0, num_users).
-            item_ids: (B,) whole numbers in [0, num_items).
+            user_ids: (B,) integers in [0, num_users).
+            item_ids: (B,) integers in [0, num_items).
 
         Returns:
             predictions: (B,) ranking scores p, eq. (1).
@@ -136,24 +136,9 @@ class MultiTaskNet(nn.Module):
         return self.forward_without_embedding_sharing(user_ids, item_ids)
 
     def score_items(self, user_ids: Tensor) -> Tensor:
-        """Ranking scores of every item for B users, as one matrix product: (B,) -> (B, num_items).
+        """Ranking scores of all items for B users, as one matrix product: (B,) -> (B, num_items).
 
-        The same numbers as `forward` gives for each pair, up to rounding; it makes ranking fast.
+        Equal to `forward` on every pair up to rounding, and much faster.
         """
         users, items = (self.U, self.Q) if self.embedding_sharing else (self.U_fact, self.Q_fact)
         return torch.addmm(self.B.weight.T, users(user_ids), items.weight.T)
-
-
-def build_model(name: str, num_users: int, num_items: int, **options) -> nn.Module:
-    """Build a network by its name; `options` go to its constructor.
-
-    Raises:
-        ValueError: no network has this name.
-    """
-    if name == "multitask":
-        return MultiTaskNet(num_users, num_items, **options)
-    from zoo.networks import NETWORKS  # here, since the zoo itself is built from this file
-
-    if name not in NETWORKS:
-        raise ValueError(f"unknown model {name!r}: choose one of multitask, {', '.join(NETWORKS)}")
-    return NETWORKS[name](num_users, num_items, **options)

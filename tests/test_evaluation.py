@@ -1,4 +1,4 @@
-"""Every metric in the head, against a slow loop, and against SciPy and scikit-learn."""
+"""Every metric against values by hand, a slow loop, SciPy and scikit-learn."""
 
 import math
 
@@ -11,9 +11,14 @@ from sklearn.metrics import log_loss, mean_squared_error, ndcg_score, roc_auc_sc
 
 import evaluation
 from evaluation import (
+    CHAIN_METRICS,
+    LABEL_METRICS,
     METRICS,
+    Metric,
     auc_by_group,
+    evaluate,
     label_metrics,
+    metric_tags,
     mrr_score,
     mse_score,
     rank_test_items,
@@ -44,7 +49,7 @@ def test_homework_mrr_takes_all_hits_and_the_textbook_one_the_first():
     assert found["first_hit_mrr"] == 1
 
 
-def test_train_items_do_not_stand_in_the_way():
+def test_train_items_are_not_ranked():
     assert one_user([9, 5, 1], [2], train_items=[0, 1])["mrr"] == 1
 
 
@@ -53,13 +58,13 @@ def test_ties_share_their_average_rank():
     assert one_user([7, 5, 5, 1], [2])["mrr"] == pytest.approx(1 / 2.5)
 
 
-def test_a_constant_model_gains_nothing_by_the_order_of_items():
+def test_a_constant_model_ranks_every_item_in_the_middle():
     for item in range(9):
         found = one_user([3.0] * 9, [item])
         assert (found["mrr"], found["auc"]) == (pytest.approx(1 / 5), pytest.approx(0.5))
 
 
-def test_ten_is_a_hit_and_eleven_is_not():
+def test_rank_ten_is_a_hit_and_rank_eleven_is_not():
     scores = list(range(20, 0, -1))
     assert one_user(scores, [9])["hit_rate@10"] == 1
     assert one_user(scores, [10])["hit_rate@10"] == 0
@@ -75,11 +80,11 @@ def test_auc_of_a_perfect_and_of_a_reversed_order():
     assert one_user([9, 8, 1, 0], [2, 3])["auc"] == 0
 
 
-def test_auc_is_nan_where_there_is_nothing_to_outrank():
+def test_auc_is_nan_if_every_candidate_is_a_test_item():
     assert math.isnan(one_user([9, 8], [0, 1])["auc"])
 
 
-def test_users_count_alike_however_many_test_items_they_have():
+def test_users_have_equal_weight_whatever_their_number_of_test_items():
     test = interactions([(0, 0), (1, 0), (1, 1), (1, 2)], 3, 4)
     scores = [[9, 0, 0, 0], [1, 2, 3, 4], [0, 0, 0, 0]]
     expected = (1 + (1 / 4 + 1 / 3 + 1 / 2) / 3) / 2
@@ -141,7 +146,7 @@ def test_ranks_are_those_of_scipy_to_the_last_bit(sort_from, monkeypatch):
     assert found.candidates.tolist() == np.isfinite(scores).sum(axis=1)[users].tolist()
 
 
-def test_users_with_many_test_items_have_their_scores_sorted(monkeypatch):
+def test_scores_are_sorted_for_users_with_many_test_items_only(monkeypatch):
     sorted_rows = []
     sort = evaluation._ranks_by_sorting
 
@@ -178,7 +183,7 @@ def test_ndcg_equals_scikit_learn_without_ties():
 
 
 @pytest.mark.parametrize("sharing", [True, False])
-def test_the_matrix_product_ranks_as_forward_does(sharing):
+def test_ranking_by_score_items_equals_ranking_by_forward(sharing):
     _, train, test = random_world(seed=2)
     torch.manual_seed(0)
     model = MultiTaskNet(25, 40, embedding_sharing=sharing)
@@ -196,7 +201,7 @@ def test_mse_is_the_mean_over_rows(monkeypatch):
     assert mse_score(Lookup(predicted), test) == pytest.approx(mean_squared_error(observed, predicted.ravel()))
 
 
-def test_evaluation_leaves_the_model_as_it_was():
+def test_evaluation_restores_the_mode_and_leaves_no_gradients():
     _, train, test = random_world(seed=3)
     model = MultiTaskNet(25, 40)
     for mode in (True, False):
@@ -207,7 +212,7 @@ def test_evaluation_leaves_the_model_as_it_was():
         assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_an_empty_test_part_is_refused():
+def test_an_empty_test_split_raises():
     empty = interactions([], 2, 3)
     for score in (mrr_score, mse_score):
         with pytest.raises(ValueError, match="nothing to evaluate"):
@@ -215,19 +220,49 @@ def test_an_empty_test_part_is_refused():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_scores_that_are_no_numbers_are_refused(bad):
+def test_scores_that_are_not_finite_raise(bad):
     with pytest.raises(FloatingPointError):
         one_user([1.0, bad, 2.0], [0])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_ratings_that_are_no_numbers_are_refused(bad):
+def test_predicted_ratings_that_are_not_finite_raise(bad):
     with pytest.raises(FloatingPointError):
         mse_score(Lookup([[1.0, 2.0]], [[bad, 2.0]]), interactions([(0, 0), (0, 1)], 1, 2))
 
 
-def test_every_metric_has_a_direction():
-    assert {name: -1 if name == "mse" else +1 for name in METRICS} == METRICS
+TABLES = (METRICS, LABEL_METRICS, CHAIN_METRICS)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_metric_has_a_direction_and_a_title_of_its_own(table):
+    assert all(metric.direction in (-1, 0, +1) for metric in table.values())
+    assert all(metric.title for metric in table.values())
+    assert len({metric.title for metric in table.values()}) == len(table)
+
+
+def test_tags_are_the_title_in_the_group_of_the_split():
+    tags = metric_tags(METRICS)
+    assert (tags["test_mrr"], tags["val_hit_rate@10"]) == ("eval/Mean Reciprocal Rank", "validation/Hit Rate@10")
+    assert len(tags) == 2 * len(METRICS) == len(set(tags.values()))
+
+
+def test_a_new_metric_needs_an_entry_in_its_table_only(monkeypatch):
+    monkeypatch.setitem(evaluation.RANKING_METRICS, "best_rank", Metric(lambda r: r.ranks.min().item(), -1, "Best"))
+    monkeypatch.setitem(evaluation.RATING_METRICS, "rows", Metric(lambda model, test: float(len(test)), 0, "Rows"))
+    test = interactions([(0, 1), (0, 2)], 1, 3)
+    found = evaluate(Lookup([[9, 5, 1]]), test)
+    assert (found["best_rank"], found["rows"]) == (2, 2)
+
+
+def test_metrics_are_reported_in_the_order_of_the_table():
+    assert list(evaluate(Lookup([[9, 5, 1]]), interactions([(0, 1)], 1, 3))) == list(METRICS)
+
+
+def test_every_metric_has_the_direction_of_its_definition():
+    assert {name: metric.direction for name, metric in METRICS.items()} == {
+        name: -1 if name == "mse" else +1 for name in METRICS
+    }
     assert set(one_user([1, 2, 3], [0])) | {"mse"} == set(METRICS)
 
 
@@ -240,7 +275,7 @@ def of_labels(logits, labels, users=None) -> dict[str, float]:
 
 
 def labelled_rows(seed: int, levels: int, rows: int = 300):
-    """Scores on so many levels, labels that go with them, and twenty users, some of whom have one class alone."""
+    """Scores on `levels` levels, labels correlated with them, and twenty users, some with one class only."""
     random = np.random.default_rng(seed)
     scores = random.integers(levels, size=rows) * (8 / levels) - 4
     users = random.integers(20, size=rows) * 3 - 7  # numbers with gaps, from below 0
@@ -249,7 +284,7 @@ def labelled_rows(seed: int, levels: int, rows: int = 300):
     return [torch.from_numpy(values) for values in (scores, labels, users)]
 
 
-def test_the_auc_of_three_rows_in_the_head():
+def test_the_auc_of_three_rows_by_hand():
     assert roc_auc(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 0.0, 1.0])) == 1
     assert roc_auc(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 1.0, 0.0])) == 0.5
     assert roc_auc(torch.tensor([1.0, 2.0, 2.0]), torch.tensor([1.0, 0.0, 1.0])) == 0.25
@@ -270,7 +305,7 @@ def test_label_metrics_are_those_of_scikit_learn(levels):
     assert found["user_auc"] == pytest.approx(np.mean(per_user), abs=1e-12)
 
 
-def test_the_auc_within_each_group_is_that_of_a_plain_loop():
+def test_the_auc_within_each_group_equals_a_plain_loop():
     scores, labels, groups = labelled_rows(seed=5, levels=6)
     found = auc_by_group(scores, labels, groups)
     for group, value in zip(groups.unique(), found.tolist(), strict=True):  # ascending
@@ -281,14 +316,14 @@ def test_the_auc_within_each_group_is_that_of_a_plain_loop():
     assert found.isnan().any()
 
 
-def test_users_with_one_class_are_left_out_and_the_others_count_alike():
+def test_user_auc_skips_users_with_one_class_and_weights_the_others_equally():
     """One user in order, with many rows; one out of order; and one who likes everything."""
     users = [0] * 6 + [1] * 2 + [2] * 4
     found = of_labels([1.0, 2, 3, 4, 5, 6, 2, 1, 9, 9, 8, 7], [0.0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1, 1], users)
     assert found["user_auc"] == 0.5
 
 
-def test_equal_scores_are_worth_a_half_however_the_rows_lie():
+def test_equal_scores_have_auc_one_half_in_any_order():
     labels = [1.0] * 5 + [0.0] * 15
     for order in (labels, labels[::-1]):
         found = of_labels([0.3] * 20, order, [0, 1] * 10)
@@ -296,7 +331,7 @@ def test_equal_scores_are_worth_a_half_however_the_rows_lie():
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_one_class_alone_has_no_auc(label):
+def test_metrics_of_a_single_class_are_nan_except_the_log_loss(label):
     found = of_labels([0.1, 0.2, 0.3], [label] * 3)
     assert math.isnan(found["auc"])
     assert math.isnan(found["user_auc"])
@@ -305,7 +340,7 @@ def test_one_class_alone_has_no_auc(label):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_logits_that_are_no_numbers_are_refused(bad):
+def test_logits_that_are_not_finite_raise(bad):
     with pytest.raises(FloatingPointError):
         of_labels([0.0, bad, 1.0], [0.0, 1.0, 1.0])
 
@@ -320,17 +355,17 @@ def test_log_loss_entropy_and_calibration_by_hand():
     assert found["calibration"] == pytest.approx((3 / 2 + 3 / 4) / 1, rel=1e-6)
 
 
-def test_who_says_the_rate_knows_nothing_and_is_calibrated():
+def test_predicting_the_mean_label_has_entropy_one_and_calibration_one():
     found = of_labels([math.log(1 / 4)] * 10, [1.0, 1.0] + [0.0] * 8)
     assert found["entropy"] == pytest.approx(1, rel=1e-6)
     assert found["calibration"] == pytest.approx(1, rel=1e-6)
 
 
-def test_confident_mistakes_cost_what_they_should_and_stay_finite():
+def test_log_loss_of_confident_mistakes_is_finite():
     assert of_labels([200.0, -200.0, 0.0], [0.0, 1.0, 0.0])["log_loss"] == pytest.approx((400 + math.log(2)) / 3)
 
 
-def test_the_order_of_rows_means_nothing():
+def test_label_metrics_do_not_depend_on_the_order_of_rows():
     scores, labels, users = labelled_rows(seed=9, levels=12)
     expected = label_metrics(scores, labels, users)
     for seed in range(3):
@@ -340,7 +375,7 @@ def test_the_order_of_rows_means_nothing():
     assert roc_auc(scores[one_order], labels[one_order]) == expected["auc"]
 
 
-def test_the_auc_knows_no_scale():
+def test_the_auc_does_not_depend_on_scale_or_offset():
     scores, labels, users = labelled_rows(seed=4, levels=50)
     assert (
         auc_by_group(3 * scores - 7, labels, users).nan_to_num().equal(auc_by_group(scores, labels, users).nan_to_num())
@@ -348,8 +383,8 @@ def test_the_auc_knows_no_scale():
     assert roc_auc(-scores, labels) == pytest.approx(1 - roc_auc(scores, labels))
 
 
-def test_small_differences_of_single_precision_count():
-    """Scores a rounding apart are not ties; 0 and -0 are."""
+def test_scores_one_float32_apart_are_not_ties():
+    """0 and -0 are ties."""
     close = torch.tensor([1.0, 1.0 + 2**-23])
     assert roc_auc(close, torch.tensor([0.0, 1.0])) == 1
     assert roc_auc(torch.tensor([0.0, -0.0]), torch.tensor([1.0, 0.0])) == 0.5

@@ -1,4 +1,4 @@
-"""The losses against the equations."""
+"""The losses against their equations."""
 
 import math
 
@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import log_loss
 
-from losses import bpr_loss, calibrator, joint_logit, joint_loss, masked_log_loss, ratio_logit, regression_loss
+from losses import (
+    PAIRWISE_LOSSES,
+    bpr_loss,
+    calibrator,
+    joint_logit,
+    joint_loss,
+    masked_log_loss,
+    ratio_logit,
+    regression_loss,
+)
 
 POSITIVE = [0.3, -2.0, 5.0]
 NEGATIVE = [[0.3, 1.0], [-1.0, -4.0], [0.0, 4.5]]
@@ -17,7 +26,11 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-EQUATIONS = {"sigmoid": lambda x: 1 - sigmoid(x), "logsigmoid": lambda x: -math.log(sigmoid(x))}
+EQUATIONS = {"bpr_sigmoid": lambda x: 1 - sigmoid(x), "bpr": lambda x: -math.log(sigmoid(x))}
+
+
+def test_every_form_of_the_ranking_loss_has_its_equation_here():
+    assert set(EQUATIONS) == set(PAIRWISE_LOSSES)
 
 
 @pytest.mark.parametrize("form", EQUATIONS)
@@ -33,13 +46,13 @@ def test_bpr_with_several_negatives_is_the_mean_over_all_pairs(form):
     assert bpr_loss(torch.tensor(POSITIVE), torch.tensor(NEGATIVE), form).item() == pytest.approx(sum(pairs) / 6)
 
 
-@pytest.mark.parametrize(("form", "value", "slope"), [("sigmoid", 1.0, 0.0), ("logsigmoid", 500.0, -1.0)])
-def test_bpr_stays_finite_where_the_model_is_badly_wrong(form, value, slope):
+@pytest.mark.parametrize(("form", "value", "gradient"), [("bpr_sigmoid", 1.0, 0.0), ("bpr", 500.0, -1.0)])
+def test_bpr_stays_finite_where_the_model_is_badly_wrong(form, value, gradient):
     positive = torch.tensor([-500.0], requires_grad=True)
     loss = bpr_loss(positive, torch.tensor([0.0]), form)
     loss.backward()
     assert loss.item() == pytest.approx(value)
-    assert positive.grad.item() == pytest.approx(slope, abs=1e-6)
+    assert positive.grad.item() == pytest.approx(gradient, abs=1e-6)
 
 
 def test_regression_is_the_mean_squared_error():
@@ -51,7 +64,7 @@ def test_joint_is_the_weighted_sum():
     assert joint_loss(losses, {"factorization": 0.9, "regression": 0.1}).item() == pytest.approx(0.45 + 0.2)
 
 
-def test_shapes_that_would_broadcast_are_refused():
+def test_invalid_shapes_and_names_raise():
     with pytest.raises(ValueError, match="one shape"):
         regression_loss(torch.zeros(4), torch.zeros(4, 1))
     with pytest.raises(ValueError, match="bpr_loss takes"):
@@ -87,14 +100,14 @@ def test_log_loss_is_that_of_scikit_learn_on_the_rows_of_the_mask(share):
     assert masked_log_loss(logits, labels, mask).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_log_loss_pulls_at_the_rows_of_the_mask_alone():
+def test_log_loss_has_gradients_in_rows_of_the_mask_only():
     logits, labels, mask = torch.tensor(LOGITS, requires_grad=True), torch.tensor(LABELS), torch.tensor(MASK)
     masked_log_loss(logits, labels, mask).backward()
     torch.testing.assert_close(logits.grad[mask], ((logits.sigmoid() - labels) / 3)[mask])
     assert not logits.grad[~mask].any()
 
 
-def test_log_loss_does_not_look_outside_the_mask():
+def test_log_loss_ignores_values_outside_the_mask():
     logits, labels, mask = (torch.tensor(values) for values in (LOGITS, LABELS, MASK))
     expected = masked_log_loss(logits, labels, mask)
     logits[~mask], labels[~mask] = math.inf, math.nan
@@ -102,7 +115,7 @@ def test_log_loss_does_not_look_outside_the_mask():
 
 
 @pytest.mark.parametrize(("rows", "mask"), [(4, torch.zeros(4, dtype=torch.bool)), (0, None), (0, torch.ones(0) > 0)])
-def test_log_loss_of_no_row_is_zero_and_pulls_at_nothing(rows, mask):
+def test_log_loss_without_rows_is_zero_with_zero_gradient(rows, mask):
     logits = torch.ones(rows, requires_grad=True)
     loss = masked_log_loss(logits, torch.zeros(rows), mask)
     loss.backward()
@@ -119,7 +132,7 @@ def test_log_loss_stays_finite_where_the_model_is_badly_wrong():
 
 
 @pytest.mark.parametrize("shapes", [((4,), (4, 1), (4,)), ((4,), (3,), (4,)), ((4,), (4,), (4, 1)), ((4,), (4,), (1,))])
-def test_log_loss_refuses_shapes_that_would_broadcast(shapes):
+def test_log_loss_rejects_shapes_that_would_broadcast(shapes):
     logits, labels, mask = (torch.ones(shape) for shape in shapes)
     with pytest.raises(ValueError, match="one shape"):
         masked_log_loss(logits, labels, mask > 0)
@@ -142,7 +155,7 @@ def test_calibrator_is_a_mean_over_rows():
     assert calibrator(list(chain.repeat(1, 4))).item() == pytest.approx(calibrator(list(chain)).item())
 
 
-def test_calibrator_is_zero_where_no_step_outruns_the_one_before_it():
+def test_calibrator_is_zero_if_probabilities_decrease_along_the_chain():
     chain = draws(4, 200, scale=2)
     in_order = chain.sort(dim=0, descending=True).values
     assert calibrator(list(in_order)).item() == 0
@@ -155,7 +168,7 @@ def test_calibrator_never_exceeds_its_worst_row():
     assert calibrator([view, like]) <= (like.sigmoid() - view.sigmoid()).max()
 
 
-def test_calibrator_pulls_the_later_step_down_and_the_earlier_up_where_they_are_out_of_order():
+def test_calibrator_gradient_lowers_the_later_step_and_raises_the_earlier_one():
     view, like = logit(0.5, 0.2, 0.4, 0.3).requires_grad_(), logit(0.6, 0.1, 0.4, 0.9).requires_grad_()
     calibrator([view, like]).backward()
     for step, expected in ((like, [0.25, 0, 0, 0.25]), (view, [-0.25, 0, 0, -0.25])):  # the third row is a tie
@@ -172,7 +185,7 @@ def test_joint_logit_is_the_logit_of_the_product(scale):
 
 
 @pytest.mark.parametrize("scale", [1, 10, 40, 80])
-def test_joint_logit_is_finite_and_above_neither_of_its_factors(scale):
+def test_joint_logit_is_finite_and_at_most_the_smaller_factor(scale):
     a, b = draws(2, 100_000, scale=scale)
     joint = joint_logit(a, b)
     assert joint.isfinite().all()
@@ -195,13 +208,13 @@ def test_joint_logit_at_the_ends_of_its_range(a, b, expected):
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "label", "slopes"),
+    ("a", "b", "label", "gradients"),
     [(60, 60, 0, (0.5, 0.5)), (-60, -60, 1, (-1, -1)), (60, -60, 1, (0, -1)), (-60, -60, 0, (0, 0))],
 )
-def test_joint_logit_keeps_its_gradient_where_the_product_would_round(a, b, label, slopes):
+def test_joint_logit_keeps_its_gradient_where_the_product_would_underflow(a, b, label, gradients):
     a, b = (torch.tensor([float(x)], requires_grad=True) for x in (a, b))
     F.binary_cross_entropy_with_logits(joint_logit(a, b), torch.tensor([float(label)])).backward()
-    assert (a.grad.item(), b.grad.item()) == pytest.approx(slopes, abs=1e-5)
+    assert (a.grad.item(), b.grad.item()) == pytest.approx(gradients, abs=1e-5)
 
 
 def test_joint_logit_has_the_derivatives_of_the_product():
@@ -211,7 +224,7 @@ def test_joint_logit_has_the_derivatives_of_the_product():
 
 
 @pytest.mark.parametrize("scale", [0.1, 1, 3])
-def test_ratio_logit_takes_the_product_apart(scale):
+def test_ratio_logit_inverts_joint_logit(scale):
     a, b = draws(2, 1000, scale=scale)
     torch.testing.assert_close(
         ratio_logit(joint_logit(a, b), a).double().sigmoid(), b.double().sigmoid(), atol=2e-6, rtol=1e-5
@@ -226,7 +239,7 @@ def test_ratio_logit_by_hand():
 
 
 @pytest.mark.parametrize(("joint", "first"), [(0.0, -1.0), (0.0, 0.0), (80.0, -80.0), (90.0, 90.0), (-90.0, -90.0)])
-def test_ratio_logit_is_held_below_one_where_the_joint_is_not_below_the_first(joint, first):
+def test_ratio_is_clipped_below_one_if_the_joint_exceeds_the_first(joint, first):
     found = ratio_logit(torch.tensor([joint]), torch.tensor([first]))
     assert found.item() == pytest.approx(math.log(1e6), abs=0.1)
 

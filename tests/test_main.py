@@ -51,13 +51,13 @@ def test_table_shows_best_by_the_direction_of_each_metric():
         {"epoch": 1, "train_regression": 2.0, "test_mrr": 0.5, "test_mse": 1.0},
         {"epoch": 2, "train_regression": 1.0, "test_mrr": 0.2, "test_mse": 3.0},
     ]
-    lines = report.metric_table(history, None, evaluation.METRICS)
+    lines = report.metric_table(history, None, tasks.WatchAndRate.directions)
     assert [line.split()[2:] for line in lines[1:]] == [
         ["1.0000", "1.0000", "2"],
         ["0.2000", "0.5000", "1"],
         ["3.0000", "1.0000", "1"],
     ]
-    assert report.metric_table(history, 1, evaluation.METRICS)[3].split()[-1] == "1.0000"
+    assert report.metric_table(history, 1, tasks.WatchAndRate.directions)[3].split()[-1] == "1.0000"
 
 
 def test_quiet_prints_the_table_alone(capsys):

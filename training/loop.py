@@ -54,8 +54,8 @@ def fit(
     """Train to settings.epochs, from the last checkpoint of `run` where it has one.
 
     After every epoch the metrics are drawn and the state is saved. The best epoch and early stopping go by
-    settings.monitor (default: the task's headline) on the validation part alone; without that part nothing is chosen.
-    Afterwards `model` holds the best epoch where there is one, else the last.
+    settings.monitor (default: the task's primary metric) on the validation part alone; without that part nothing is
+    chosen. Afterwards `model` holds the best epoch where there is one, else the last.
 
     Args:
         settings: lr, weight_decay, epochs, patience, monitor, weights, {name: lambda} for the losses of the task, and
@@ -132,7 +132,7 @@ class _Session:
             with self.clock("saving"):
                 _draw_epoch(writer, self.task, self.model, row)
                 self._save(row)
-            self.say(_epoch_line(row, self.task.told, self.settings.epochs, self.clock.lap()))
+            self.say(_epoch_line(row, self.task.console_metrics, self.settings.epochs, self.clock.lap()))
         return "finished"
 
     def _epoch(self, epoch: int) -> dict[str, float]:
@@ -161,7 +161,7 @@ class _Best:
     """The best epoch so far by the monitored validation metric; the first of equals counts."""
 
     def __init__(self, task, settings, history: History) -> None:
-        name = settings.monitor or task.headline[0]
+        name = settings.monitor or task.primary_metric
         self.column, self.direction = f"val_{name}", task.directions[name]
         self.patience = settings.patience
         self.epoch: int | None = None
@@ -201,15 +201,21 @@ class _Clock:
 
 
 def _evaluate(model: nn.Module, task) -> dict[str, float]:
-    return {f"{part}_{name}": value for part in task.parts for name, value in task.metrics(model, part).items()}
+    return {f"{split}_{name}": value for split in task.splits for name, value in task.metrics(model, split).items()}
 
 
 def _draw_epoch(writer: SummaryWriter, task, model: nn.Module, row: dict[str, float]) -> None:
-    tags = task.tags
-    points = {tags.get(name, f"weighting/{name}"): value for name, value in row.items() if name != "epoch"}
+    points = {_tag(column, task.tags): value for column, value in row.items() if column != "epoch"}
     for tag, value in (points | task.diagnostics(model)).items():
         writer.add_scalar(tag, value, row["epoch"])
     writer.flush()  # before the checkpoint: a resumed run drops points after its checkpoint and never misses one before
+
+
+def _tag(column: str, tags: dict[str, str]) -> str:
+    """The tag of a column. Losses and metrics have one in the task's tags; all else is reported by the weighting."""
+    if column.startswith(("train_", "val_", "test_")):
+        return tags[column]
+    return tags.get(column, f"weighting/{column}")
 
 
 def _draw_summary(
@@ -235,11 +241,11 @@ def _draw_summary(
         )
 
 
-def _epoch_line(row: dict[str, float], told: tuple[str, ...], epochs: int, seconds: float) -> str:
-    parts: dict[str, list[str]] = {}
+def _epoch_line(row: dict[str, float], console_metrics: tuple[str, ...], epochs: int, seconds: float) -> str:
+    shown: dict[str, list[str]] = {}
     for column, value in row.items():
-        part, _, name = column.partition("_")
-        if part == "train" or name in told:
-            parts.setdefault(part, []).append(f"{name} {value:.4f}")
-    told = " | ".join(f"{part} {' '.join(values)}" for part, values in parts.items())
-    return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs} | {told} | {seconds:.2f} s"
+        split, _, name = column.partition("_")
+        if split == "train" or name in console_metrics:
+            shown.setdefault(split, []).append(f"{name} {value:.4f}")
+    line = " | ".join(f"{split} {' '.join(values)}" for split, values in shown.items())
+    return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs} | {line} | {seconds:.2f} s"

@@ -1,7 +1,7 @@
-"""Rows with labels of 0 and 1, out of ratings or out of a feedback file, and the negatives beside them.
+"""Rows with labels of 0 and 1, from ratings or from a feedback file, and negatives for them.
 
-A rating says two things: that the user saw the item (view), and, if it is high, that they liked it (like). It is a
-proxy: rating is not watching, and what nobody rated may well have been seen.
+A rating gives two labels: the user viewed the item (view), and, if the rating is high, liked it (like). This is a
+proxy: an item that a user never rated may have been viewed.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from training.negatives import sample_unseen
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """R rows: user_ids (R,), item_ids (R,) int64 and labels (R, T) float32 of 0 and 1, one column a task."""
+    """R rows: user_ids (R,) and item_ids (R,) int64, labels (R, T) float32 of 0 and 1, one column per task."""
 
     user_ids: Tensor
     item_ids: Tensor
@@ -33,13 +33,13 @@ class LabelledRows:
 
 
 class Labeller:
-    """Gives rows their labels and draws negatives for them.
+    """Labels rows and draws negatives for them.
 
     Args:
-        data: ratings, which then mean view and like; or feedback, whose labels are in the file.
-        names: the tasks; of ratings "view", "like" or both.
-        like_from: the lowest rating that is a like.
-        negatives: k, items drawn for each positive row: for each rating, or each row of feedback with a label of 1.
+        data: ratings, from which view and like are derived; or feedback, whose labels are in the file.
+        names: the tasks; for ratings "view", "like" or both.
+        like_from: the lowest rating that counts as a like.
+        negatives: k, items drawn per positive row.
     """
 
     def __init__(self, data: Data, names: tuple[str, ...], like_from: float, negatives: int) -> None:
@@ -56,14 +56,14 @@ class Labeller:
         return LabelledRows(user_ids, item_ids, torch.stack([columns[name] for name in self.names], dim=1))
 
     def is_positive(self, rows: LabelledRows) -> Tensor:
-        """(R,) bool: the rows that negatives are drawn for. What was rated was viewed, whichever label is asked for."""
+        """(R,) bool: True for every rating (a rated item was viewed), and for feedback with at least one label of 1."""
         return rows.labels.any(dim=1) if self.is_feedback else torch.ones_like(rows.user_ids, dtype=torch.bool)
 
     def draw_negatives(self, rows: LabelledRows, seen: Interactions, generator: torch.Generator) -> LabelledRows:
-        """k rows for each positive one: the same user, an item that they have not in `seen`, all labels 0.
+        """Draw k rows per positive row: the same user, an item that they do not have in `seen`, all labels 0.
 
-        The users are those of the positives, so that a user's activity tells nothing. A user who has seen every item
-        gets none.
+        Negatives have the users of the positives, so that a user's activity carries no information about a label. Users
+        who have every item in `seen` get no negatives.
         """
         users = rows.user_ids[self.is_positive(rows)]
         users = users[self._has_unseen(seen)[users]]
@@ -72,9 +72,10 @@ class Labeller:
         return LabelledRows(users, items, rows.labels.new_zeros(len(users), len(self.names)))
 
     def count_negatives(self, rows: LabelledRows, seen: Interactions) -> int:
-        """How many rows `draw_negatives` gives."""
+        """The number of rows that `draw_negatives` returns."""
         users = rows.user_ids[self.is_positive(rows)]
         return self.negatives * int(self._has_unseen(seen)[users].sum())
 
     def _has_unseen(self, seen: Interactions) -> Tensor:
+        """(num_users,) bool: True for users who do not have every item in `seen`."""
         return seen.offsets.diff() < seen.num_items

@@ -1,11 +1,18 @@
-"""The building blocks of the zoo.
+"""The building blocks of the zoo's networks.
 
-Letters used throughout, beside those of models.py:
-    T  tasks            D  width of a network's input, 3d          h  width of an expert's output
-    E  experts          x  input (B, D)                            z  what a tower reads (B, h)
-    m  experts of one task        s  shared experts                y  logit (B,): sigmoid(y) is a probability
+Symbols used throughout the zoo, beside those of models.py:
+    T  tasks                      D  width of a network's input, 3d      h  width of an expert's output
+    E  experts of a gate          x  input (B, D)                        z  input of a tower (B, h)
+    m  experts of one task        s  shared experts                      y  logit (B,): sigmoid(y) is a probability
+    f  expert                     g  weights of a gate (B, E)            F  outputs of several experts (B, E, h)
 
-There is no dropout and no batch normalisation: a row's logits depend on that row alone.
+Arguments that every network has:
+    num_users, num_items, embedding_dim    sizes of the embedding tables
+    tasks                                  names of the labels, one or more
+    expert_units                           layer widths of an expert, or of the bottom where there are no experts
+    tower_units                            widths of the hidden layers of a tower
+
+No network uses dropout or batch normalization: the logits of a row depend on that row alone.
 """
 
 import math
@@ -17,15 +24,17 @@ from torch import Tensor, nn
 from losses import ratio_logit
 from models import ScaledEmbedding
 
+TASKS = ("view", "like")  # the default labels
+
 
 class Network(nn.Module):
-    """What every network of the zoo answers. A subclass says in `_represent` what its towers read.
+    """Base class of the zoo. A subclass defines `towers` and computes their inputs in `_represent`.
 
     Args:
-        tasks: names of the labels, in the order of the chain: a label can only be 1 where the one before it is.
+        tasks: names of the labels. In a chain, each label can be 1 only where the label before it is 1.
 
     Raises:
-        ValueError: there is no task, one is named twice, or `tasks` is a single string.
+        ValueError: `tasks` is empty, names a task twice, or is a single string.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:
@@ -35,18 +44,19 @@ class Network(nn.Module):
         self.tasks = tuple(tasks)
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
-        """One logit a task and pair: (B,), (B,) -> {task: (B,)}, tasks in their order; no sigmoid inside."""
+        """One logit per task for each pair: (B,), (B,) -> {task: (B,)}, in the order of `tasks`."""
         representations, _ = self._represent(user_ids, item_ids)
         return {task: tower(z) for task, tower, z in zip(self.tasks, self.towers, representations, strict=True)}
 
     def gates(self, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
-        """The mixture weights of every gate: {name of the gate: (B, experts it chooses from)}; rows sum to 1."""
+        """The mixture weights of every gate: (B,), (B,) -> {name of the gate: (B, E)}; rows sum to 1."""
         return self._represent(user_ids, item_ids)[1]
 
     def conditional_logits(self, user_ids: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
-        """Logits of P(task | the task before it), for a network whose `forward` means P(task and all before it).
+        """Logits of P(task | the task before it), for networks whose `forward` means P(task and all before it).
 
-        The ratio of the two probabilities, held below 1; the first task's logit is as it is. {task: (B,)}.
+        The ratio of the two probabilities, clipped below 1 (see `losses.ratio_logit`); the first task's logit is
+        unchanged. (B,), (B,) -> {task: (B,)}.
         """
         joint = self(user_ids, item_ids)
         first, *later = self.tasks
@@ -56,14 +66,14 @@ class Network(nn.Module):
         return {first: joint[first], **ratios}
 
     def _represent(self, user_ids: Tensor, item_ids: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """What each tower reads, T times (B, h), and the gate weights that made it."""
+        """Return the inputs of the towers, T times (B, h), and the weights of every gate by its name."""
         raise NotImplementedError
 
 
 class PairEncoder(nn.Module):
     """One pair of embedding tables: (user, item) -> x = [u, q, u * q], (B, 3d).
 
-    An MLP on [u, q] alone learns products slowly (Rendle et al. 2020); this is the input of MultiTaskNet's MLP as well.
+    The input of MultiTaskNet's MLP as well. An MLP on [u, q] alone learns products slowly (Rendle et al. 2020).
 
     Raises:
         ValueError: a size is not positive.
@@ -78,12 +88,12 @@ class PairEncoder(nn.Module):
         self.width = 3 * embedding_dim
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        user, item = self.U(user_ids), self.Q(item_ids)
+        user, item = self.U(user_ids), self.Q(item_ids)  # (B, d) each
         return torch.cat([user, item, user * item], dim=1)
 
 
 class MLP(nn.Sequential):
-    """Dense layers, each followed by a ReLU: (B, width) -> (B, units[-1]); without units the identity."""
+    """Dense layers, each followed by a ReLU: (B, width) -> (B, units[-1]); the identity if `units` is empty."""
 
     def __init__(self, width: int, units: Sequence[int]) -> None:
         layers: list[nn.Module] = []
@@ -94,7 +104,7 @@ class MLP(nn.Sequential):
 
 
 class Tower(nn.Module):
-    """The head of one task: an MLP and one linear output, (B, h) -> logit (B,)."""
+    """The head of one task: an MLP and a linear output, (B, h) -> logits (B,)."""
 
     def __init__(self, width: int, units: Sequence[int]) -> None:
         super().__init__()
@@ -116,13 +126,13 @@ class Gate(nn.Linear):
 
 
 class ExpertBank(nn.Module):
-    """E MLPs of one shape that read the same input, computed as one: (B, D) -> (B, E, h).
+    """E MLPs of one shape on the same input, computed together: (B, D) -> (B, E, h).
 
-    Layer by layer the weights are (E, fan_in, fan_out): the first layer is one matrix product of width E * fan_out, the
-    further ones are a batch of E products. Each expert starts as an `MLP` would.
+    The weights of a layer are (E, fan_in, fan_out). The first layer is one matrix product of width E * fan_out, every
+    further layer a batch of E products. Each expert is initialized like an `MLP`.
 
     Raises:
-        ValueError: there is no expert, or an expert has no layer.
+        ValueError: `num_experts` is below 1, or `units` is empty.
     """
 
     def __init__(self, num_experts: int, width: int, units: Sequence[int]) -> None:
@@ -139,14 +149,14 @@ class ExpertBank(nn.Module):
 
     def reset_parameters(self) -> None:
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            bound = 1 / math.sqrt(weight.shape[1])  # that of nn.Linear
+            bound = 1 / math.sqrt(weight.shape[1])  # as nn.Linear
             nn.init.uniform_(weight, -bound, bound)
             nn.init.uniform_(bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         num_experts, width, fan_out = self.weights[0].shape
         flat = self.weights[0].transpose(0, 1).reshape(width, num_experts * fan_out)
-        hidden = torch.addmm(self.biases[0].flatten(), x, flat).relu_().view(-1, num_experts, fan_out)
+        hidden = torch.addmm(self.biases[0].flatten(), x, flat).relu_().view(-1, num_experts, fan_out)  # (B, E, ..)
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             product = torch.bmm(hidden.transpose(0, 1), weight).transpose(0, 1)  # (B, E, fan_out)
             hidden = (product + bias).relu_()
@@ -154,7 +164,7 @@ class ExpertBank(nn.Module):
 
 
 def mix(gates: Sequence[Tensor], experts: Tensor) -> list[Tensor]:
-    """The mixtures of experts by the weights of some gates, read in one pass: (B, E) each, (B, E, h) -> (B, h) each."""
+    """Mix the experts by the weights of each gate, in one product: (B, E) each, (B, E, h) -> (B, h) each."""
     return list(torch.bmm(torch.stack(list(gates), dim=1), experts).unbind(dim=1))
 
 
@@ -166,7 +176,12 @@ def make_towers(width: int, units: Sequence[int], num_tasks: int) -> nn.ModuleLi
     return nn.ModuleList(Tower(width, units) for _ in range(num_tasks))
 
 
+def broadcast(values: list, count: int) -> list:
+    """Repeat a single value `count` times; a longer list is returned as it is."""
+    return values * count if len(values) == 1 else values
+
+
 def name_gates(names: Sequence[str], gates: Sequence[Tensor], level: int, levels: int) -> dict[str, Tensor]:
-    """The gates of one level by the names of those they serve, with the level where there are several."""
+    """Name the gates of one level by what reads them; the level is part of the name if there are several."""
     place = f", level {level}" if levels > 1 else ""
     return {f"{name}{place}": gate for name, gate in zip(names, gates, strict=False)}

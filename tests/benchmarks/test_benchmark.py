@@ -22,9 +22,9 @@ def test_both_ways_are_the_same_network_and_are_timed(monkeypatch, capsys):
 def test_the_plain_way_takes_the_same_steps():
     """After an epoch from the same weights on the same batches, both networks agree."""
     data = dataset.load("simulated", simulated_size=(60, 80, 2400), test_fraction=0.1, val_fraction=0.1)
-    task = zoo.ViewAndLike(data, batch_size=512)
+    task = zoo.LabelTask(data, batch_size=512)
     torch.manual_seed(0)
-    ours = zoo.build_model("mmoe", 60, 80)
+    ours = zoo.build_network("mmoe", 60, 80)
     plain = zoo.PlainMMoE(60, 80, 32, 8, 64, 32)
     plain.copy_from(ours)
     zoo.epoch(ours, task, task.losses)

@@ -8,7 +8,7 @@ from torch import nn
 import dataset
 import registry as family
 from config.settings import Settings
-from losses import WATCHED, denoising_loss
+from losses import MASKED_ITEM_TARGET, masked_item_loss
 from multitask.ensemble import APART
 from multitask.item_based import ItemBasedNet
 from multitask.item_based_task import WatchAndRateByDenoising
@@ -39,9 +39,9 @@ def test_the_loss_is_a_weighted_mean_over_all_but_what_was_kept():
     rows, items = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2])
     hidden = torch.tensor([True, False, True])
     # User 0: item 0 is hidden, 1 kept, 2 never watched. User 1, of weight 3: items 0 and 1 never watched, 2 hidden.
-    errors = (predictions - torch.tensor([[WATCHED, 0, 0], [0, 0, WATCHED]])).square()
+    errors = (predictions - torch.tensor([[MASKED_ITEM_TARGET, 0, 0], [0, 0, MASKED_ITEM_TARGET]])).square()
     by_hand = (errors[0, 0] + errors[0, 2] + 3 * errors[1].sum()) / (2 + 3 * 3)
-    found = denoising_loss(predictions, rows, items, hidden, torch.tensor([1.0, 3.0], dtype=torch.double))
+    found = masked_item_loss(predictions, rows, items, hidden, torch.tensor([1.0, 3.0], dtype=torch.double))
     torch.testing.assert_close(found, by_hand)
 
 
@@ -49,8 +49,8 @@ def test_the_loss_is_a_weighted_mean_over_all_but_what_was_kept():
 def test_where_all_was_watched_and_all_of_it_hidden_or_kept(is_hidden):
     items = torch.arange(3)
     hidden = torch.full((3,), is_hidden)
-    found = denoising_loss(torch.full((1, 3), 1.0), torch.zeros_like(items), items, hidden, torch.ones(1))
-    assert found.item() == ((WATCHED - 1) ** 2 if is_hidden else 0)
+    found = masked_item_loss(torch.full((1, 3), 1.0), torch.zeros_like(items), items, hidden, torch.ones(1))
+    assert found.item() == ((MASKED_ITEM_TARGET - 1) ** 2 if is_hidden else 0)
 
 
 def test_blocks_of_one_user_are_learnt_from_whatever_is_hidden(data):

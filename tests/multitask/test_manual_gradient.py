@@ -72,8 +72,8 @@ def assert_same(plain, ours, tolerance: float) -> None:
 TASKS = [
     {},
     {"negatives": 3},
-    {"bpr": "logsigmoid"},
-    {"bpr": "logsigmoid", "negatives": 3, "negative_sampling": "unseen"},
+    {"bpr": "bpr"},
+    {"bpr": "bpr", "negatives": 3, "negative_sampling": "unseen"},
     {"negatives": 4, "negative_sampling": "hardest"},
     {"batch_size": 1},
     {"batch_size": 1000},
@@ -324,7 +324,7 @@ def test_losses_are_those_of_the_task_and_their_weighted_sum(world):
 
 
 @pytest.mark.parametrize(
-    ("bpr", "kind"), [("sigmoid", DataParallelManualGradientStepper), ("softmax", DataParallelStepper)]
+    ("bpr", "kind"), [("bpr_sigmoid", DataParallelManualGradientStepper), ("softmax", DataParallelStepper)]
 )
 def test_data_parallel_runs_use_the_manual_gradient_too(bpr, kind):
     settings = Settings(dataset="simulated", simulated_size=[30, 40, 600], bpr=bpr, quiet=True)

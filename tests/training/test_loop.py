@@ -127,7 +127,7 @@ def test_test_metrics_mask_train_and_validation_and_val_metrics_train_alone(tiny
     from evaluation import mrr_score, mse_score
 
     task, model = WatchAndRate(tiny), new_model(tiny)
-    assert task.parts == ("val", "test")
+    assert task.splits == ("val", "test")
     assert task.metrics(model, "test")["mrr"] == mrr_score(model, tiny.test, tiny.train + tiny.validation)
     assert task.metrics(model, "val")["mrr"] == mrr_score(model, tiny.validation, tiny.train)
     assert task.metrics(model, "val")["mse"] == mse_score(model, tiny.validation)
@@ -248,7 +248,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(without_
 
 OPTIONS = [
     {"batch_size": 32},
-    {"bpr": "logsigmoid"},
+    {"bpr": "bpr"},
     {"negatives": 4},
     {"negative_sampling": "unseen"},
     {"negatives": 4, "negative_sampling": "hardest"},

@@ -101,7 +101,7 @@ def float64():
 ZOO = ["--embedding_dim", "4", "--expert_units", "4", "--tower_units", "4", "--negatives", "1"]
 CASES = {
     2: {
-        "separate": ["--no_shared_embeddings", "--bpr", "logsigmoid", "--weight_decay", "0.1"],
+        "separate": ["--no_shared_embeddings", "--bpr", "bpr", "--weight_decay", "0.1"],
         "hardest-of-three": ["--negatives", "3", "--negative_sampling", "hardest"],
         "softmax": ["--bpr", "softmax", "--user_balance", "0.5", "--schedule", "cosine", "--embedding_decay", "1"],
         "mmoe": ["--model", "mmoe", *ZOO],

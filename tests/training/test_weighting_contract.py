@@ -9,8 +9,8 @@ from test_weighting import LAMBDAS, UNEVEN, Plane, adam, make, real_run, train
 from torch import nn
 
 from config.errors import UserError
-from models import build_model
 from training.weighting import METHODS, make_weighting
+from zoo.networks import build_network
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -27,7 +27,7 @@ def test_the_real_network_trains(tiny, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_have_the_strides_of_their_parameters(name):
     # autograd returns other strides for the batched experts, and the fused AdamW would update the wrong weights.
-    network = build_model("mmoe", 6, 7, tasks=("view", "like"))
+    network = build_network("mmoe", 6, 7, tasks=("view", "like"))
     logits = network(torch.arange(5), torch.arange(5))
     losses = {task: logit.square().mean() for task, logit in logits.items()}
     make_weighting(name, dict.fromkeys(losses, 1.0), (), 0, torch.device("cpu")).backward(losses, network)

@@ -12,7 +12,7 @@ from dataset import Data
 from evaluation import roc_auc
 from zoo.baselines import LOWEST, Baseline, make_baselines
 from zoo.labels import Labeller
-from zoo.task import ViewAndLike
+from zoo.task import LabelTask
 
 NAMES = ["constant", "popularity", "item mean", "user + item mean"]
 CHAINS = ("joint", "conditional", "none")
@@ -75,7 +75,7 @@ def test_a_label_without_one_before_it_is_counted_over_all_rows_and_their_negati
 
 
 def test_the_popularity_counts_negatives_as_often_as_they_are_drawn(tiny):
-    task = ViewAndLike(tiny)
+    task = LabelTask(tiny)
     epochs = 20
     drawn = torch.zeros(80, dtype=torch.double)
     for epoch in range(1, epochs + 1):
@@ -92,7 +92,7 @@ def test_the_popularity_counts_negatives_as_often_as_they_are_drawn(tiny):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_later_logit_means(tiny, name, chain):
     """joint: the product of the conditional chances. conditional and none: what the rows said."""
-    made = ViewAndLike(tiny, chain=chain).baselines()[name]
+    made = LabelTask(tiny, chain=chain).baselines()[name]
     pairs = every_pair(60, 80)
     forward, given = (chances(logits, 80) for logits in (made(*pairs), made.conditional_logits(*pairs)))
     torch.testing.assert_close(forward["view"], given["view"])
@@ -105,7 +105,7 @@ def test_a_chain_of_three_is_a_product_of_three(tmp_path):
     lines = [f"{u},{i},{int(u % 2 + i % 3 > 0)},{int(i % 3 > 0)},{int(i % 3 > 1)}" for u in range(9) for i in range(9)]
     (tmp_path / "shown.csv").write_text("\n".join(["user,item,a,b,c", *lines]))
     data = dataset.load(feedback=str(tmp_path / "shown.csv"), labels=("a", "b", "c"), test_fraction=0.3)
-    task = ViewAndLike(data, ("a", "b", "c"), negatives=0)
+    task = LabelTask(data, ("a", "b", "c"), negatives=0)
     made = task.baselines()["item mean"]
     joint, given = (
         chances(logits, 9) for logits in (made(*every_pair(9, 9)), made.conditional_logits(*every_pair(9, 9)))
@@ -142,14 +142,14 @@ def test_what_is_held_out_is_not_looked_at(tiny, part):
     inverted = replace(held_out, ratings=6 - held_out.ratings)
     other = replace(tiny, **{part: inverted[slice(0, len(held_out) // 2)]})
     pairs = every_pair(60, 80)
-    plain, changed = ViewAndLike(tiny).baselines(), ViewAndLike(other).baselines()
+    plain, changed = LabelTask(tiny).baselines(), LabelTask(other).baselines()
     for name in NAMES:
         assert all(logit.equal(changed[name](*pairs)[label]) for label, logit in plain[name](*pairs).items())
 
 
 @pytest.mark.parametrize("chain", ["joint", "conditional"])
 def test_baselines_are_measured_like_networks(tiny, chain):
-    task = ViewAndLike(tiny, chain=chain)
+    task = LabelTask(tiny, chain=chain)
     found = {name: task.metrics(made, "test") for name, made in task.baselines().items()}
     for metric in ("view_auc", "like_auc", "like_given_view_auc", "view_user_auc"):
         assert found["constant"][metric] == 0.5
@@ -165,9 +165,9 @@ def test_baselines_are_measured_like_networks(tiny, chain):
 
 
 @pytest.fixture(scope="module")
-def real(movielens) -> ViewAndLike:
+def real(movielens) -> LabelTask:
     data = dataset.load("ml-100k", os.environ["MOVIELENS_DIR"], test_fraction=0.1, val_fraction=1 / 9)
-    return ViewAndLike(data)
+    return LabelTask(data)
 
 
 def test_the_popularity_of_a_film_tells_most_of_who_has_rated_it(real):

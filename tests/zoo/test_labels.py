@@ -11,7 +11,7 @@ from conftest import interactions
 import dataset
 from dataset import Data
 from zoo.labels import LabelledRows, Labeller
-from zoo.task import ViewAndLike
+from zoo.task import LabelTask
 
 # sha256 of the rows at seed 0 with four negatives: the first training epoch, and what the other parts are measured on.
 # A change of any of them makes figures from before and after it incomparable.
@@ -36,8 +36,8 @@ FEEDBACK = "user,item,click,buy\n" + "".join(
 
 
 @pytest.fixture(scope="module")
-def task(tiny) -> ViewAndLike:
-    return ViewAndLike(tiny, batch_size=500)
+def task(tiny) -> LabelTask:
+    return LabelTask(tiny, batch_size=500)
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def feedback(tmp_path) -> Data:
     )
 
 
-def epoch_rows(task: ViewAndLike, epoch: int) -> LabelledRows:
+def epoch_rows(task: LabelTask, epoch: int) -> LabelledRows:
     """The rows of an epoch, in the order in which they are trained on."""
     batches = list(task.batches(epoch))
     columns = [torch.cat([batch[name] for batch in batches]) for name in ("user_ids", "item_ids", "labels")]
     return LabelledRows(*columns)
 
 
-def evaluated(task: ViewAndLike, part: str) -> LabelledRows:
+def evaluated(task: LabelTask, part: str) -> LabelledRows:
     return task._evaluated[part]
 
 
@@ -161,18 +161,18 @@ def test_an_epoch_holds_every_training_row_once_and_its_negatives_mixed_in(task,
 
 
 def test_batches_are_full_but_for_the_last_of_an_epoch(tiny, monkeypatch):
-    whole = [len(batch["labels"]) for batch in ViewAndLike(tiny, batch_size=64).batches(1)]
+    whole = [len(batch["labels"]) for batch in LabelTask(tiny, batch_size=64).batches(1)]
     assert whole[:-1] == [64] * (len(whole) - 1)
-    assert len(whole) == ViewAndLike(tiny, batch_size=64).num_batches
+    assert len(whole) == LabelTask(tiny, batch_size=64).num_batches
     assert sum(whole) == 5 * len(tiny.train)
     monkeypatch.setattr("zoo.task.CHUNK_ROWS", 500)  # several blocks
-    blocks = [len(batch["labels"]) for batch in ViewAndLike(tiny, batch_size=64).batches(1)]
+    blocks = [len(batch["labels"]) for batch in LabelTask(tiny, batch_size=64).batches(1)]
     assert blocks == whole
 
 
 def test_many_blocks_hold_the_same_training_rows_as_one(tiny, monkeypatch):
     monkeypatch.setattr("zoo.task.CHUNK_ROWS", 500)
-    rows = epoch_rows(ViewAndLike(tiny, batch_size=64), 1)
+    rows = epoch_rows(LabelTask(tiny, batch_size=64), 1)
     assert keys(positives(rows)).equal(keys(tiny.train))
     assert per_user(negatives(rows)).equal(4 * per_user(tiny.train))
 
@@ -193,7 +193,7 @@ def test_train_negatives_are_drawn_anew_each_epoch_and_repeat_with_seed_and_epoc
     torch.manual_seed(1)
     first, second = epoch_rows(task, 1), epoch_rows(task, 2)
     torch.manual_seed(2)
-    again = epoch_rows(ViewAndLike(tiny, batch_size=500), 1)
+    again = epoch_rows(LabelTask(tiny, batch_size=500), 1)
     assert first.user_ids.equal(again.user_ids)
     assert first.item_ids.equal(again.item_ids)
     assert first.labels.equal(again.labels)
@@ -203,7 +203,7 @@ def test_train_negatives_are_drawn_anew_each_epoch_and_repeat_with_seed_and_epoc
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 2**31, 2**32 - 1])
 def test_every_seed_has_rows_of_its_own(tiny, task, seed):
-    other = ViewAndLike(tiny, batch_size=500, seed=seed)
+    other = LabelTask(tiny, batch_size=500, seed=seed)
     assert not keys(negatives(epoch_rows(other, 1))).equal(keys(negatives(epoch_rows(task, 1))))
     for part in ("val", "test"):
         assert not keys(evaluated(other, part)).equal(keys(evaluated(task, part)))
@@ -223,14 +223,14 @@ def test_a_part_is_measured_on_its_rows_and_on_pairs_that_nobody_has_rated(task,
 
 def test_what_is_measured_is_drawn_once(tiny):
     """By two tasks of one seed alike, and not again by training or measuring."""
-    task, twin = ViewAndLike(tiny), ViewAndLike(tiny)
+    task, twin = LabelTask(tiny), LabelTask(tiny)
     network = task.baselines()["item mean"]
-    before = {part: keys(evaluated(task, part)) for part in task.parts}
-    found = {part: task.metrics(network, part) for part in task.parts}
+    before = {part: keys(evaluated(task, part)) for part in task.splits}
+    found = {part: task.metrics(network, part) for part in task.splits}
     list(task.batches(1))
-    assert {part: task.metrics(network, part) for part in task.parts} == found
-    assert {part: twin.metrics(network, part) for part in task.parts} == found
-    assert all(keys(evaluated(task, part)).equal(before[part]) for part in task.parts)
+    assert {part: task.metrics(network, part) for part in task.splits} == found
+    assert {part: twin.metrics(network, part) for part in task.splits} == found
+    assert all(keys(evaluated(task, part)).equal(before[part]) for part in task.splits)
 
 
 def test_no_pair_is_in_two_parts(task):
@@ -240,13 +240,13 @@ def test_no_pair_is_in_two_parts(task):
 
 
 def test_without_a_validation_part_the_test_part_stays_what_it_is(tiny, task):
-    task_without = ViewAndLike(replace(tiny, train=tiny.seen, validation=None))
-    assert task_without.parts == ("test",)
+    task_without = LabelTask(replace(tiny, train=tiny.seen, validation=None))
+    assert task_without.splits == ("test",)
     assert keys(evaluated(task_without, "test")).equal(keys(evaluated(task, "test")))
 
 
 def fingerprints(data: Data) -> dict[str, str]:
-    task = ViewAndLike(data)
+    task = LabelTask(data)
     rows = {"train": epoch_rows(task, 1)} | {part: evaluated(task, part) for part in ("val", "test")}
     return {
         part: hashlib.sha256(b"".join(t.numpy().tobytes() for t in (r.user_ids, r.item_ids, r.labels))).hexdigest()
@@ -273,7 +273,7 @@ def as_lines(data: Data, rows: LabelledRows) -> set[tuple]:
 
 def test_feedback_is_taken_as_it_is(feedback):
     """Without negatives the rows of all parts together are the lines of the file."""
-    task = ViewAndLike(feedback, ("click", "buy"), negatives=0)
+    task = LabelTask(feedback, ("click", "buy"), negatives=0)
     parts = [epoch_rows(task, 1), evaluated(task, "val"), evaluated(task, "test")]
     lines = [line.split(",") for line in FEEDBACK.splitlines()[1:]]
     assert sum(map(len, parts)) == len(lines)
@@ -285,13 +285,13 @@ def test_feedback_is_taken_as_it_is(feedback):
 def test_feedback_keeps_the_order_of_the_labels_asked_for(tmp_path):
     (tmp_path / "shown.csv").write_text(FEEDBACK)
     data = dataset.load(feedback=str(tmp_path / "shown.csv"), labels=("buy", "click"), test_fraction=0.2)
-    clicks_and_buys = evaluated(ViewAndLike(data, ("buy", "click"), negatives=0, chain="none"), "test").labels
+    clicks_and_buys = evaluated(LabelTask(data, ("buy", "click"), negatives=0, chain="none"), "test").labels
     assert (clicks_and_buys[:, 0] <= clicks_and_buys[:, 1]).all()
     assert not clicks_and_buys[:, 0].equal(clicks_and_buys[:, 1])
 
 
 def test_feedback_gets_negatives_for_what_was_liked_in_any_way_and_none_for_what_was_passed_over(feedback):
-    task = ViewAndLike(feedback, ("click", "buy"), negatives=3)
+    task = LabelTask(feedback, ("click", "buy"), negatives=3)
     everything = feedback.seen + feedback.test
     for rows, part, seen in [
         (epoch_rows(task, 1), feedback.train, feedback.train),

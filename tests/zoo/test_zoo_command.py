@@ -176,7 +176,7 @@ SHOWN = ["--feedback", "shown.csv", "--labels", "click,buy"]
 REFUSED = {
     "no such network": (["--model", "mmo"], "invalid choice: 'mmo'"),
     "experts of esmm": (["--model", "esmm", "--experts", "4"], "--experts means nothing to --model esmm"),
-    "bpr of mmoe": (["--model", "mmoe", "--bpr", "sigmoid"], "--bpr means nothing to --model mmoe"),
+    "bpr of mmoe": (["--model", "mmoe", "--bpr", "bpr"], "--bpr means nothing to --model mmoe"),
     "labels of the multi-task net": (["--labels", "view"], "--labels means nothing to --model multitask"),
     "no expert": (["--model", "cgc", "--task_experts", "0", "--shared_experts", "0"], "needs more experts"),
     "labels backwards": (["--model", "mmoe", "--labels", "like,view"], "view,like or one of the two"),

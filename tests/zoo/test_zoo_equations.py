@@ -10,7 +10,7 @@ from test_zoo import ITEMS, TASKS, USERS, WIDTH, build, gradients, losses, rows
 from torch import Tensor, nn
 
 from losses import calibrator
-from zoo.funnels import InformationTransfer
+from zoo.aitm import InformationTransfer
 from zoo.layers import ExpertBank, Gate, Network, PairEncoder, mix
 from zoo.networks import NETWORKS
 

@@ -8,11 +8,10 @@ import torch
 
 import dataset
 from config.settings import Settings
-from models import build_model
 from registry import build_task
 from training.loop import fit
 from training.run_folder import RunFolder
-from zoo.networks import NETWORKS
+from zoo.networks import NETWORKS, build_network
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +38,7 @@ def trained(path, model: str, **options):
     data = movielens_parts()
     task = build_task(model, data, **settings.task_options)
     torch.manual_seed(0)
-    network = build_model(model, len(data.users), len(data.items), **settings.network_options)
+    network = build_network(model, len(data.users), len(data.items), **settings.network_options)
     run = RunFolder(path)
     run.write_config({"settings": {}, "data": {}})
     outcome = fit(network, task, settings, run, torch.device("cpu"), lambda line: None)

@@ -13,14 +13,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from config.errors import UserError
 from dataset import Data
-from models import build_model
 from registry import build_task
 from training.loop import fit
 from training.run_folder import RunFolder
 from training.weighting import METHODS
 from zoo import task as zoo_task
-from zoo.networks import NETWORKS
-from zoo.task import ViewAndLike
+from zoo.networks import NETWORKS, build_network
+from zoo.task import LabelTask
 
 CPU = torch.device("cpu")
 GATED = ("omoe", "mmoe", "cgc", "ple", "me_mmoe", "me_ple", "aitm", "stem", "adatt")
@@ -37,7 +36,7 @@ def small(model: str = "mmoe", **options) -> Settings:
 def build(data: Data, settings: Settings):
     """The network and the task of these settings, from the same first weights each time."""
     torch.manual_seed(settings.seed)
-    network = build_model(settings.model, len(data.users), len(data.items), **settings.network_options)
+    network = build_network(settings.model, len(data.users), len(data.items), **settings.network_options)
     return network, build_task(settings.model, data, **settings.task_options)
 
 
@@ -81,7 +80,7 @@ def drawn_chances(seed: int, users: int = 60, items: int = 80) -> list[torch.Ten
 @pytest.mark.parametrize("chain", ["joint", "conditional", "none"])
 def test_losses_are_cross_entropies_by_hand(tiny, chain):
     network, task = build(tiny, replace(small(), chain="conditional" if chain == "conditional" else "joint"))
-    task = ViewAndLike(tiny, batch_size=200, chain=chain)
+    task = LabelTask(tiny, batch_size=200, chain=chain)
     batch = next(iter(task.batches(1)))
     logits = {name: logit.tolist() for name, logit in network(batch["user_ids"], batch["item_ids"]).items()}
     terms = {"view": [], "like": []}
@@ -121,7 +120,7 @@ def test_the_calibrator_is_a_loss_where_it_is_asked_for(tiny):
 def test_one_label_alone_is_the_loss_of_its_column(tiny, labels, column):
     network, both = build(tiny, small())
     batch = next(iter(both.batches(1)))
-    alone = ViewAndLike(tiny, labels, batch_size=1024)
+    alone = LabelTask(tiny, labels, batch_size=1024)
     own = next(iter(alone.batches(1)))
     assert own["item_ids"].equal(batch["item_ids"])
     assert own["labels"][:, 0].equal(batch["labels"][:, column])
@@ -134,7 +133,7 @@ def test_one_label_alone_is_the_loss_of_its_column(tiny, labels, column):
 
 def test_metrics_by_hand(tiny):
     """Of each label over all rows, of like given view over the rows that were viewed."""
-    task = ViewAndLike(tiny)
+    task = LabelTask(tiny)
     view_chance, like_chance = drawn_chances(seed=1)
     found = task.metrics(Says(view_chance, like_chance, "joint"), "test")
     rows = task._evaluated["test"]
@@ -166,7 +165,7 @@ def test_metrics_by_hand(tiny):
 def test_joint_and_conditional_networks_that_say_the_same_measure_the_same(tiny):
     chances = drawn_chances(seed=2)
     for part in ("val", "test"):
-        found = [ViewAndLike(tiny, chain=way).metrics(Says(*chances, way), part) for way in ("joint", "conditional")]
+        found = [LabelTask(tiny, chain=way).metrics(Says(*chances, way), part) for way in ("joint", "conditional")]
         assert found[0] == pytest.approx(found[1], abs=1e-9)
 
 
@@ -180,29 +179,29 @@ def test_what_is_likelier_liked_than_viewed_is_counted(tiny):
 
         conditional_logits = forward
 
-    task = ViewAndLike(tiny)
+    task = LabelTask(tiny)
     share = (task._evaluated["test"].item_ids % 2 == 0).float().mean().item()
     assert task.metrics(Contrary(), "test")["like_over_view"] == pytest.approx(share)
 
 
 def test_labels_side_by_side_have_no_metric_of_one_given_the_other(tiny):
-    task = ViewAndLike(tiny, chain="none")
+    task = LabelTask(tiny, chain="none")
     found = task.metrics(build(tiny, small())[0], "test")
     assert not [name for name in found if "given" in name or "over" in name]
     assert set(found) == set(task.directions)
-    assert [name for name in ViewAndLike(tiny).directions if "given" in name or "over" in name]
+    assert [name for name in LabelTask(tiny).directions if "given" in name or "over" in name]
 
 
 @pytest.mark.parametrize("labels", [("view", "like"), ("view",), ("like",)])
 @pytest.mark.parametrize("chain", ["joint", "conditional", "none"])
 def test_every_metric_has_a_direction_and_every_monitored_one_is_a_metric(tiny, labels, chain):
-    task = ViewAndLike(tiny, labels, chain=chain)
+    task = LabelTask(tiny, labels, chain=chain)
     found = task.metrics(task.baselines()["item mean"], "val")
     assert set(found) == set(task.directions)
     for name, way in task.directions.items():
         rising, falling = name.endswith("auc"), name.endswith(("log_loss", "entropy", "like_over_view"))
         assert way == rising - falling, name
-    assert set(task.told) | set(task.compared) | {task.headline[0]} <= set(found)
+    assert set(task.console_metrics) | set(task.compared) | {task.primary_metric} <= set(found)
     monitored = Settings(model="mmoe", labels=",".join(labels), chain=None if chain == "none" else chain).monitored
     assert set(monitored) - {name for name in monitored if chain == "none" and "given" in name} <= set(found)
     assert all(task.directions[name] for name in set(monitored) & set(found))
@@ -211,13 +210,13 @@ def test_every_metric_has_a_direction_and_every_monitored_one_is_a_metric(tiny, 
 def test_a_part_with_one_class_alone_is_refused(tiny):
     all_liked = replace(tiny.validation, ratings=torch.full_like(tiny.validation.ratings, 5.0))
     nothing_liked = replace(tiny.test, ratings=torch.ones_like(tiny.test.ratings))
-    ViewAndLike(replace(tiny, validation=all_liked))  # the negatives are not liked
+    LabelTask(replace(tiny, validation=all_liked))  # the negatives are not liked
     with pytest.raises(UserError, match="the label like is 1 in all 216 rows of the val part"):
-        ViewAndLike(replace(tiny, validation=all_liked), ("like",), negatives=0)
+        LabelTask(replace(tiny, validation=all_liked), ("like",), negatives=0)
     with pytest.raises(UserError, match="the label like is 0 in all 1200 rows of the test part"):
-        ViewAndLike(replace(tiny, test=nothing_liked))
+        LabelTask(replace(tiny, test=nothing_liked))
     with pytest.raises(UserError, match="the label view is 1 in all 216 rows of the val part"):
-        ViewAndLike(tiny, negatives=0)
+        LabelTask(tiny, negatives=0)
 
 
 def test_recommending_ranks_by_all_steps_of_the_chain(tiny):
@@ -225,10 +224,10 @@ def test_recommending_ranks_by_all_steps_of_the_chain(tiny):
     users, items = torch.full((80,), 7), torch.arange(80)
     product = (chances[0] * chances[1])[7].double()
     for chain in ("joint", "conditional"):
-        scores, shown = ViewAndLike(tiny, chain=chain).score(Says(*chances, chain), users, items)
+        scores, shown = LabelTask(tiny, chain=chain).score(Says(*chances, chain), users, items)
         torch.testing.assert_close(scores, product.logit(), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(shown, {"view": chances[0][7].double(), "like": product})
-    alone, shown = ViewAndLike(tiny, ("view",)).score(build(tiny, small(labels="view"))[0], users, items)
+    alone, shown = LabelTask(tiny, ("view",)).score(build(tiny, small(labels="view"))[0], users, items)
     assert list(shown) == ["view"]
     assert shown["view"].equal(alone.sigmoid())
 
@@ -271,7 +270,7 @@ def test_the_calibrator_brings_likes_below_views(tiny, tmp_path):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_rows_alone_change_with_the_seed(tiny, seed):
     """With the same first weights, as the split and the weights have a part in a run as well."""
-    batches = [next(iter(ViewAndLike(tiny, seed=number).batches(1))) for number in (0, seed)]
+    batches = [next(iter(LabelTask(tiny, seed=number).batches(1))) for number in (0, seed)]
     assert not batches[0]["item_ids"].equal(batches[1]["item_ids"])
 
 
@@ -349,7 +348,7 @@ def test_the_steps_of_an_epoch_are_counted_right_in_blocks_of_rows(monkeypatch):
     monkeypatch.setattr(zoo_task, "CHUNK_ROWS", 5)
     train = interactions([(user, item) for user in range(4) for item in range(12 - 3 * user)], 4, 12)
     test = interactions([(1, 11), (2, 10)], 4, 12, [5.0, 1.0])
-    task = ViewAndLike(Data("toy", None, None, [], [], (1.0, 5.0), train, test), batch_size=7, negatives=2)
+    task = LabelTask(Data("toy", None, None, [], [], (1.0, 5.0), train, test), batch_size=7, negatives=2)
     sizes = [len(batch["labels"]) for batch in task.batches(1)]
     assert sum(sizes) == 30 + 2 * 18
     assert len(sizes) == task.num_batches == 10
@@ -365,9 +364,9 @@ def test_a_small_world_is_learnt_by_heart(chain):
         interactions(pairs, 8, 16, [ratings[pair] for pair in pairs])
         for pairs in ([pair for pair in viewed if pair not in held_out], held_out)
     )
-    task = ViewAndLike(Data("toy", None, None, [], [], (1.0, 5.0), train, test), negatives=1, chain=chain)
+    task = LabelTask(Data("toy", None, None, [], [], (1.0, 5.0), train, test), negatives=1, chain=chain)
     torch.manual_seed(0)
-    network = build_model("mmoe", 8, 16, embedding_dim=8, tasks=("view", "like"), experts=3, expert_units=[16])
+    network = build_network("mmoe", 8, 16, embedding_dim=8, tasks=("view", "like"), experts=3, expert_units=[16])
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for epoch in range(1, 121):
         for batch in task.batches(epoch):
