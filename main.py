@@ -30,12 +30,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(request: cli.Request) -> int:
-    from training.process_group import process_group
+    from training.process_group import distributed
     from training.recommend import answer
 
     if request.recommend is not None:
         return answer(request, MODELS, CHOICES, recipe_for)
-    with process_group() as group:
+    with distributed() as group:
         return train(request, group)
 
 
@@ -44,34 +44,32 @@ def train(request: cli.Request, group) -> int:
     import torch
 
     from training import session
-    from training.data_parallel import leading
+    from training.data_parallel import release_followers
     from training.interrupts import CtrlC
     from training.loop import fit
-    from training.report import Stopwatch, header, profile, report
+    from training.report import header, profile, report
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run_folder, record, config = session.begin(request, group, MODELS, CHOICES)
     recipe = recipe_for(config)
-    recipe.check_processes(config, group.size)
+    recipe.check_processes(config, group.world_size)
     torch.set_num_threads(config.threads)
-    with Stopwatch() as reading, group.local_rank_zero_first():
-        device, data = session.choose_device(config.device, group), recipe.load_data(config)
-        session.require_same_data(record, data)
+    device, data, seconds = group.local_rank_zero_first(lambda: session.load(config, recipe, record, group))
     group.require_same(f"{data!r} ({data.fingerprint[:8]})", "the processes have read different data")
     config = recipe.resolve(session.pin(config, data, device), data, log)
     training = recipe.build(config, data, device, group)
     with CtrlC() as ctrl_c:
-        if not group.is_first:
+        if not group.is_main:
             stepper = training.make_stepper(training.model, training.task, config, device)
             return EXIT_INTERRUPTED if stepper.follow(ctrl_c.pressed) else EXIT_OK
-        print(header(training, data, config, device, group.size, run_folder.path), flush=True)
-        with leading(group):
+        print(header(training, data, config, device, group.world_size, run_folder.path), flush=True)
+        with release_followers(group):
             run_folder.write_config(session.describe(config, record, data))
             outcome = fit(training, config, run_folder, device, silent if config.quiet else log, ctrl_c.pressed)
-            run_folder.write_result(session.summarize(outcome, training.model, device, group.size))
+            run_folder.write_result(session.summarize(outcome, training.model, device, group.world_size))
     print(report(outcome, training.task, run_folder.path, config), flush=True)
     if config.profile:
-        print(profile({"reading": reading.seconds} | outcome.seconds, outcome.epochs_run))
+        print(profile({"reading": seconds} | outcome.seconds, outcome.epochs_run))
     return EXIT_INTERRUPTED if outcome.ending == "interrupted" else EXIT_OK
 
 

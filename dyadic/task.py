@@ -57,7 +57,7 @@ class DyadicTask:
         self.sampler = make_sampler(data)
         self.inputs = prepare(data).to(device)
         self.directions = {f"{task}_{metric}": +1 for task in options.active for metric in METRICS}
-        self.primary_metric = (f"{options.active[0]}_auc", +1)
+        self.primary_metric = f"{options.active[0]}_auc"
         self.console_metrics = tuple(f"{task}_auc" for task in options.active)
 
     @property

@@ -1,89 +1,85 @@
-"""The mean of several networks in one: members are trained each by itself and lie side by side in it.
+"""An ensemble in one network: K networks are trained side by side, and their mean is one wider network.
 
-With f_theta linear, the mean of K multi-task nets of width d is a multi-task net of width K d, exactly: dot products of
-joined embeddings add up, and so do linear functions of them. What one member has learnt of its random start and order
-the others have not, so that the mean errs less than its members do (Breiman 1996, bagging; here without resampling).
+With a linear f_theta, the mean of K multi-task nets of width d is exactly a multi-task net of width K d: dot products
+of concatenated embeddings add up, and so do linear functions of them. The networks differ in their random start and in
+the order of their batches, so that the errors of their mean are smaller (Breiman 1996, bagging; here without
+resampling).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 
+from config.multitask import MultiTaskConfig
 from models import MultiTaskNet
 from multitask.item_based import ItemBasedNet
+from multitask.task import WatchAndRate
+from training.protocols import History, Row, Stop, Training
 
-APART = 10**6  # between the seeds of members
+Networks = list[tuple[MultiTaskConfig, Training]]
 
 
 class EnsembleStepper:
     """Trains K networks side by side; after each epoch the model is their mean.
 
     Args:
-        model: a network K times as wide as a member; what is in it is written over.
-        build: makes the network, the task and the stepper factory of a member, from its settings.
+        model: a network K times as wide as each of them; its weights are overwritten.
+        build_networks: returns the K networks with their configs.
     """
 
-    def __init__(self, model: MultiTaskNet, task, settings, device: torch.device, build: Callable) -> None:
+    def __init__(
+        self,
+        model: MultiTaskNet,
+        task: WatchAndRate,
+        config: MultiTaskConfig,
+        device: torch.device,
+        build_networks: Callable[[], Networks],
+    ) -> None:
         self.model = model
-        self.members, self.steppers, self.checkpoint_parts = [], [], {}
-        for number in range(settings.members):
-            own = settings_of(number, settings)
-            member, own_task, make_stepper = build(own)
-            stepper = make_stepper(member, own_task, own, device)
-            self.members.append(member)
+        self.networks, self.steppers, self.checkpoint_parts = [], [], {}
+        for number, (own_config, training) in enumerate(build_networks()):
+            stepper = training.make_stepper(training.model, training.task, own_config, device)
+            self.networks.append(training.model)
             self.steppers.append(stepper)
-            self.checkpoint_parts |= {
-                f"{name} of member {number}": part for name, part in stepper.checkpoint_parts.items()
-            }
-            self.checkpoint_parts[f"member {number}"] = member
-        average_into(self.members, self.model)
+            self.checkpoint_parts[f"network {number}"] = training.model
+            for name, part in stepper.checkpoint_parts.items():
+                self.checkpoint_parts[f"{name} of network {number}"] = part
+        average_into(self.networks, self.model)
 
-    def has_converged(self, history) -> bool:
+    def has_converged(self, history: History) -> bool:
         return False
 
-    def run_epoch(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
-        """One epoch of every member: the means of their columns, also where these are losses of two kinds."""
+    def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:
+        """One epoch of every network: the means of their columns, also where their ranking losses differ in kind."""
         rows = [stepper.run_epoch(epoch, history, stop) for stepper in self.steppers]
-        average_into(self.members, self.model)
+        average_into(self.networks, self.model)
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
-def settings_of(number: int, settings):
-    """The settings of one member: a width and a seed of its own. The last are the denoisers, whose tables do not decay.
-
-    A table of users is held in check by its decay, which users made of items do without: half of these is hidden.
-    """
-    is_denoiser = number >= settings.members - settings.denoisers
-    width = settings.embedding_dim // settings.members
-    return replace(
-        settings, members=1, denoisers=int(is_denoiser), embedding_dim=width, layer_sizes=[3 * width],
-        seed=(settings.seed + number * APART) % 2**32,
-        embedding_decay=0.0 if is_denoiser else settings.embedding_decay,
-    )  # fmt: skip
-
-
 @torch.no_grad()
-def average_into(members: Sequence[MultiTaskNet], into: MultiTaskNet) -> None:
-    """Make a network the mean of K others, up to rounding: p of all of them, r of those that are no denoisers.
+def average_into(networks: Sequence[MultiTaskNet], mean: MultiTaskNet) -> None:
+    """Make a network the mean of K others, up to rounding.
 
-    Users are joined as they are and items divided by K. The one layer of f_theta then finds items and products already
-    divided. Denoisers rank well and rate worse, so that r is theirs only where there are no others.
+    p is the mean over all of them. r is the mean over those that are not item-based, which rate better; over all where
+    there are no others. User tables are concatenated, and item tables are concatenated and divided by K. The weights of
+    f_theta for q and u * q therefore get the factor K.
 
     Args:
-        members: K networks of width d whose f_theta is one linear layer.
-        into: such a network of width K d.
+        networks: K networks of width d whose f_theta is one linear layer.
+        mean: such a network of width K d, which is overwritten.
     """
-    count = len(members)
-    names = ("U", "Q") if into.embedding_sharing else ("U_reg", "Q_reg", "U_fact", "Q_fact")
+    count = len(networks)
+    names = ("U", "Q") if mean.embedding_sharing else ("U_reg", "Q_reg", "U_fact", "Q_fact")
     for name in names:
-        tables = torch.cat([getattr(member, name).weight for member in members], dim=1)
-        getattr(into, name).weight.copy_(tables / count if name.startswith("Q") else tables)
-    into.B.weight.copy_(sum(member.B.weight for member in members) / count)
-    raters = [member for member in members if not isinstance(member, ItemBasedNet)] or members
-    shares = [(member in raters) / len(raters) for member in members]  # of each in r
-    layers = [member.mlp_layers[0] for member in members]
-    into.mlp_layers[0].bias.copy_(sum(share * layer.bias for share, layer in zip(shares, layers, strict=True)))
+        tables = torch.cat([getattr(network, name).weight for network in networks], dim=1)
+        getattr(mean, name).weight.copy_(tables / count if name.startswith("Q") else tables)
+    mean.B.weight.copy_(sum(network.B.weight for network in networks) / count)
+    raters = [network for network in networks if not isinstance(network, ItemBasedNet)] or networks
+    fractions = [(network in raters) / len(raters) for network in networks]  # of each network in r
+    layers = [network.mlp_layers[0] for network in networks]
+    mean_layer = mean.mlp_layers[0]
+    mean_layer.bias.copy_(sum(fraction * layer.bias for fraction, layer in zip(fractions, layers, strict=True)))
     thirds = zip(*(layer.weight.chunk(3, dim=1) for layer in layers), strict=True)  # for u, for q, for u * q
-    for place, parts, factor in zip(into.mlp_layers[0].weight.chunk(3, dim=1), thirds, (1, count, count), strict=True):
-        place.copy_(torch.cat([factor * share * part for share, part in zip(shares, parts, strict=True)], dim=1))
+    for place, parts, factor in zip(mean_layer.weight.chunk(3, dim=1), thirds, (1, count, count), strict=True):
+        scaled = [factor * fraction * part for fraction, part in zip(fractions, parts, strict=True)]
+        place.copy_(torch.cat(scaled, dim=1))

@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from config.multitask import MultiTaskConfig
 from losses import joint_loss
 from models import MultiTaskNet
 from multitask.flat_adamw import FlatAdamW, flatten
+from multitask.task import WatchAndRate
 from training.data_parallel import DataParallelStepper
 from training.process_group import SingleProcess
 from training.steps import GradientStepper
@@ -49,34 +51,36 @@ def _bpr_gradient(gap: Tensor) -> Tensor:
 PAIRWISE_GRADIENTS = {"bpr_sigmoid": _bpr_sigmoid_gradient, "bpr": _bpr_gradient}
 
 
-def make_stepper(model: nn.Module, task, settings, device: torch.device) -> GradientStepper:
+def make_stepper(
+    model: nn.Module, task: WatchAndRate, config: MultiTaskConfig, device: torch.device
+) -> GradientStepper:
     """The stepper of the multi-task net on WatchAndRate: ManualGradientStepper where it is equivalent to autograd."""
-    manual = is_equivalent(model, task, settings, device)
-    return (ManualGradientStepper if manual else GradientStepper)(model, task, settings, device)
+    manual = is_equivalent(model, task, config, device)
+    return (ManualGradientStepper if manual else GradientStepper)(model, task, config, device)
 
 
 def make_data_parallel_stepper(
-    model: nn.Module, task, settings, device: torch.device, group: SingleProcess
+    model: nn.Module, task: WatchAndRate, config: MultiTaskConfig, device: torch.device, group: SingleProcess
 ) -> DataParallelStepper:
     """`make_stepper` over a process group."""
-    manual = is_equivalent(model, task, settings, device)
+    manual = is_equivalent(model, task, config, device)
     stepper = DataParallelManualGradientStepper if manual else DataParallelStepper
-    return stepper(model, task, settings, device, group)
+    return stepper(model, task, config, device, group)
 
 
-def is_equivalent(model: nn.Module, task, settings, device: torch.device) -> bool:
+def is_equivalent(model: nn.Module, task: WatchAndRate, config: MultiTaskConfig, device: torch.device) -> bool:
     """True if ManualGradientStepper takes the same steps as GradientStepper, up to rounding."""
-    in_pairs = settings.ranking_loss in PAIRWISE_GRADIENTS
-    is_plain = device.type == "cpu" and settings.weighting == "fixed" and not settings.embedding_decay
-    return in_pairs and is_plain and matches_autograd(model, task, settings.weights)
+    in_pairs = config.ranking_loss in PAIRWISE_GRADIENTS
+    is_plain = device.type == "cpu" and config.weighting == "fixed" and not config.embedding_decay
+    return in_pairs and is_plain and matches_autograd(model, task, config.weights)
 
 
 class ManualGradientStepper(GradientStepper):
     """GradientStepper with ManualGradient instead of autograd. Checkpoints are interchangeable."""
 
-    def __init__(self, model: MultiTaskNet, task, settings, device: torch.device) -> None:
-        self.gradient = ManualGradient(model, task, settings.weights)
-        super().__init__(model, task, settings, device)
+    def __init__(self, model: MultiTaskNet, task: WatchAndRate, config: MultiTaskConfig, device: torch.device) -> None:
+        self.gradient = ManualGradient(model, task, config.weights)
+        super().__init__(model, task, config, device)
 
     def make_optimizer(self, groups: list[dict], **options) -> FlatAdamW:
         return FlatAdamW(groups, self.gradient.values, self.gradient.gradients, **options)
@@ -98,7 +102,7 @@ class DataParallelManualGradientStepper(DataParallelStepper, ManualGradientStepp
         self.gradient.gradients.copy_(gradients)
         self._stop_votes = totals[-1]
         losses = dict(zip(weights, totals[:-1].unbind(), strict=True))
-        return losses | {"joint": joint_loss(losses, self.settings.weights)}
+        return losses | {"joint": joint_loss(losses, self.config.weights)}
 
 
 class ManualGradient:

@@ -17,15 +17,15 @@ NEGATIVE_SAMPLERS = {"uniform": sample_uniform, "unseen": sample_unseen, "hardes
 
 
 class WatchAndRate:
-    """The two tasks of the course sheet: rank what a user watches (BPR), and predict the score they give (MSE).
+    """Rank what a user watches (BPR), and predict the score they give (MSE).
 
     Args:
         data: the split ratings, on the device of the model.
         batch_size: ratings in a step.
-        bpr: form of the ranking loss, see losses.bpr_loss.
+        ranking_loss: a name in losses.PAIRWISE_LOSSES.
         negatives: N, items drawn for each rating.
-        negative_sampling: "uniform" draws from all items, as eq. (3) has it; "unseen" from those that the user has not
-            in train; "hardest" takes the one of N unseen items that the model scores highest. With the first two the
+        negative_sampling: "uniform" draws from all items, as in eq. (3); "unseen" from those that the user does
+            not have in train; "hardest" takes the one of N unseen items that the model scores highest. With the first two the
             ranking loss is the mean over all N pairs.
         seed: each epoch's order and negatives come from (seed, epoch), so that a resumed run repeats them exactly.
     """
@@ -33,10 +33,11 @@ class WatchAndRate:
     primary_metric = "mrr"
     directions: ClassVar = {name: metric.direction for name, metric in METRICS.items()}
     console_metrics = ("mrr", "mse")
-    compared = ()
+    compared: tuple[str, ...] = ()
+    can_recommend = True
     loss_names = ("factorization", "regression")
     squared_errors = ("regression",)
-    regularizers = ()
+    regularizers: tuple[str, ...] = ()
     tags: ClassVar = {
         "train_factorization": "training/Factorization Loss",
         "train_regression": "training/MSE",
@@ -48,14 +49,14 @@ class WatchAndRate:
         self,
         data: Data,
         batch_size: int = 256,
-        bpr: str = "bpr_sigmoid",
+        ranking_loss: str = "bpr_sigmoid",
         negatives: int = 1,
         negative_sampling: str = "uniform",
         seed: int = 0,
     ) -> None:
         self.data = data
         self.batch_size = batch_size
-        self.bpr = bpr
+        self.ranking_loss = ranking_loss
         self.negatives = negatives
         self.sample = NEGATIVE_SAMPLERS[negative_sampling]
         self.keep_hardest = negative_sampling == "hardest"
@@ -109,7 +110,7 @@ class WatchAndRate:
         positive_predictions, score = model(user_ids, batch["item_ids"])
         negative_predictions = _score_pairs(model, user_ids, negative_ids)
         return {
-            "factorization": bpr_loss(positive_predictions, negative_predictions, self.bpr),
+            "factorization": bpr_loss(positive_predictions, negative_predictions, self.ranking_loss),
             "regression": regression_loss(batch["ratings"], score),
         }
 
@@ -130,7 +131,7 @@ class WatchAndRate:
         return {name: getattr(model, name).weight.detach() for name in ("Q", "Q_fact", "Q_reg") if hasattr(model, name)}
 
     def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Ranking scores p, and them beside the ratings, clipped to the scale, here alone: they are shown to people."""
+        """Ranking scores p, shown beside the predicted ratings, which are clipped to the scale here and nowhere else."""
         predictions, ratings = model(user_ids, item_ids)
         return predictions, {"score": predictions, "predicted_rating": ratings.clamp(*self.data.rating_scale)}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR, UserError
+from training.local_rank import is_local_main
 
 
 def run_command(name: str, work: Callable[[], int], interrupted: str = "stopped") -> int:
@@ -47,11 +48,6 @@ def report_error(name: str, sentence: str) -> int:
             extra = {"py_callstack": sentence, "timestamp": str(int(time.time()))}
             Path(summary).write_text(json.dumps({"message": {"message": sentence, "extraInfo": extra}}))
     return EXIT_USER_ERROR
-
-
-def is_local_main() -> bool:
-    """True on local rank 0, the only rank that prints."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def log(line: str) -> None:

@@ -8,34 +8,37 @@ processes `follow` each epoch it starts. An epoch starts from the state of rank 
 that a resumed run repeats it exactly even if the machines have different processors.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from config.base import GradientConfig
 from config.errors import UserError
 from training.process_group import SingleProcess
+from training.protocols import GradientTask, History, Row, Stop
 from training.steps import GradientStepper, Stopped
 
 
 class DataParallelStepper(GradientStepper):
     """GradientStepper over a process group; the other arguments are those of GradientStepper."""
 
-    def __init__(self, model: nn.Module, task, settings, device: torch.device, group: SingleProcess) -> None:
-        super().__init__(model, task, settings, device)
+    def __init__(
+        self, model: nn.Module, task: GradientTask, config: GradientConfig, device: torch.device, group: SingleProcess
+    ) -> None:
+        super().__init__(model, task, config, device)
         self.group = group
         self.all_reduce = group.all_reduce
-        self.settings = replace(settings, quiet=settings.quiet or not group.is_main)
+        self.quiet = config.quiet or not group.is_main
 
-    def run_epoch(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
+    def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:
         """See GradientStepper; if `stop` of any process is true, all processes stop after the same step."""
         state = {name: part.state_dict() for name, part in self._synchronized_parts().items()}
         self.group.broadcast({"epoch": epoch, "history": history, "state": state})
         return self._run_shards(epoch, history, stop)
 
-    def follow(self, stop: Callable[[], bool]) -> bool:
+    def follow(self, stop: Stop) -> bool:
         """The loop of all processes but rank 0: take part in each epoch that rank 0 starts, until it ends the run.
 
         Returns:
@@ -84,7 +87,7 @@ class DataParallelStepper(GradientStepper):
         """One tensor for the all_reduce of a step: the losses, then 1 if this process wants to stop, else 0."""
         return torch.stack([*losses, losses[0].new_tensor(float(self._stop()))])
 
-    def _run_shards(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
+    def _run_shards(self, epoch: int, history: History, stop: Stop) -> Row:
         self._stop, self._stop_votes = stop, 0
         # The votes of a step are read before the next step, so that a GPU need not be waited for.
         return super().run_epoch(epoch, history, lambda: bool(self._stop_votes))

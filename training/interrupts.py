@@ -5,7 +5,7 @@ import signal
 from types import FrameType
 
 from config.errors import EXIT_INTERRUPTED
-from training.console import is_local_main
+from training.local_rank import is_local_main
 
 HARD_STOP = 3  # presses after which the program ends at once
 

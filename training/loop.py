@@ -1,34 +1,33 @@
 """fit(): the one training loop, with early stopping, checkpoints and curves for TensorBoard.
 
-After every epoch the curve is drawn, then best.pt is saved, then last.pt: whatever is newer than last.pt when a run
-dies is done again, to the last bit, when it is resumed.
+After every epoch the curves are drawn, then best.pt is saved, then last.pt. What is newer than last.pt when a run dies
+is done again, to the last bit, when the run is resumed.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
+from config.base import GradientConfig, RunConfig
 from config.errors import UserError
-from training.run_folder import History, RunFolder
-from training.steps import GradientStepper, Stopped
-
-# Settings that say nothing about the result, or that a resumed run may change: TensorBoard keeps the first it sees.
-NOT_COMPARED = ("epochs", "data_dir", "device", "threads", "quiet", "profile", "logdir")
+from training.protocols import History, Log, Row, Stop, Task, Training
+from training.run_folder import RunFolder
+from training.steps import Stopped
+from training.tensorboard import draw_epoch, draw_summary
 
 
 @dataclass
 class Outcome:
     """How a run ended.
 
-    history: a row an epoch: "epoch", "train_<loss>", "train_joint", "val_<metric>", "test_<metric>".
+    history: one row per epoch: "epoch", "train_<loss>", "train_joint", "val_<metric>", "test_<metric>".
     best_epoch: the best by the monitored validation metric; None without a validation part.
+    monitored: the column that chooses the best epoch.
     ending: "finished", "stopped early", "converged" (by the stepper's own rule) or "interrupted".
     epochs_run: how many epochs this session ran.
     seconds: where the time of this session went.
@@ -36,54 +35,47 @@ class Outcome:
 
     history: History
     best_epoch: int | None
+    monitored: str
     ending: str
     epochs_run: int
     seconds: dict[str, float]
 
 
 def fit(
-    model: nn.Module,
-    task,
-    settings,
+    training: Training,
+    config: RunConfig,
     run: RunFolder,
     device: torch.device,
-    say: Callable[[str], None],
-    stop: Callable[[], bool] = lambda: False,
-    make_stepper: Callable = GradientStepper,
+    log: Log,
+    stop: Stop = lambda: False,
 ) -> Outcome:
-    """Train to settings.epochs, from the last checkpoint of `run` where it has one.
+    """Train to config.epochs, from the last checkpoint of `run` where it has one.
 
-    After every epoch the metrics are drawn and the state is saved. The best epoch and early stopping go by
-    settings.monitor (default: the task's primary metric) on the validation part alone; without that part nothing is
-    chosen. Afterwards `model` holds the best epoch where there is one, else the last.
+    After every epoch the metrics are drawn and the state is saved. The best epoch and early stopping use config.monitor
+    (default: the task's primary metric) on the validation part alone; without that part nothing is chosen. Afterwards
+    the model holds the best epoch where there is one, else the last.
 
     Args:
-        settings: lr, weight_decay, epochs, patience, monitor, weights, {name: lambda} for the losses of the task, and
-            weighting, the method that balances them.
-        say: takes one line an epoch.
+        training: network, task and what makes the stepper.
+        config: epochs; of a GradientConfig also patience, monitor and what the stepper reads.
+        log: takes one line per epoch.
         stop: asked after every step; True ends the run at its last finished epoch.
 
     Raises:
-        UserError: a loss or a score is not finite, the folder cannot be written, the checkpoint does not fit, or more
-            epochs are finished already than settings.epochs.
+        UserError: a loss or a score is not finite, the folder cannot be written, the checkpoint does not fit, the
+            monitored metric does not exist, or more epochs are finished already than config.epochs.
     """
     session = None
     try:
-        session = _Session(model, task, settings, run, device, say, stop, make_stepper)
+        session = _Session(training, config, run, device, log, stop)
         already = len(session.history)
         with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
-            if not already:
-                writer.add_text("data", repr(task.data), 0)
-            ending = session.train(writer)
-            history = session.history
-            if session.best.epoch is not None:
-                run.restore("best", device, {"model": model})
-            if history and (len(history) > already or not run.has_summary()):
-                _draw_summary(writer, task, model, settings, history[-1], is_best=session.best.epoch is not None)
+            ending = session.train(writer, already)
     except FloatingPointError as error:
-        history = session.history
+        history = session.history if session is not None else []
         kept = run.keep_or_discard(history)
-        raise UserError(f"{error} in epoch {len(history) + 1}: lower --lr (now {settings.lr:g}); {kept}") from None
+        rate = getattr(config, "lr", None)
+        raise UserError(f"{error} in epoch {len(history) + 1}: lower --lr (now {rate:g}); {kept}") from None
     except UserError:
         run.keep_or_discard(session.history if session is not None else [])
         raise
@@ -91,63 +83,81 @@ def fit(
         raise
     except OSError as error:
         raise UserError(f"{run.path} cannot be written ({error}); make room, then --resume {run.path}") from None
-    return Outcome(history, session.best.epoch, ending, len(history) - already, session.clock.seconds)
+    best, history = session.best, session.history
+    return Outcome(history, best.epoch, best.column, ending, len(history) - already, session.clock.seconds)
 
 
 class _Session:
     """The state of a run while it trains: what a checkpoint holds, the best epoch and the clock."""
 
     def __init__(
-        self, model: nn.Module, task, settings, run: RunFolder, device: torch.device, say, stop, make_stepper
+        self, training: Training, config: RunConfig, run: RunFolder, device: torch.device, log: Log, stop: Stop
     ) -> None:
-        self.model, self.task, self.settings, self.run, self.device = model, task, settings, run, device
-        self.say, self.stop = say, stop
-        self.stepper = make_stepper(model, task, settings, device)
-        self.parts = {"model": model, **self.stepper.checkpoint_parts}
+        self.model, self.task = training.model, training.task
+        self.config, self.run, self.device, self.log, self.stop = config, run, device, log, stop
+        self.stepper = training.make_stepper(training.model, training.task, config, device)
+        self.parts = {"model": training.model, **self.stepper.checkpoint_parts}
         self.clock = _Clock()
-        self.go_back_to_checkpoint()
-        if len(self.history) > settings.epochs:
+        self.return_to_checkpoint()
+        if len(self.history) > config.epochs:
             raise UserError(f"{run.path} has {len(self.history)} epochs already: --epochs must be at least as many")
 
-    def go_back_to_checkpoint(self) -> None:
-        """Take up the last finished epoch; what is newer than its checkpoint is written again."""
+    def return_to_checkpoint(self) -> None:
+        """Load the last finished epoch; what is newer than its checkpoint is written again."""
         self.run.require_last()
-        has_one = self.run.has("last")
-        self.history: History = self.run.restore("last", self.device, self.parts) if has_one else []
-        self.best = _Best(self.task, self.settings, self.history)
+        has_checkpoint = self.run.has("last")
+        self.history: History = self.run.restore("last", self.device, self.parts) if has_checkpoint else []
+        self.best = _Best(self.task, self.config, self.history)
         self.run.write_metrics(self.history)
 
-    def train(self, writer: SummaryWriter) -> str:
-        """Go on until all epochs are done, patience is over or the user stops it; says which."""
-        while len(self.history) < self.settings.epochs:
-            if self.best.is_settled(self.history):
+    def train(self, writer: SummaryWriter, already: int) -> str:
+        """Run the epochs that are left and draw the summary; returns the ending."""
+        if not already:
+            writer.add_text("data", repr(self.task.data), 0)
+        ending = self._run_epochs(writer)
+        if self.best.epoch is not None:
+            self.run.restore("best", self.device, {"model": self.model})
+        if self.history and (len(self.history) > already or not self.run.has_summary()):
+            is_best = self.best.epoch is not None
+            draw_summary(writer, self.task, self.model, self.config, self.history[-1], is_best)
+        return ending
+
+    def _run_epochs(self, writer: SummaryWriter) -> str:
+        """Run until all epochs are done, patience is spent, the stepper has converged or the user stops the run."""
+        while len(self.history) < self.config.epochs:
+            if self.best.patience_is_spent(self.history):
                 return "stopped early"
             if self.stepper.has_converged(self.history):
                 return "converged"
             try:
-                row = self._epoch(len(self.history) + 1)
+                row = self._run_epoch(len(self.history) + 1)
             except Stopped:
-                self.go_back_to_checkpoint()
+                self.return_to_checkpoint()
                 return "interrupted"
             with self.clock("saving"):
-                _draw_epoch(writer, self.task, self.model, row)
+                draw_epoch(writer, self.task, self.model, row)
                 self._save(row)
-            self.say(_epoch_line(row, self.task.console_metrics, self.settings.epochs, self.clock.lap()))
+            self.log(_epoch_line(row, self.task.console_metrics, self.config.epochs, self.clock.lap()))
         return "finished"
 
-    def _epoch(self, epoch: int) -> dict[str, float]:
+    def _run_epoch(self, epoch: int) -> Row:
         with self.clock("training"):
             losses = self.stepper.run_epoch(epoch, self.history, self.stop)
         for name, value in losses.items():
             if name.startswith("train_") and not math.isfinite(value):
                 raise FloatingPointError(f"the loss {name.removeprefix('train_')} became {value}")
         with self.clock("evaluation"):
-            row = {"epoch": epoch} | losses | _evaluate(self.model, self.task)
+            row = {"epoch": epoch} | losses | self._evaluate()
         if math.isnan(row.get(self.best.column, 0.0)):
-            raise UserError(f"{self.best.column} is no number, so no epoch can be chosen by it: take another --monitor")
+            raise UserError(f"{self.best.column} is not a number, so it cannot choose an epoch: use another --monitor")
         return row
 
-    def _save(self, row: dict[str, float]) -> None:
+    def _evaluate(self) -> Row:
+        task = self.task
+        found = {split: task.metrics(self.model, split) for split in task.splits}
+        return {f"{split}_{name}": value for split, values in found.items() for name, value in values.items()}
+
+    def _save(self, row: Row) -> None:
         history = [*self.history, row]
         state = {name: part.state_dict() for name, part in self.parts.items()} | {"history": history}
         if self.best.update(row):
@@ -158,26 +168,30 @@ class _Session:
 
 
 class _Best:
-    """The best epoch so far by the monitored validation metric; the first of equals counts."""
+    """The best epoch so far by the monitored validation metric; of equal epochs the first."""
 
-    def __init__(self, task, settings, history: History) -> None:
-        name = settings.monitor or task.primary_metric
+    def __init__(self, task: Task, config: RunConfig, history: History) -> None:
+        given = config.monitor if isinstance(config, GradientConfig) else None
+        name = given or task.primary_metric
+        if not task.directions.get(name):
+            known = ", ".join(metric for metric, direction in task.directions.items() if direction)
+            raise UserError(f"--monitor cannot be {name!r}; choose one of {known}")
         self.column, self.direction = f"val_{name}", task.directions[name]
-        self.patience = settings.patience
+        self.patience = config.patience if isinstance(config, GradientConfig) else None
         self.epoch: int | None = None
         self.value = -math.inf
         for row in history:
             self.update(row)
 
-    def update(self, row: dict[str, float]) -> bool:
-        """Take a new epoch into account and say whether it is the best so far."""
+    def update(self, row: Row) -> bool:
+        """Take a new epoch into account; True where it is the best so far."""
         value = self.direction * row.get(self.column, math.nan)
         if value > self.value:
-            self.epoch, self.value = row["epoch"], value
+            self.epoch, self.value = int(row["epoch"]), value
             return True
         return False
 
-    def is_settled(self, history: History) -> bool:
+    def patience_is_spent(self, history: History) -> bool:
         return self.patience is not None and len(history) - (self.epoch or 0) >= self.patience
 
 
@@ -200,48 +214,7 @@ class _Clock:
         return self._lap_start - start
 
 
-def _evaluate(model: nn.Module, task) -> dict[str, float]:
-    return {f"{split}_{name}": value for split in task.splits for name, value in task.metrics(model, split).items()}
-
-
-def _draw_epoch(writer: SummaryWriter, task, model: nn.Module, row: dict[str, float]) -> None:
-    points = {_tag(column, task.tags): value for column, value in row.items() if column != "epoch"}
-    for tag, value in (points | task.diagnostics(model)).items():
-        writer.add_scalar(tag, value, row["epoch"])
-    writer.flush()  # before the checkpoint: a resumed run drops points after its checkpoint and never misses one before
-
-
-def _tag(column: str, tags: dict[str, str]) -> str:
-    """The tag of a column. Losses and metrics have one in the task's tags; all else is reported by the weighting."""
-    if column.startswith(("train_", "val_", "test_")):
-        return tags[column]
-    return tags.get(column, f"weighting/{column}")
-
-
-def _draw_summary(
-    writer: SummaryWriter, task, model: nn.Module, settings, row: dict[str, float], is_best: bool
-) -> None:
-    """Settings beside final metrics for the hparams page, and the item embeddings with titles and genres."""
-    values = {name: value for name, value in asdict(settings).items() if value is not None and name not in NOT_COMPARED}
-    flat = {name: value if type(value) in (int, float, str) else str(value) for name, value in values.items()}
-    final = {tag: row[name] for name, tag in task.tags.items() if name in row}
-    # The page reads its numbers from these tags. Left out is the summary of the experiment: TensorBoard would take that
-    # of one arbitrary run for all of them. writer.add_hparams would write it, and make a stray run folder as well.
-    _, start, end = hparams(flat, final)
-    writer.file_writer.add_summary(start)
-    writer.file_writer.add_summary(end)
-    data = task.data
-    columns = (data.items, data.titles, data.genres)
-    # The table has a line an item and tabs between columns, so that no text may hold either, and none may be empty.
-    labels = [[" ".join(text.split()) or "-" for text in row] for row in zip(*columns, strict=True)]
-    for name, table in task.embeddings(model).items():
-        tag = f"{name}_best" if is_best else name
-        writer.add_embedding(
-            table, labels, global_step=row["epoch"], tag=tag, metadata_header=["id", "title", "genres"]
-        )
-
-
-def _epoch_line(row: dict[str, float], console_metrics: tuple[str, ...], epochs: int, seconds: float) -> str:
+def _epoch_line(row: Row, console_metrics: tuple[str, ...], epochs: int, seconds: float) -> str:
     shown: dict[str, list[str]] = {}
     for column, value in row.items():
         split, _, name = column.partition("_")

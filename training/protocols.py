@@ -48,7 +48,7 @@ class Task(Protocol):
     """What a network is trained for and measured by."""
 
     data: Any
-    primary_metric: tuple[str, int]  # (name, +1 or -1): the metric that speaks for the family, and its direction
+    primary_metric: str  # chooses the best epoch unless --monitor names another
     directions: Mapping[str, int]  # {metric: +1 where more is better, -1 where less is, 0 where neither}
     console_metrics: tuple[str, ...]  # the metrics in the line of an epoch
     compared: tuple[str, ...]  # the metrics shown beside those of the baselines

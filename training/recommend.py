@@ -1,15 +1,50 @@
 """Top-N recommendations of a trained network for one user, as a dict and as text."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
+from config.base import RunConfig
+from config.cli import Choices, Models, Request
+from config.errors import EXIT_OK, UserError
 from dataset import Data, Interactions
+from training.process_group import SINGLE_PROCESS
+from training.protocols import Recipe, Task
+from training.report import BOX
+from training.session import load, newest_run, reopen
 
 TOP_N = 10
 
 
-def recommend(model: nn.Module, task, raw_user: str) -> dict:
+def answer(request: Request, models: Models, choices: Choices, recipe_for: Callable[[RunConfig], Recipe]) -> int:
+    """--recommend: print what a trained run recommends; returns the exit code."""
+    given = dict(request.given)
+    logdir = given.pop("logdir", None)
+    run, record, config = reopen(Path(logdir) if logdir is not None else newest_run(), given, models, choices)
+    recipe = recipe_for(config)
+    device, data, _ = load(config, recipe, record, SINGLE_PROCESS)
+    training = recipe.build(config, data, device, SINGLE_PROCESS)
+    if not training.task.can_recommend:
+        raise UserError(
+            f"{run.path} is a run of --model {config.model}, which scores observed pairs only: ask another run"
+        )
+    training.model.eval()
+    checkpoint = "best" if run.has("best") else "last"
+    run.restore(checkpoint, device, {"model": training.model})
+    found = recommend(training.model, training.task, request.recommend or "")
+    if request.as_json:
+        header = {"run": str(run.path), "checkpoint": checkpoint, "simulated": data.simulated}
+        print(json.dumps(header | found, indent=2))
+    else:
+        print(*([BOX] if data.simulated else []), f"{run.path}, {checkpoint} epoch\n", as_text(found), sep="\n")
+    return EXIT_OK
+
+
+def recommend(model: nn.Module, task: Task, raw_user: str) -> dict:
     """The items that a user rated highest, and the unseen items that the network ranks first, TOP_N each.
 
     Unseen items occur with the user in no part of the data, the test part included. `task.score` returns the ranking

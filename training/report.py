@@ -1,8 +1,14 @@
-"""What a run says when it ends: tables of its metrics, its baselines and its time, and what to type next."""
+"""What a run prints before and after training: its size, tables of metrics and baselines, and what to type next."""
 
 import math
 import shlex
 from pathlib import Path
+
+import torch
+
+from config.base import RunConfig
+from training.loop import Outcome
+from training.protocols import RunData, Task, Training
 
 BOX = """\
 +--------------------------------------------------------------------------------------+
@@ -11,24 +17,43 @@ BOX = """\
 +--------------------------------------------------------------------------------------+"""
 
 
-def report(outcome, task, path: Path, settings) -> str:
-    """The closing words: the table of metrics, how the run ended, and what to type next."""
+def header(
+    training: Training, data: RunData, config: RunConfig, device: torch.device, num_processes: int, path: Path
+) -> str:
+    """What a run prints before its first epoch."""
+    lines = [BOX] if data.simulated else []
+    lines += [f"note: {note}" for note in (*data.notes, *training.notes)]
+    processes = f", {num_processes} processes" if num_processes > 1 else ""
+    parameters = sum(parameter.numel() for parameter in training.model.parameters())
+    lines.append(repr(data))
+    lines.append(f"{parameters:,} parameters, {device}, {config.threads} threads{processes}, run folder {path}")
+    return "\n".join(lines)
+
+
+def report(outcome: Outcome, task: Task, path: Path, config: RunConfig) -> str:
+    """What a run prints at its end: the table of metrics, how the run ended, and what to type next."""
     data, history = task.data, outcome.history
     folder = shlex.quote(str(path))
     lines = ["", BOX] if data.simulated else [""]
     if history:
         lines += metric_table(history, outcome.best_epoch, task.directions)
-        lines += baseline_table(history[(outcome.best_epoch or 0) - 1], task, settings.model)
+        lines += baseline_table(history[(outcome.best_epoch or 0) - 1], task, config.model)
         if outcome.best_epoch:
             lines.append(
                 f"chosen: epoch {outcome.best_epoch}, by the validation part; these test figures are for reporting"
             )
         else:
             lines.append("best: over all epochs, seen on the test set; it is for reading the curves, not for reporting")
-    lines.append(f"{outcome.ending} after {len(history)} of {settings.epochs} epochs; everything about it is in {path}")
+    lines.append(f"{outcome.ending} after {len(history)} of {config.epochs} epochs; everything about it is in {path}")
+    if outcome.ending == "stopped early" and not outcome.epochs_run:
+        lines.append(
+            f"nothing was trained: {outcome.monitored} has not improved since epoch {outcome.best_epoch or 0}, and "
+            f"--patience is spent; a larger one goes on: python main.py --resume {folder} --patience "
+            f"{len(history) - (outcome.best_epoch or 0) + 10}"
+        )
     if outcome.ending == "interrupted":
         lines.append(f"go on:   python main.py --resume {folder}")
-    if history and hasattr(task, "score"):
+    if history and task.can_recommend:
         lines.append(f"ask it:  python main.py --recommend={shlex.quote(data.users[0])} --logdir {folder}")
     lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
     return "\n".join(lines)

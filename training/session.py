@@ -4,6 +4,7 @@ import itertools
 import platform
 import shlex
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from config.cli import FORMAT, Choices, Models, Request, config_of
 from config.errors import UserError
 from training.loop import Outcome
 from training.process_group import SingleProcess
-from training.protocols import RunData
+from training.protocols import Recipe, RunData
 from training.run_folder import RunFolder
 
 RUNS = Path("run")
@@ -28,10 +29,10 @@ def begin(
     """The run folder (on the first process alone), config.json so far, and the config, the same on all processes."""
     run, record, values = None, {}, {}
     with group.collective_errors():
-        if group.is_first and request.resume is not None:
+        if group.is_main and request.resume is not None:
             run, record, config = reopen(request.resume, request.given, models, choices)
             values = config.to_dict()
-        elif group.is_first and request.config is not None:
+        elif group.is_main and request.config is not None:
             config = request.config
             run, values = RunFolder.new(Path(config.logdir or unused_path(config))), config.to_dict()
     record, values = group.broadcast((record, values))
@@ -68,6 +69,21 @@ def newest_run() -> Path:
             f"there is no trained run under {RUNS}/: train one with python main.py, or name its folder with --logdir"
         )
     return checkpoints[-1].parent
+
+
+def load(
+    config: RunConfig, recipe: Recipe, record: dict[str, Any], group: SingleProcess
+) -> tuple[torch.device, RunData, float]:
+    """The device of this process, the data of the run, and the seconds that reading took.
+
+    Raises:
+        UserError: there is no such device, the data cannot be had, or they are not those of a run that exists.
+    """
+    start = time.perf_counter()
+    device = choose_device(config.device, group)
+    data = recipe.load_data(config)
+    require_same_data(record, data)
+    return device, data, time.perf_counter() - start
 
 
 def choose_device(name: str, group: SingleProcess) -> torch.device:

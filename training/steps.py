@@ -1,20 +1,15 @@
-"""Gradient descent on the batches of a task: how most families take their steps.
-
-The training loop (loop.py) works with any stepper. A stepper offers
-
-    checkpoint_parts                 what a checkpoint holds of it, {name: object with state_dict and load_state_dict}
-    run_epoch(epoch, history, stop)  one epoch of steps; returns columns of its row, "train_<loss>" and others
-    has_converged(history)           True if a stopping rule of its own ends the run
-"""
+"""An epoch of gradient descent: batches, joint loss, learning-rate schedule, optimizer step."""
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from config.base import GradientConfig
+from training.protocols import GradientTask, History, Row, Stop
 from training.weighting import make_weighting
 
 
@@ -23,34 +18,37 @@ class Stopped(Exception):
 
 
 class GradientStepper:
-    """AdamW on the joint loss, the tasks weighed by settings.weighting.
+    """AdamW on the joint loss; config.weighting balances the tasks.
 
     Args:
-        settings: lr, schedule, epochs, weight_decay, embedding_decay, weights, weighting, seed, quiet.
+        model: the network to train, in place.
+        task: its batches and losses.
+        config: lr, schedule, epochs, weight_decay, embedding_decay, weights, weighting, seed and quiet.
+        device: of the network.
     """
 
     all_reduce = None  # sums gradients over processes (data_parallel.py); None for a single process
 
-    def __init__(self, model: nn.Module, task, settings, device: torch.device) -> None:
-        self.model, self.task, self.device = model, task, device
+    def __init__(self, model: nn.Module, task: GradientTask, config: GradientConfig, device: torch.device) -> None:
+        self.model, self.task, self.config, self.device = model, task, config, device
+        self.quiet = config.quiet
         self.weighting = make_weighting(
-            settings.weighting, settings.weights, task.squared_errors, settings.seed, device, task.regularizers
+            config.weighting, config.weights, task.squared_errors, config.seed, device, task.regularizers
         )
-        groups = split_by_decay(model, settings.weight_decay, settings.embedding_decay)
-        if learnt := self.weighting.parameters():
-            groups.append({"params": learnt, "weight_decay": 0.0})
-        self.optimizer = self.make_optimizer(groups, lr=settings.lr, fused=True)
+        groups = split_by_decay(model, config.weight_decay, config.embedding_decay)
+        if learned := self.weighting.parameters():
+            groups.append({"params": learned, "weight_decay": 0.0})
+        self.optimizer = self.make_optimizer(groups, lr=config.lr, fused=True)
         self.checkpoint_parts = {"optimizer": self.optimizer, "weighting": self.weighting}
-        self.settings = settings
 
     def make_optimizer(self, groups: list[dict], **options) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, **options)
 
-    def has_converged(self, history) -> bool:
+    def has_converged(self, history: History) -> bool:
         return False
 
-    def run_epoch(self, epoch: int, history, stop: Callable[[], bool]) -> dict[str, float]:
-        """One pass over the training part: the mean of each loss over its batches, by their sizes.
+    def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:
+        """One pass over the training part: the mean of each loss over its batches, weighted by their sizes.
 
         Raises:
             Stopped: stop() was true after a step.
@@ -61,17 +59,17 @@ class GradientStepper:
         sums = torch.zeros(len(names), dtype=torch.double, device=self.device)
         rows = 0
         steps = self.task.num_batches
-        bar = progress_bar(self.task.batches(epoch), epoch, steps, self.settings.quiet)
+        bar = progress_bar(self.task.batches(epoch), epoch, steps, self.quiet)
         for step, batch in enumerate(bar):
             if stop():
                 bar.close()
                 raise Stopped
-            self._set_step_size(epoch - 1 + step / steps)
+            self._set_learning_rate(epoch - 1 + step / steps)
             losses = self.backward(batch)
             self.optimizer.step()
             size = self.task.batch_rows(batch)
             rows += size
-            # Tensors are summed where they lie: reading a number every step would make a GPU wait.
+            # Summed on the device: reading a number in every step would make a GPU wait.
             sums.add_(torch.stack([losses[name] for name in names]), alpha=size)
         means = (sums / rows).tolist()
         return {f"train_{name}": mean for name, mean in zip(names, means, strict=True)} | self.weighting.report()
@@ -80,33 +78,42 @@ class GradientStepper:
         return self.task.losses(self.model, batch)
 
     def backward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Put the gradient of the joint loss on a batch into .grad; returns each loss and the "joint" one, detached."""
+        """Put the gradient of the joint loss into .grad; returns each loss and the "joint" one, detached."""
         losses = self.losses(batch)
         self.optimizer.zero_grad()
         joint = self.weighting.backward(losses, self.model, self.all_reduce)
         return {name: loss.detach() for name, loss in losses.items()} | {"joint": joint}
 
-    def _set_step_size(self, epochs_done: float) -> None:
-        """Along half a cosine from lr to 0 over all epochs (Loshchilov and Hutter 2017, eq. 5, without restarts)."""
-        if self.settings.schedule == "cosine":
-            share = 0.5 * (1 + math.cos(math.pi * epochs_done / self.settings.epochs))
+    def _set_learning_rate(self, epochs_done: float) -> None:
+        if self.config.schedule == "cosine":
             for group in self.optimizer.param_groups:
-                group["lr"] = self.settings.lr * share
+                group["lr"] = self.config.lr * cosine(epochs_done, self.config.epochs)
+
+
+def cosine(done: float, total: float) -> float:
+    """Learning-rate factor that falls from 1 to 0 along half a cosine while `done` goes from 0 to `total`.
+
+    Loshchilov and Hutter 2017, eq. 5, without restarts.
+    """
+    return 0.5 * (1 + math.cos(math.pi * done / total))
 
 
 def split_by_decay(model: nn.Module, weight_decay: float, embedding_decay: float) -> list[dict]:
-    """Groups of AdamW: embeddings, whose decays add up, and all other parameters. Biases are embeddings of width 1."""
+    """Parameter groups of AdamW: embeddings, whose two decays add up, and all others.
+
+    Biases are embeddings of width 1 and count among the others.
+    """
     if not embedding_decay:
         return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
     tables = [table.weight for table in model.modules() if isinstance(table, nn.Embedding) and table.embedding_dim > 1]
-    names = {id(table) for table in tables}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in names]
+    is_table = {id(table) for table in tables}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in is_table]
     return [
         {"params": tables, "weight_decay": weight_decay + embedding_decay},
         {"params": others, "weight_decay": weight_decay},
     ]
 
 
-def progress_bar(steps, epoch: int, total: int, quiet: bool) -> tqdm:
-    """A bar for one epoch, on a terminal alone."""
+def progress_bar(steps: Iterable, epoch: int, total: int, quiet: bool) -> tqdm:
+    """A bar for one epoch, shown on terminals only."""
     return tqdm(steps, f"epoch {epoch}", total, leave=False, unit="step", disable=quiet or not sys.stderr.isatty())

@@ -49,7 +49,8 @@ class LabelTask:
     """
 
     primary_metric = "auc"
-    squared_errors = ()
+    squared_errors: tuple[str, ...] = ()
+    can_recommend = True
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from config.settings import Settings
 from conftest import interactions
 
 import benchmark
@@ -18,7 +19,6 @@ from benchmarks.peers import PEERS, Answered, Peer
 from benchmarks.results import COLUMNS, Results
 from benchmarks.timing import in_turns
 from config.errors import UserError
-from config.settings import Settings
 from evaluation import mrr_score
 from models import MultiTaskNet
 

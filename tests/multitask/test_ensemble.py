@@ -4,11 +4,11 @@ from itertools import count
 
 import pytest
 import torch
+from config.settings import Settings
 from conftest import refused
 from torch import nn
 
 import registry as family
-from config.settings import Settings
 from models import MultiTaskNet
 from multitask.ensemble import APART, average_into
 from training.loop import fit

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from config.settings import Settings
 from conftest import refused
+from multitask.item_based_task import WatchAndRateByDenoising
 from torch import nn
 
 import dataset
 import registry as family
-from config.settings import Settings
 from losses import MASKED_ITEM_TARGET, masked_item_loss
 from multitask.ensemble import APART
 from multitask.item_based import ItemBasedNet
-from multitask.item_based_task import WatchAndRateByDenoising
 from multitask.softmax import WatchAndRateBySoftmax
 
 CPU = torch.device("cpu")

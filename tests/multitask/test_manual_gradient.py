@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 import torch
+from config.settings import Settings
 from torch import nn
 
 import models
 import registry as family
-from config.settings import Settings
 from dataset import Interactions
 from losses import joint_loss
 from models import MultiTaskNet

@@ -5,12 +5,12 @@ from itertools import count
 
 import pytest
 import torch
+from config.settings import Settings
 from conftest import refused, run
 from torch import nn
 
 import dataset
 import registry as family
-from config.settings import Settings
 from losses import softmax_loss
 from models import MultiTaskNet
 from multitask.softmax import WatchAndRateBySoftmax

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from config.settings import Settings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config.errors import UserError
-from config.settings import Settings
 from models import MultiTaskNet
 from multitask.task import WatchAndRate
 from training.loop import fit

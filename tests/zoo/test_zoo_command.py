@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
+from config.defaults import DEFAULTS
+from config.settings import Settings
 from conftest import refused, run
 
 import dataset
 import registry as family
-from config.defaults import DEFAULTS
-from config.settings import Settings
 from zoo.networks import NETWORKS
 
 WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]

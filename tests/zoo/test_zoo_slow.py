@@ -5,9 +5,9 @@ from functools import cache
 
 import pytest
 import torch
+from config.settings import Settings
 
 import dataset
-from config.settings import Settings
 from registry import build_task
 from training.loop import fit
 from training.run_folder import RunFolder

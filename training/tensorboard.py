@@ -1,0 +1,55 @@
+"""What a run shows in TensorBoard: curves, settings beside final metrics (HPARAMS), item embeddings (PROJECTOR)."""
+
+from dataclasses import fields
+
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from config.base import RunConfig
+from training.protocols import Row, Task
+
+
+def draw_epoch(writer: SummaryWriter, task: Task, model: nn.Module, row: Row) -> None:
+    """Draw one row of the history and the diagnostics of the task."""
+    points = {_tag(column, task): value for column, value in row.items() if column != "epoch"}
+    for tag, value in (points | task.diagnostics(model)).items():
+        writer.add_scalar(tag, value, row["epoch"])
+    writer.flush()  # before the checkpoint: a resumed run drops points after its checkpoint and never misses one before
+
+
+def draw_summary(
+    writer: SummaryWriter, task: Task, model: nn.Module, config: RunConfig, row: Row, is_best: bool
+) -> None:
+    """Settings beside final metrics, and the item embeddings with titles and genres."""
+    flat = {name: value if type(value) in (int, float, str) else str(value) for name, value in _compared(config)}
+    final = {tag: row[name] for name, tag in task.tags.items() if name in row}
+    # The HPARAMS page reads its numbers from these tags. The summary of the experiment is left out: TensorBoard would
+    # take that of one arbitrary run for all. writer.add_hparams would write it, and create a stray run folder as well.
+    _, start, end = hparams(flat, final)
+    writer.file_writer.add_summary(start)
+    writer.file_writer.add_summary(end)
+    data = task.data
+    # The metadata table has one line per item and tabs between columns: no text may hold either, and none may be empty.
+    columns = (data.items, data.titles, data.genres)
+    labels = [[" ".join(text.split()) or "-" for text in line] for line in zip(*columns, strict=True)]
+    for name, table in task.embeddings(model).items():
+        tag = f"{name}_best" if is_best else name
+        writer.add_embedding(
+            table, labels, global_step=row["epoch"], tag=tag, metadata_header=["id", "title", "genres"]
+        )
+
+
+def _tag(column: str, task: Task) -> str:
+    """The tag of a column. Losses and metrics have one in the task's tags; all others come from the weighting."""
+    if column.startswith(("train_", "val_", "test_")):
+        return task.tags[column]
+    return task.tags.get(column, f"weighting/{column}")
+
+
+def _compared(config: RunConfig) -> list[tuple[str, object]]:
+    """The settings that decide the result; TensorBoard keeps the first value it sees, so none may change on resume."""
+    options = {field.name: field.metadata["option"] for field in fields(config)}
+    names = [name for name, known in options.items() if known.affects_result and not known.resumable]
+    values = [("model", config.model), *((name, getattr(config, name)) for name in names)]
+    return [(name, value) for name, value in values if value is not None]
