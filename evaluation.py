@@ -380,7 +380,7 @@ CHAIN_METRICS = {"over": Metric(fraction_above, -1, "over")}
 
 
 def label_metrics(
-    logits: Tensor, labels: Tensor, user_ids: Tensor, names: Iterable[str] = tuple(LABEL_METRICS)
+    logits: Tensor, labels: Tensor, user_ids: Tensor, names: Iterable[str] | None = None
 ) -> dict[str, float]:
     """Metrics of one label's logits by their names.
 
@@ -388,7 +388,7 @@ def label_metrics(
         logits: (R,) sigmoid(logit) is the predicted probability of label 1.
         labels: (R,) 0 or 1.
         user_ids: (R,) the user of each row.
-        names: which metrics of LABEL_METRICS.
+        names: which metrics of LABEL_METRICS; None computes all.
 
     Raises:
         FloatingPointError: a logit is nan or infinite.
@@ -396,7 +396,7 @@ def label_metrics(
     if not logits.isfinite().all():
         raise FloatingPointError("the model scores a pair with nan or infinity")
     scores = LabelScores(logits.cpu().double(), labels.cpu().double(), user_ids.cpu())
-    return {name: LABEL_METRICS[name].function(scores) for name in names}
+    return {name: LABEL_METRICS[name].function(scores) for name in names or LABEL_METRICS}
 
 
 def roc_auc(scores: Tensor, labels: Tensor) -> float:

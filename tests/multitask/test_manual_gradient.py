@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import losses
 import models
 import registry as family
 from config.settings import Settings
@@ -215,6 +216,25 @@ def test_other_weightings_are_left_to_autograd(world, weighting):
 
 def test_other_devices_are_left_to_autograd(world):
     assert steps_of(new_model(), WatchAndRate(world), torch.device("meta")) is GradientSteps
+
+
+@pytest.mark.parametrize("form", losses.PAIRWISE_LOSSES)
+def test_every_form_of_the_ranking_loss_has_a_gradient_by_hand(world, form):
+    assert steps_of(new_model(), WatchAndRate(world, bpr=form), bpr=form) is HandwrittenSteps
+
+
+@pytest.mark.parametrize("named_in_settings", [True, False])
+def test_a_form_without_a_gradient_by_hand_is_left_to_autograd(world, monkeypatch, named_in_settings):
+    monkeypatch.setitem(losses.PAIRWISE_LOSSES, "hinge", lambda p, n: (1 - p + n).relu().mean())
+    task = WatchAndRate(world, bpr="hinge")
+    options = {"bpr": "hinge"} if named_in_settings else {}
+    assert steps_of(new_model(), task, **options) is GradientSteps
+    assert run(handwritten.make_steps(new_model(), task, Settings(quiet=True, **options), CPU), [1])
+
+
+def test_a_form_that_is_redefined_is_left_to_autograd(world, monkeypatch):
+    monkeypatch.setitem(losses.PAIRWISE_LOSSES, "bpr", lambda p, n: (n - p).exp().mean())
+    assert steps_of(new_model(), WatchAndRate(world, bpr="bpr"), bpr="bpr") is GradientSteps
 
 
 def test_a_network_of_another_class_is_left_to_autograd(world):
