@@ -1,7 +1,8 @@
 """Metrics: pure functions of ranks, scores and labels, and the entry points mrr_score and mse_score.
 
-METRICS holds the metrics of ranking and rating, LABEL_METRICS those of 0/1 labels. To add a metric, write its function
-and enter it there: the progress table, metrics.csv and the TensorBoard tags are made from these tables.
+METRICS holds the metrics of ranking (RANKING_METRICS) and of ratings (RATING_METRICS), LABEL_METRICS and CHAIN_METRICS
+those of 0/1 labels. To add a metric, write its function and enter it in the table of its kind: metrics.csv, the closing
+table of a run and the TensorBoard tags are made from these tables.
 
 Ranks start at 1 for the best item. Items with equal scores share the average of the ranks they cover, so the rank of an
 item never depends on the order in which items are stored, and a constant model ranks every item in the middle.
