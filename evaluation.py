@@ -1,7 +1,8 @@
 """Metrics: pure functions of ranks, scores and labels, and the entry points mrr_score and mse_score.
 
-METRICS holds the metrics of ranking and rating, LABEL_METRICS those of 0/1 labels. To add a metric, write its function
-and enter it there: the progress table, metrics.csv and the TensorBoard tags are made from these tables.
+METRICS holds the metrics of ranking (RANKING_METRICS) and of ratings (RATING_METRICS), LABEL_METRICS and CHAIN_METRICS
+those of 0/1 labels. To add a metric, write its function and enter it in the table of its kind: metrics.csv, the closing
+table of a run and the TensorBoard tags are made from these tables.
 
 Ranks start at 1 for the best item. Items with equal scores share the average of the ranks they cover, so the rank of an
 item never depends on the order in which items are stored, and a constant model ranks every item in the middle.
@@ -380,7 +381,7 @@ CHAIN_METRICS = {"over": Metric(fraction_above, -1, "over")}
 
 
 def label_metrics(
-    logits: Tensor, labels: Tensor, user_ids: Tensor, names: Iterable[str] = tuple(LABEL_METRICS)
+    logits: Tensor, labels: Tensor, user_ids: Tensor, names: Iterable[str] | None = None
 ) -> dict[str, float]:
     """Metrics of one label's logits by their names.
 
@@ -388,7 +389,7 @@ def label_metrics(
         logits: (R,) sigmoid(logit) is the predicted probability of label 1.
         labels: (R,) 0 or 1.
         user_ids: (R,) the user of each row.
-        names: which metrics of LABEL_METRICS.
+        names: which metrics of LABEL_METRICS; None computes all.
 
     Raises:
         FloatingPointError: a logit is nan or infinite.
@@ -396,7 +397,7 @@ def label_metrics(
     if not logits.isfinite().all():
         raise FloatingPointError("the model scores a pair with nan or infinity")
     scores = LabelScores(logits.cpu().double(), labels.cpu().double(), user_ids.cpu())
-    return {name: LABEL_METRICS[name].function(scores) for name in names}
+    return {name: LABEL_METRICS[name].function(scores) for name in names or LABEL_METRICS}
 
 
 def roc_auc(scores: Tensor, labels: Tensor) -> float:

@@ -214,8 +214,8 @@ class LabelTask:
         for label, rate in zip(self.labels, rows.labels.mean(dim=0).tolist(), strict=True):
             if not 0 < rate < 1:
                 raise UserError(
-                    f"the label {label} is {round(rate)} in all {len(rows)} rows of the {split} part, so no metric can "
-                    "be computed: give more rows, --negatives N to draw some, or another --like_from or --seed"
+                    f"the label {label} is {round(rate)} in all {len(rows)} rows of the {split} split, so no metric "
+                    "can be computed: give more rows, --negatives N to draw some, or another --like_from or --seed"
                 )
 
     def _describe_metrics(self) -> dict[str, Metric]:

@@ -9,6 +9,7 @@ import torch
 from config.settings import Settings
 from torch import nn
 
+import losses
 import models
 import registry as family
 from dataset import Interactions
@@ -221,6 +222,23 @@ def test_other_weightings_use_autograd(world, weighting):
 
 def test_other_devices_use_autograd(world):
     assert stepper_type(new_model(), WatchAndRate(world), torch.device("meta")) is GradientStepper
+
+
+@pytest.mark.parametrize("form", losses.PAIRWISE_LOSSES)
+def test_every_form_of_the_ranking_loss_has_a_manual_gradient(world, form):
+    assert stepper_type(new_model(), WatchAndRate(world, ranking_loss=form), ranking_loss=form) is ManualGradientStepper
+
+
+def test_a_form_without_a_manual_gradient_uses_autograd(world, monkeypatch):
+    monkeypatch.setitem(losses.PAIRWISE_LOSSES, "hinge", lambda p, n: (1 - p + n).relu().mean())
+    task = WatchAndRate(world, ranking_loss="hinge")
+    assert stepper_type(new_model(), task) is GradientStepper
+    assert run(manual_gradient.make_stepper(new_model(), task, MultiTaskConfig(quiet=True), CPU), [1])
+
+
+def test_a_form_that_is_redefined_uses_autograd(world, monkeypatch):
+    monkeypatch.setitem(losses.PAIRWISE_LOSSES, "bpr", lambda p, n: (n - p).exp().mean())
+    assert stepper_type(new_model(), WatchAndRate(world, ranking_loss="bpr"), ranking_loss="bpr") is GradientStepper
 
 
 def test_a_subclass_of_the_network_uses_autograd(world):

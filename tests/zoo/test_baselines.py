@@ -1,4 +1,4 @@
-"""The baselines: every number by hand on a world of three ratings, and their known figures on MovieLens."""
+"""The baselines: every number by hand on three ratings, and their known values on MovieLens."""
 
 import os
 from dataclasses import replace
@@ -42,7 +42,7 @@ def every_pair(num_users: int, num_items: int) -> tuple[torch.Tensor, torch.Tens
 
 
 def chances(logits: dict[str, torch.Tensor], num_items: int) -> dict[str, torch.Tensor]:
-    """{label: (users, items)} of probabilities."""
+    """{label: (users, items)}: the probability of each pair."""
     return {label: logit.sigmoid().view(-1, num_items) for label, logit in logits.items()}
 
 
@@ -63,8 +63,8 @@ def test_baselines_by_hand():
 
 
 @pytest.mark.parametrize("label", ["view", "like"])
-def test_a_label_without_one_before_it_is_counted_over_all_rows_and_their_negatives(label):
-    """Whether it stands alone or beside another: one like in nine rows more or less, and no user is known."""
+def test_the_first_label_of_a_chain_is_counted_over_all_rows_and_their_negatives(label):
+    """With one label or several; users have no term of their own."""
     rate = {"view": 3 / 9, "like": 2 / 9}[label]
     for made in (of_toy("none"), of_toy("joint", (label,))):
         found = {name: chances(baseline(*every_pair(2, 4)), 4)[label] for name, baseline in made.items()}
@@ -74,7 +74,7 @@ def test_a_label_without_one_before_it_is_counted_over_all_rows_and_their_negati
             assert found[name][:, 0].tolist() == pytest.approx([best, best], abs=1e-5)
 
 
-def test_the_popularity_counts_negatives_as_often_as_they_are_drawn(tiny):
+def test_popularity_counts_negatives_at_their_expected_frequency(tiny):
     task = LabelTask(tiny)
     epochs = 20
     drawn = torch.zeros(80, dtype=torch.double)
@@ -85,13 +85,13 @@ def test_the_popularity_counts_negatives_as_often_as_they_are_drawn(tiny):
     expected = (counts + 10 * 0.2) / (counts + drawn / epochs + 10)
     found = task.baselines()["popularity"](torch.zeros(80, dtype=torch.long), torch.arange(80))["view"].sigmoid()
     torch.testing.assert_close(found.double(), expected, atol=0.02, rtol=0)
-    assert found.std() > 0.06  # there is something to tell apart
+    assert found.std() > 0.06  # the items differ
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_later_logit_means(tiny, name, chain):
-    """joint: the product of the conditional chances. conditional and none: what the rows said."""
+def test_the_meaning_of_later_logits_follows_the_chain(tiny, name, chain):
+    """joint: the product of the conditional probabilities. conditional and none: the means themselves."""
     made = LabelTask(tiny, chain=chain).baselines()[name]
     pairs = every_pair(60, 80)
     forward, given = (chances(logits, 80) for logits in (made(*pairs), made.conditional_logits(*pairs)))
@@ -116,11 +116,11 @@ def test_a_chain_of_three_is_a_product_of_three(tmp_path):
     a, b, c = data.train.ratings.unbind(dim=1)
     rates = [
         float(rate) for rate in (a.mean(), b[a == 1].mean(), c[b == 1].mean())
-    ]  # each counted where the one before it is 1
+    ]  # each counted on the rows where the label before it is 1
     assert [constant[label][0].sigmoid().item() for label in "abc"] == pytest.approx(rates, abs=1e-6)
 
 
-def test_chances_stay_between_0_and_1_where_all_is_liked():
+def test_probabilities_stay_between_0_and_1_if_every_item_is_liked():
     data = toy({(0, 0): 5.0, (0, 1): 5.0, (1, 0): 5.0})
     for made in make_baselines(Labeller(data, ("view", "like"), 4.0, 2), data.train, "joint").values():
         chance = made.conditional_logits(*every_pair(2, 4))["like"].sigmoid()
@@ -128,8 +128,8 @@ def test_chances_stay_between_0_and_1_where_all_is_liked():
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-def test_labels_that_never_occur_make_finite_baselines(chain):
-    """Of feedback the training rows may hold no click at all, though the others do."""
+def test_baselines_are_finite_for_a_label_that_never_occurs(chain):
+    """The training rows of feedback may have no click at all."""
     nothing = interactions([(0, 0), (1, 1)], 2, 4, [[0.0, 0.0], [0.0, 0.0]])
     data = Data("toy", None, None, [], [], (0.0, 1.0), nothing, nothing, labels=("click", "buy"))
     for made in make_baselines(Labeller(data, ("click", "buy"), 4.0, 0), data.train, chain).values():
@@ -137,7 +137,7 @@ def test_labels_that_never_occur_make_finite_baselines(chain):
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
-def test_what_is_held_out_is_not_looked_at(tiny, part):
+def test_baselines_do_not_depend_on_held_out_rows(tiny, part):
     held_out = getattr(tiny, part)
     inverted = replace(held_out, ratings=6 - held_out.ratings)
     other = replace(tiny, **{part: inverted[slice(0, len(held_out) // 2)]})
@@ -148,7 +148,7 @@ def test_what_is_held_out_is_not_looked_at(tiny, part):
 
 
 @pytest.mark.parametrize("chain", ["joint", "conditional"])
-def test_baselines_are_measured_like_networks(tiny, chain):
+def test_baselines_are_evaluated_like_networks(tiny, chain):
     task = LabelTask(tiny, chain=chain)
     found = {name: task.metrics(made, "test") for name, made in task.baselines().items()}
     for metric in ("view_auc", "like_auc", "like_given_view_auc", "view_user_auc"):
@@ -170,7 +170,7 @@ def real(movielens) -> LabelTask:
     return LabelTask(data)
 
 
-def test_the_popularity_of_a_film_tells_most_of_who_has_rated_it(real):
+def test_popularity_predicts_views_well(real):
     rows = real._evaluated["test"]
     counts = torch.bincount(real.data.train.item_ids, minlength=1682)
     assert roc_auc(counts[rows.item_ids], rows.labels[:, 0]) == pytest.approx(0.845, abs=0.007)
@@ -178,18 +178,18 @@ def test_the_popularity_of_a_film_tells_most_of_who_has_rated_it(real):
     assert found == pytest.approx(0.845, abs=0.007)
 
 
-def test_how_much_a_user_rates_tells_nothing(real):
+def test_user_activity_does_not_predict_views(real):
     rows = real._evaluated["test"]
     counts = torch.bincount(real.data.train.user_ids, minlength=943)
     assert roc_auc(counts[rows.user_ids], rows.labels[:, 0]) == pytest.approx(0.5, abs=1e-12)
 
 
-def test_knowing_what_was_viewed_tells_nearly_all_of_what_was_liked_over_all_rows(real):
+def test_views_predict_likes_over_all_rows(real):
     view, like = real._evaluated["test"].labels.unbind(dim=1)
     assert roc_auc(view, like) == pytest.approx(0.949, abs=0.003)
 
 
-def test_means_tell_what_is_liked_of_what_was_viewed(real):
+def test_means_predict_likes_among_viewed_items(real):
     found = {name: real.metrics(made, "test") for name, made in real.baselines().items()}
     assert found["item mean"]["like_given_view_auc"] == pytest.approx(0.70, abs=0.01)
     # 0.755 without shrinking

@@ -1,4 +1,4 @@
-"""What holds for every network of the zoo: shapes, sizes, and who is trained by whom."""
+"""Properties of every network of the zoo: shapes, sizes, and which loss trains which parameters."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from losses import calibrator, joint_loss, masked_log_loss
 from zoo.layers import ExpertBank, Network
-from zoo.networks import NETWORKS
+from zoo.networks import NETWORKS, build_network
 
 TASKS = ("view", "like", "share")
 USERS, ITEMS, WIDTH = 10, 12, 4
@@ -16,7 +16,7 @@ USERS, ITEMS, WIDTH = 10, 12, 4
 EVERY_NETWORK = pytest.mark.parametrize("name", NETWORKS)
 EVERY_TASK_COUNT = pytest.mark.parametrize("num_tasks", [1, 2, 3])
 
-TAKES = {  # how many experts there are, by the names of the arguments
+TAKES = {  # arguments that set the number of experts
     "omoe": ["experts"],
     "mmoe": ["experts"],
     "me_mmoe": ["experts"],
@@ -29,14 +29,14 @@ TAKES = {  # how many experts there are, by the names of the arguments
 
 
 def build(name: str, num_tasks: int = 2, seed: int = 0, **options) -> Network:
-    """A small network with one or more of the tasks."""
+    """A small network with the first tasks."""
     units = {"tower_units": (6,)} if name == "esmm" else {"expert_units": (8, 7), "tower_units": (6,)}
     torch.manual_seed(seed)
     return NETWORKS[name](USERS, ITEMS, WIDTH, TASKS[:num_tasks], **(units | options))
 
 
 def rows(count: int = 64) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Different pairs of a user and an item, and labels of which each implies the one before it."""
+    """Distinct (user, item) pairs, and labels that form a chain."""
     draw = torch.Generator().manual_seed(1)
     pairs = torch.randperm(USERS * ITEMS, generator=draw)[:count]
     labels, label = {}, torch.ones(count)
@@ -52,7 +52,7 @@ def losses(network: Network) -> dict[str, Tensor]:
 
 
 def gradients(network: Network, loss: Tensor) -> dict[str, Tensor]:
-    """The gradient of every parameter by name; a parameter that the loss does not reach has zeros."""
+    """The gradient of every parameter by name; zero for parameters that the loss does not reach."""
     network.zero_grad()
     loss.backward()
     return {
@@ -62,7 +62,7 @@ def gradients(network: Network, loss: Tensor) -> dict[str, Tensor]:
 
 
 def train(network: Network, weights: dict[str, float], steps: int = 5, lr: float = 0.01) -> None:
-    """Steps of Adam on the weighted sum of the losses; "calibrator" is a loss like the others where it has a weight."""
+    """Steps of Adam on the weighted sum of the losses; "calibrator" is one of the losses if it has a weight."""
     users, items, _ = rows()
     optimizer = torch.optim.Adam(network.parameters(), lr)
     for _ in range(steps):
@@ -77,7 +77,7 @@ def train(network: Network, weights: dict[str, float], steps: int = 5, lr: float
 @EVERY_NETWORK
 @EVERY_TASK_COUNT
 @pytest.mark.parametrize("batch", [0, 1, 5])
-def test_each_task_gets_one_logit_a_row_in_the_order_of_the_tasks(name, num_tasks, batch):
+def test_each_task_has_one_logit_per_row_in_the_order_of_the_tasks(name, num_tasks, batch):
     network = build(name, num_tasks)
     users, items, _ = rows(batch)
     logits = network(users, items)
@@ -89,7 +89,7 @@ def test_each_task_gets_one_logit_a_row_in_the_order_of_the_tasks(name, num_task
 
 @EVERY_NETWORK
 @pytest.mark.parametrize("batch", [0, 1, 5])
-def test_layers_of_one_unit_are_not_mistaken_for_rows(name, batch):
+def test_layers_with_one_unit_keep_the_batch_dimension(name, batch):
     units = {"tower_units": (1,)} | ({} if name == "esmm" else {"expert_units": (1,)})
     users, items, _ = rows(batch)
     for one in ({}, dict.fromkeys(TAKES.get(name, []), 1)):
@@ -104,7 +104,7 @@ def test_tasks_keep_the_order_they_were_given_in(name):
 
 
 @EVERY_NETWORK
-def test_the_tasks_are_view_and_like_unless_said_otherwise(name):
+def test_the_default_tasks_are_view_and_like(name):
     network = NETWORKS[name](USERS, ITEMS)
     users, items, _ = rows()
     assert list(network(users, items)) == ["view", "like"]
@@ -114,7 +114,7 @@ def test_the_tasks_are_view_and_like_unless_said_otherwise(name):
 @EVERY_NETWORK
 @EVERY_TASK_COUNT
 @pytest.mark.parametrize("training", [True, False])
-def test_a_row_does_not_depend_on_the_rows_beside_it(name, num_tasks, training):
+def test_the_logits_of_a_row_do_not_depend_on_the_other_rows(name, num_tasks, training):
     network = build(name, num_tasks).train(training)
     users, items, _ = rows(16)
     together = network(users, items)
@@ -156,7 +156,7 @@ PARTS = {
 
 
 @EVERY_NETWORK
-def test_all_parts_are_parameters_that_an_optimizer_sees(name):
+def test_every_module_is_registered_with_its_parameters(name):
     names = [key for key, _ in build(name).named_parameters()]
     parts = {".".join(key.split(".")[: 3 if key.startswith("levels") else 2]) for key in names}
     expected = PARTS[name] | {"towers"}
@@ -166,7 +166,7 @@ def test_all_parts_are_parameters_that_an_optimizer_sees(name):
 
 @EVERY_NETWORK
 @EVERY_TASK_COUNT
-def test_a_state_dict_holds_the_whole_network(name, num_tasks):
+def test_a_state_dict_restores_the_whole_network(name, num_tasks):
     saved, fresh = build(name, num_tasks, seed=0), build(name, num_tasks, seed=1)
     users, items, _ = rows()
     expected = saved(users, items)
@@ -177,7 +177,7 @@ def test_a_state_dict_holds_the_whole_network(name, num_tasks):
 
 @EVERY_NETWORK
 @EVERY_TASK_COUNT
-def test_the_lists_of_the_caller_stay_as_they_are(name, num_tasks):
+def test_the_lists_of_the_caller_are_not_changed(name, num_tasks):
     tasks, units = list(TASKS[:num_tasks]), {"tower_units": [6, 3]}
     if name != "esmm":
         units["expert_units"] = [8, 7]
@@ -190,7 +190,7 @@ def test_the_lists_of_the_caller_stay_as_they_are(name, num_tasks):
     assert list(first(*rows(1)[:2])) == list(TASKS[:num_tasks])
 
 
-GATES = {  # with two tasks: whom a gate serves, and among how many it chooses
+GATES = {  # with two tasks: {network: {gate: number of experts}}
     "single": {},
     "shared_bottom": {},
     "omoe": {"all": 5},
@@ -214,7 +214,7 @@ COUNTS = {"experts": 5, "task_experts": 3, "shared_experts": 2}
 
 
 @EVERY_NETWORK
-def test_gates_are_probabilities_over_what_they_choose_from(name):
+def test_gates_are_probabilities_over_their_experts(name):
     network = build(name, **{option: COUNTS[option] for option in TAKES.get(name, [])})
     users, items, _ = rows()
     with torch.no_grad():
@@ -229,7 +229,7 @@ def test_gates_are_probabilities_over_what_they_choose_from(name):
 
 
 def experts(network: Network) -> list[Tensor]:
-    """The first layer of every expert, level by level: those of one shape can be compared."""
+    """The first layers of all experts, level by level."""
     return [weight for bank in network.modules() if isinstance(bank, ExpertBank) for weight in bank.weights[0]]
 
 
@@ -245,22 +245,22 @@ def test_experts_differ_at_the_start_and_after_training(name):
 
 
 @EVERY_NETWORK
-def test_tables_of_one_network_start_apart(name):
+def test_tables_of_one_network_have_different_initial_values(name):
     tables = [table.weight for table in build(name, 3).modules() if isinstance(table, nn.Embedding)]
     assert not any(torch.equal(a, b) for i, a in enumerate(tables) for b in tables[:i])
 
 
 @EVERY_NETWORK
-def test_a_small_batch_can_be_learnt_by_heart(name):
+def test_a_network_can_overfit_a_small_batch(name):
     units = {"tower_units": (16,)} | ({} if name == "esmm" else {"expert_units": (32,)})
-    network = build(name, **units)  # wide enough that no tower loses all its units to the ReLU
+    network = build(name, **units)  # wide enough that no tower has only dead ReLU units
     start = sum(losses(network).values()).item()
     train(network, {"view": 1, "like": 1}, steps=80, lr=0.03)
     assert sum(losses(network).values()).item() < 0.5 * start
 
 
 def untouched(name: str, trained: int) -> tuple[str, ...]:
-    """The parameters, by how their names begin, that the loss of one of three tasks must leave alone."""
+    """Prefixes of the parameters that the loss of one of three tasks must not reach."""
     others = [number for number in range(3) if number != trained]
     later = [number for number in others if number > trained]
     return {
@@ -300,13 +300,13 @@ def each(part: str, numbers: list[int]) -> tuple[str, ...]:
 
 @EVERY_NETWORK
 @pytest.mark.parametrize("trained", [0, 1, 2])
-def test_a_task_trains_what_it_reads_and_nothing_else(name, trained):
+def test_the_loss_of_a_task_reaches_only_the_parameters_it_reads(name, trained):
     network = build(name, 3)
     reached = {
         key: gradient.any().item() for key, gradient in gradients(network, losses(network)[TASKS[trained]]).items()
     }
     expected = {key: not key.startswith(untouched(name, trained)) for key in reached}
-    if name == "adatt":  # one tensor, a row a task; only the last level keeps the rows apart
+    if name == "adatt":  # one tensor with one row per task; only the last level separates the rows
         rows_reached = network.levels[1].residual_weights.grad.any(dim=1)
         assert rows_reached.tolist() == [number == trained for number in range(3)]
     assert reached == expected
@@ -322,7 +322,7 @@ def test_the_gradient_of_a_sum_is_the_sum_of_the_gradients(name):
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_separate_networks_are_trained_as_if_alone(weight):
+def test_single_task_networks_train_independently(weight):
     beside, alone = build("single", 2), build("single", 1, seed=1)
     alone.load_state_dict({key: beside.state_dict()[key] for key in alone.state_dict()})
     train(beside, {"view": 1, "like": weight})
@@ -330,11 +330,11 @@ def test_separate_networks_are_trained_as_if_alone(weight):
     assert all(torch.equal(value, beside.state_dict()[key]) for key, value in alone.state_dict().items())
 
 
-def test_a_calibrator_of_weight_zero_changes_no_bit_and_of_any_other_weight_does():
+def test_a_calibrator_changes_training_unless_its_weight_is_zero():
     plain, zero, switched_on = (build("aitm") for _ in range(3))
     with torch.no_grad():
         for network in (plain, zero, switched_on):
-            network.towers[1].output.bias += 3  # likes that outrun views
+            network.towers[1].output.bias += 3  # likes more probable than views
     train(plain, {"view": 1, "like": 1})
     train(zero, {"view": 1, "like": 1, "calibrator": 0.0})
     train(switched_on, {"view": 1, "like": 1, "calibrator": 0.6})
@@ -349,7 +349,7 @@ def test_a_conditional_probability_is_the_ratio_of_two_joint_ones(name, num_task
     network = build(name, num_tasks)
     with torch.no_grad():
         for number, tower in enumerate(network.towers):
-            tower.output.bias += -2.0 * number  # funnels: each step is rarer than the one before
+            tower.output.bias += -2.0 * number  # each step is less probable than the one before
     users, items, _ = rows()
     joint, conditional = network(users, items), network.conditional_logits(users, items)
     assert torch.equal(conditional["view"], joint["view"])
@@ -358,7 +358,7 @@ def test_a_conditional_probability_is_the_ratio_of_two_joint_ones(name, num_task
         torch.testing.assert_close(conditional[task].double().sigmoid(), ratio, atol=1e-6, rtol=1e-5)
 
 
-def test_a_conditional_probability_stays_below_one_where_a_network_puts_likes_above_views():
+def test_a_conditional_probability_stays_below_one_if_likes_exceed_views():
     network = build("shared_bottom")
     with torch.no_grad():
         network.towers[1].output.bias += 5
@@ -368,13 +368,13 @@ def test_a_conditional_probability_stays_below_one_where_a_network_puts_likes_ab
 
 @EVERY_NETWORK
 @pytest.mark.parametrize("tasks", [(), ("view", "view"), "view"])
-def test_tasks_without_names_of_their_own_are_refused(name, tasks):
+def test_invalid_task_names_raise(name, tasks):
     with pytest.raises(ValueError, match="tasks must be"):
         NETWORKS[name](USERS, ITEMS, WIDTH, tasks)
 
 
 @pytest.mark.parametrize("name", TAKES)
-def test_experts_without_layers_are_refused(name):
+def test_experts_without_layers_raise(name):
     with pytest.raises(ValueError, match="expert_units is empty"):
         build(name, expert_units=())
 
@@ -384,14 +384,21 @@ def test_experts_without_layers_are_refused(name):
     [
         *((name, {"experts": count}, "at least 1 expert") for name in ("omoe", "mmoe", "me_mmoe") for count in (0, -1)),
         *((name, {"task_experts": 0, "shared_experts": 0}, "1 expert") for name in ("cgc", "ple", "me_ple", "stem")),
-        *((name, {"task_experts": -1}, "-1 experts a task") for name in ("cgc", "ple", "me_ple")),
+        *((name, {"task_experts": -1}, "-1 experts per task") for name in ("cgc", "ple", "me_ple")),
         *((name, {"shared_experts": -1}, "-1 shared") for name in ("cgc", "ple", "me_ple")),
         *((name, {"levels": 0}, "at least 1 level") for name in ("ple", "me_ple", "adatt")),
-        ("stem", {"task_experts": 0}, "expert a task and 1 shared"),
-        ("stem", {"shared_experts": 0}, "expert a task and 1 shared"),
-        ("adatt", {"task_experts": 0}, "1 expert a task"),
+        ("stem", {"task_experts": 0}, "expert per task and 1 shared"),
+        ("stem", {"shared_experts": 0}, "expert per task and 1 shared"),
+        ("adatt", {"task_experts": 0}, "1 expert per task"),
     ],
 )
-def test_networks_without_levels_or_experts_are_refused(name, wrong, words):
+def test_networks_without_levels_or_experts_raise(name, wrong, words):
     with pytest.raises(ValueError, match=words):
         build(name, **wrong)
+
+
+def test_networks_are_built_by_name():
+    for name, network in NETWORKS.items():
+        assert type(build_network(name, 3, 4, embedding_dim=2)) is network
+    with pytest.raises(ValueError, match="unknown network 'mmeo': choose one of single, "):
+        build_network("mmeo", 3, 4)

@@ -1,4 +1,4 @@
-"""The zoo on the command line: every network, labels of one's own, and what is refused."""
+"""The zoo on the command line: every network, own feedback, and invalid settings."""
 
 import json
 
@@ -17,7 +17,7 @@ FEW = {"experts": "3", "task_experts": "1", "shared_experts": "2", "expert_units
 
 
 def shown(user: int, item: int) -> str:
-    """A line of feedback: what is bought was clicked, and some of what is shown is neither."""
+    """A line of feedback: bought items are clicked, and some items are neither."""
     click = (user * 3 + item) % 4 < 2
     return f"u{user},{int(click and item % 3 > 0)},i{item},{int(click)}"
 
@@ -27,7 +27,7 @@ FEEDBACK = ["user,buy,item,click", *(shown(u, i) for u in range(20) for i in ran
 
 @pytest.fixture(autouse=True)
 def files(elsewhere):
-    """Every test works beside a file of feedback."""
+    """Every test runs in a folder with a file of feedback."""
     (elsewhere / "shown.csv").write_text("\n".join(FEEDBACK) + "\n")
     broken = [line.replace(",1,i4,1", ",1,i4,0") for line in FEEDBACK]
     assert broken != FEEDBACK
@@ -35,7 +35,7 @@ def files(elsewhere):
 
 
 def small(model: str, *arguments) -> list:
-    """The flags of a run of a second."""
+    """The flags of a run that takes about a second."""
     few = [part for name, value in FEW.items() if name in DEFAULTS[model] for part in (f"--{name}", value)]
     return ["--model", model, "--epochs", 1, "--embedding_dim", 4, *few, *arguments]
 
@@ -47,7 +47,7 @@ def asked(capsys, *arguments) -> dict:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_leaves_a_run_and_stands_beside_the_baselines(capsys, tmp_path, name):
+def test_every_network_writes_a_run_folder_and_a_table_with_baselines(capsys, tmp_path, name):
     assert run(*WORLD, *small(name)) == 0
     out = capsys.readouterr().out
     assert out.count("SIMULATED DATA") == 2
@@ -64,7 +64,7 @@ def test_every_network_leaves_a_run_and_stands_beside_the_baselines(capsys, tmp_
     config = json.loads((folder / "config.json").read_text())["settings"]
     assert (config["model"], config["chain"], config["negatives"]) == (name, "joint", 4)
     result = json.loads((folder / "result.json").read_text())
-    assert table[1].split()[-8] == f"{result['metrics']['test_auc']:.4f}"  # the row is that of the epoch that counts
+    assert table[1].split()[-8] == f"{result['metrics']['test_auc']:.4f}"  # the row of the chosen epoch
     assert f"\n{result['parameters']:,} parameters" in out
 
 
@@ -78,17 +78,17 @@ def test_one_label_alone_can_be_trained(capsys, tmp_path, label):
     assert set(answer["recommended"][0]) == {"item", "title", label}
 
 
-def test_a_resumed_run_is_the_whole_run(capsys, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(capsys, tmp_path):
     run(*WORLD, *small("aitm"), "--epochs", 3, "--logdir", "whole")
-    run(*WORLD, *small("aitm"), "--epochs", 1, "--logdir", "parts")
-    assert run("--resume", "parts", "--epochs", 3) == 0
-    assert (tmp_path / "parts/metrics.csv").read_bytes() == (tmp_path / "whole/metrics.csv").read_bytes()
+    run(*WORLD, *small("aitm"), "--epochs", 1, "--logdir", "resumed")
+    assert run("--resume", "resumed", "--epochs", 3) == 0
+    assert (tmp_path / "resumed/metrics.csv").read_bytes() == (tmp_path / "whole/metrics.csv").read_bytes()
     assert run("--config", "whole/config.json", "--logdir", "again") == 0
     assert (tmp_path / "again/metrics.csv").read_bytes() == (tmp_path / "whole/metrics.csv").read_bytes()
 
 
 @pytest.mark.parametrize(("model", "chain"), [("esmm", "joint"), ("mmoe", "conditional")])
-def test_recommendations_are_unseen_and_ranked_by_the_chance_of_view_and_like(capsys, tmp_path, model, chain):
+def test_recommendations_are_unseen_items_ranked_by_the_joint_probability(capsys, tmp_path, model, chain):
     flags = [] if chain == "joint" else ["--chain", chain]
     run(*WORLD, *small(model, *flags), "--epochs", 3, "--lr", 0.05, "--logdir", "run/a")
     answer = asked(capsys, "--recommend", "5")
@@ -114,10 +114,10 @@ def test_recommendations_are_unseen_and_ranked_by_the_chance_of_view_and_like(ca
     assert answer["recommended"][0]["title"] in capsys.readouterr().out
 
 
-# feedback of one's own
+# own feedback
 
 
-def test_own_feedback_is_trained_resumed_and_asked_by_its_own_ids(capsys, tmp_path):
+def test_own_feedback_is_trained_resumed_and_queried_by_its_raw_ids(capsys, tmp_path):
     own = ["--feedback", "shown.csv", "--labels", "click,buy", "--test_fraction", 0.2, "--val_fraction", 0.2]
     assert run(*own, *small("esmm"), "--epochs", 2, "--logdir", "mine") == 0
     out = capsys.readouterr().out
@@ -142,7 +142,7 @@ def test_own_feedback_is_trained_resumed_and_asked_by_its_own_ids(capsys, tmp_pa
     assert "the data are not those of the run" in refused(capsys, "--resume", "mine", "--epochs", 4)
 
 
-def test_feedback_that_is_no_chain_has_its_labels_side_by_side(capsys, tmp_path):
+def test_feedback_that_is_not_a_chain_has_independent_labels(capsys, tmp_path):
     own = ["--feedback", "broken.csv", "--labels", "click,buy"]
     assert run(*own, *small("mmoe"), "--logdir", "mine") == 0
     assert json.loads((tmp_path / "mine/config.json").read_text())["settings"]["chain"] == "none"
@@ -152,8 +152,8 @@ def test_feedback_that_is_no_chain_has_its_labels_side_by_side(capsys, tmp_path)
     assert run("--resume", "mine", "--epochs", 2) == 0
 
 
-def test_a_run_that_ends_well_can_be_asked(capsys):
-    """Also where the metric to choose by cannot be had: of this label given itself there is one class alone."""
+def test_recommendations_work_after_every_finished_run(capsys):
+    """Also if the metric of a label given itself is undefined, since it has one class only."""
     lines = [line.split(",") for line in FEEDBACK[1:]]
     twins = ["user,item,click,buy", *(f"{user},{item},{click},{click}" for user, _, item, click in lines)]
     with open("twins.csv", "w") as file:
@@ -163,7 +163,7 @@ def test_a_run_that_ends_well_can_be_asked(capsys):
     assert code == 2 or run("--recommend", "u3", "--logdir", "mine") == 0
 
 
-def test_feedback_gets_negatives_where_they_are_asked_for(capsys, tmp_path):
+def test_feedback_gets_negatives_if_requested(capsys, tmp_path):
     own = ["--feedback", "shown.csv", "--labels", "click,buy"]
     for count in (0, 3):
         assert run(*own, *small("mmoe"), "--negatives", count, "--logdir", f"k{count}") == 0
@@ -219,14 +219,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_makes_no_sense_gets_one_sentence_and_code_2(capsys, tmp_path, case):
+def test_invalid_settings_exit_with_one_sentence_and_code_2(capsys, tmp_path, case):
     arguments, complaint = REFUSED[case]
     assert complaint in refused(capsys, *arguments)
     assert sorted(path.name for path in tmp_path.rglob("*")) in (
         ["broken.csv", "shown.csv"],
-        ["broken.csv", "run", "shown.csv"],  # the folder of runs may stay; nothing is in it
+        ["broken.csv", "run", "shown.csv"],  # the folder of runs may remain; it is empty
     )
 
 
-def test_settings_hold_every_network():
+def test_every_network_has_settings():
     assert set(DEFAULTS) == {"multitask", "dyadic", *NETWORKS}

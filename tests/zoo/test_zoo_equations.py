@@ -1,4 +1,4 @@
-"""The networks of the zoo against their equations, written down a second time, and their sizes against formulas."""
+"""The networks of the zoo against a second implementation of their equations, and their sizes against formulas."""
 
 import math
 from itertools import chain, pairwise
@@ -32,7 +32,7 @@ def run_bank(bank: ExpertBank, x: Tensor) -> list[Tensor]:
 
 
 def run_gate(gate: Gate, x: Tensor, experts: list[Tensor]) -> Tensor:
-    """Eq. of a mixture, expert by expert: sum_e softmax(W x)_e F_e."""
+    """A mixture, expert by expert: sum_e softmax(W x)_e F_e."""
     powers = (x @ gate.weight.T).exp()
     assert powers.shape[1] == len(experts)
     weights = powers / powers.sum(dim=1, keepdim=True)
@@ -40,7 +40,7 @@ def run_gate(gate: Gate, x: Tensor, experts: list[Tensor]) -> Tensor:
 
 
 def assert_towers_read(network: Network, representations: list[Tensor]) -> None:
-    """The logits are what the towers make of these, (B, h) each, and train the network as these would."""
+    """The logits and gradients of the network are those of its towers on these inputs, (B, h) each."""
     users, items, _ = rows()
     found = torch.stack(list(network(users, items).values()))
     expected = torch.stack([tower(z) for tower, z in zip(network.towers, representations, strict=True)])
@@ -53,13 +53,13 @@ def assert_towers_read(network: Network, representations: list[Tensor]) -> None:
 
 @torch.no_grad()
 def spread_out(network: Network) -> Network:
-    """The network with larger weights: gates far from uniform, so that a wrong one shows."""
+    """The network with larger weights: gates far from uniform, so that a wrong gate is noticed."""
     for parameter in network.parameters():
         parameter *= 2
     return network
 
 
-# The blocks
+# Building blocks
 
 
 def test_the_input_of_a_network_is_both_embeddings_and_their_product():
@@ -69,9 +69,9 @@ def test_the_input_of_a_network_is_both_embeddings_and_their_product():
     assert encoder.width == 3 * WIDTH
 
 
-def test_experts_start_as_dense_layers_do():
+def test_experts_are_initialized_like_dense_layers():
     bank = ExpertBank(40, 25, (100, 16))
-    for layer, fan_in in enumerate((25, 100)):  # U(-1/sqrt(fan_in), 1/sqrt(fan_in)), that of nn.Linear
+    for layer, fan_in in enumerate((25, 100)):  # U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as in nn.Linear
         for value in (bank.weights[layer], bank.biases[layer]):
             assert value.abs().max().item() == pytest.approx(fan_in**-0.5, rel=0.02)
             assert value.std().item() == pytest.approx(fan_in**-0.5 / math.sqrt(3), rel=0.1)
@@ -84,7 +84,7 @@ def test_a_gate_is_the_softmax_of_one_linear_map_without_a_bias():
     assert [name for name, _ in gate.named_parameters()] == ["weight"]
 
 
-def test_a_mixture_stays_between_its_experts_and_a_sure_gate_picks_one():
+def test_a_mixture_lies_between_its_experts_and_a_one_hot_gate_selects_one():
     experts, weights = torch.randn(50, 4, 6), torch.randn(50, 4).softmax(dim=1)
     sure = [one_hot.expand(50, -1) for one_hot in torch.eye(4)]
     z, *picked = mix([weights, *sure], experts)
@@ -102,7 +102,7 @@ def dense(*widths: int) -> int:
 
 
 def size(name: str, t: int, d: int, units: tuple, tower: tuple, *, e=8, m=1, s=1, levels=1) -> int:
-    """The number of parameters, from the formulas: `t` tasks, `e` experts or `m` of a task and `s` shared ones."""
+    """The number of parameters, from the formulas: `t` tasks, `e` experts or `m` per task and `s` shared."""
     tables, width, h = (USERS + ITEMS) * d, 3 * d, units[-1]
     expert, towers = dense(width, *units), t * dense(h, *tower, 1)
     ple = 0
@@ -150,7 +150,7 @@ LETTERS = {"experts": "e", "task_experts": "m", "shared_experts": "s", "levels":
 @pytest.mark.parametrize(
     ("num_tasks", "d", "units", "tower"), [(1, 4, (7,), ()), (2, 3, (6, 5), (4,)), (3, 2, (5, 3, 4), (4, 2))]
 )
-def test_a_network_has_as_many_parameters_as_its_formula(name, options, num_tasks, d, units, tower):
+def test_the_number_of_parameters_equals_its_formula(name, options, num_tasks, d, units, tower):
     widths = {"tower_units": tower} if name == "esmm" else {"expert_units": units, "tower_units": tower}
     network = NETWORKS[name](USERS, ITEMS, d, TASKS[:num_tasks], **widths, **options)
     letters = {LETTERS[option]: count for option, count in options.items()}
@@ -188,7 +188,7 @@ def test_extraction_is_its_equations(name, m, s, num_tasks):
         shared = run_bank(level.shared, inputs[-1])
         choices = [[*bank, *shared] for bank in own]
         if number < 2:
-            choices.append([*chain(*own), *shared])  # the shared gate chooses among the experts of all tasks
+            choices.append([*chain(*own), *shared])  # the shared gate mixes the experts of all tasks
         gates = zip(level.gate_layers, inputs[: len(choices)], choices, strict=True)
         inputs = [run_gate(gate, z, experts) for gate, z, experts in gates]
     assert_towers_read(network, inputs)
@@ -211,14 +211,14 @@ def test_fusion_is_its_equations(m, num_tasks):
     assert_towers_read(network, inputs)
 
 
-def test_the_residual_is_an_option_that_matters():
+def test_the_residual_option_changes_the_output():
     users, items, _ = rows()
     with_it, without = (build("adatt", task_experts=1, residual=residual) for residual in (True, False))
     without.load_state_dict(with_it.state_dict())
     assert not torch.allclose(with_it(users, items)["view"], without(users, items)["view"])
 
 
-def test_residual_weights_start_with_any_sign_within_their_bound():
+def test_initial_residual_weights_have_both_signs_within_their_bound():
     network = build("adatt", 3, task_experts=9)
     weights = network.levels[0].residual_weights
     assert weights.shape == (3, 9)
@@ -243,13 +243,13 @@ def test_stem_is_its_equation(m, s, num_tasks):
     banks = [run_bank(bank, x) for bank, x in zip([*network.own, network.shared], [*own, shared], strict=True)]
     mixtures = []
     for task, (gate, x) in enumerate(zip(network.gate_layers, own, strict=True)):
-        trained = (task, num_tasks)  # its own bank and the shared one, which is the last
+        trained = (task, num_tasks)  # the bank of the task and the shared one, which is last
         experts = [f if number in trained else f.detach() for number, bank in enumerate(banks) for f in bank]
         mixtures.append(run_gate(gate, x + shared, experts))
     assert_towers_read(network, mixtures)
 
 
-def test_stopping_gradients_changes_no_bit_of_what_stem_says():
+def test_stopping_gradients_does_not_change_the_outputs_of_stem():
     network = build("stem", 3)
     users, items, _ = rows()
     *own, shared = (encoder(users, items) for encoder in network.encoders)
@@ -258,7 +258,7 @@ def test_stopping_gradients_changes_no_bit_of_what_stem_says():
         (z,) = mix([network.gate_layers[number](own[number] + shared)], torch.cat(experts, dim=1))
         assert torch.equal(network.towers[number](z), logit)
         z.sum().backward(retain_graph=True)
-    assert all(encoder.U.weight.grad.any() for encoder in network.encoders)  # nothing was stopped here
+    assert all(encoder.U.weight.grad.any() for encoder in network.encoders)  # no gradient was stopped here
 
 
 @pytest.mark.parametrize("num_tasks", [2, 3])
@@ -277,7 +277,7 @@ def test_information_transfer_is_its_equations(num_tasks):
     assert_towers_read(network, steps)
 
 
-def test_what_comes_and_what_is_there_are_treated_alike():
+def test_information_transfer_is_symmetric_in_its_inputs():
     transfer = InformationTransfer(6)
     p, q = torch.randn(20, 6), torch.randn(20, 6)
     (z, weights), (exchanged, exchanged_weights) = transfer(p, q), transfer(q, p)
@@ -287,8 +287,8 @@ def test_what_comes_and_what_is_there_are_treated_alike():
     assert [name for name, _ in transfer.named_parameters()] == ["value.weight", "query.weight", "key.weight"]
 
 
-class Says(nn.Module):
-    """A tower that gives these logits, whatever it reads."""
+class Oracle(nn.Module):
+    """A tower with these logits for any input."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -299,9 +299,9 @@ class Says(nn.Module):
 
 
 def esmm_of(*factors: Tensor) -> Network:
-    """An ESMM whose towers give these logits."""
+    """An ESMM whose towers have these logits."""
     network = build("esmm", len(factors))
-    network.towers = nn.ModuleList(Says(factor) for factor in factors)
+    network.towers = nn.ModuleList(Oracle(factor) for factor in factors)
     return network
 
 
@@ -318,31 +318,31 @@ def test_esmm_multiplies_the_probabilities_of_all_steps_so_far():
 
 
 @pytest.mark.parametrize("scale", [1, 10, 80])
-def test_no_step_of_esmm_is_likelier_than_the_one_before_it(scale):
+def test_probabilities_of_esmm_decrease_along_the_chain(scale):
     view, given_view = torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0)) * scale
     network = esmm_of(view, given_view)
     view, like = ask(network)
     assert like.isfinite().all()
     assert (like <= view).all()
     assert (like <= given_view).all()
-    assert (like < view)[given_view < 8].all()  # equal only where the other factor rounds to 1
+    assert (like < view)[given_view < 8].all()  # equal only if the other factor rounds to 1
     assert (like < given_view)[view < 8].all()
     assert calibrator([view, like]).item() == 0
 
 
-def test_a_like_that_is_certain_leaves_the_view_and_factors_may_be_exchanged():
+def test_a_factor_of_one_leaves_the_product_unchanged_and_factors_commute():
     a, b = torch.randn(2, 100, generator=torch.Generator().manual_seed(0)) * 5
     assert torch.equal(*ask(esmm_of(a, torch.full((100,), 1e4))))
     torch.testing.assert_close(ask(esmm_of(a, b))[1], ask(esmm_of(b, a))[1], atol=0, rtol=1e-6)
 
 
-def test_esmm_learns_where_both_factors_are_surely_wrong():
+def test_esmm_has_gradients_if_both_factors_are_confidently_wrong():
     network = esmm_of(torch.tensor([60.0]), torch.tensor([60.0]))
     F.binary_cross_entropy_with_logits(ask(network)[1], torch.zeros(1)).backward()
     assert [tower.logits.grad.item() for tower in network.towers] == pytest.approx([0.5, 0.5], abs=1e-5)
 
 
-# Who hears whom
+# Which task depends on which module
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_esmm_learns_where_both_factors_are_surely_wrong():
         ("adatt", "levels.1.gate_layers.1", False),
     ],
 )
-def test_views_hear_of_the_parts_of_likes_only_where_the_paper_says_so(name, part, heard):
+def test_view_logits_depend_on_the_modules_of_likes_only_as_in_the_paper(name, part, heard):
     network = build(name)
     users, items, _ = rows()
     before = network(users, items)
@@ -378,7 +378,7 @@ def test_views_hear_of_the_parts_of_likes_only_where_the_paper_says_so(name, par
 
 
 @pytest.mark.parametrize("name", ["ple", "me_ple"])
-def test_without_shared_experts_tasks_meet_in_the_tables_or_nowhere(name):
+def test_without_shared_experts_tasks_share_at_most_the_tables(name):
     network = build(name, levels=2, shared_experts=0)
     for trained, other in ((0, 1), (1, 0)):
         reached = {
@@ -393,7 +393,7 @@ def test_without_shared_experts_tasks_meet_in_the_tables_or_nowhere(name):
 @pytest.mark.parametrize("name", ["ple", "me_ple"])
 @pytest.mark.parametrize("options", [{"shared_experts": 0}, {"task_experts": 0}, {"levels": 3}, {"levels": 1}])
 @pytest.mark.parametrize("num_tasks", [1, 2, 3])
-def test_extraction_of_any_form_has_no_parameter_that_nobody_trains(name, options, num_tasks):
+def test_every_parameter_of_extraction_is_trained_in_every_form(name, options, num_tasks):
     network = build(name, num_tasks, **options)
     sum(losses(network).values()).backward()
     assert [key for key, parameter in network.named_parameters() if parameter.grad is None] == []

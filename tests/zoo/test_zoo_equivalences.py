@@ -1,4 +1,4 @@
-"""The networks of the zoo against each other: with copied weights, one is often a case of another."""
+"""The networks of the zoo against each other: with copied weights, one is often a special case of another."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def copy_mlp(bank: ExpertBank, number: int, mlp: MLP) -> None:
 
 @torch.no_grad()
 def copy_banks(target: ExpertBank, sources: list[ExpertBank]) -> None:
-    """The experts of some banks, one after another, into one bank."""
+    """Copy the experts of several banks into one bank."""
     for layer in range(len(target.weights)):
         target.weights[layer].copy_(torch.cat([bank.weights[layer] for bank in sources]))
         target.biases[layer].copy_(torch.cat([bank.biases[layer] for bank in sources]))
@@ -50,8 +50,8 @@ def copy(target: nn.Module, source: nn.Module) -> None:
     target.load_state_dict(source.state_dict())
 
 
-class Says(nn.Module):
-    """A gate that gives the same weights to every row."""
+class Oracle(nn.Module):
+    """A gate with the same weights for every row."""
 
     def __init__(self, *weights: float) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Says(nn.Module):
 
 @LAYERS
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_bank_is_a_row_of_mlps(units, count):
+def test_a_bank_equals_separate_mlps(units, count):
     mlps = [MLP(9, units) for _ in range(count)]
     bank = ExpertBank(count, 9, units)
     for number, mlp in enumerate(mlps):
@@ -75,12 +75,12 @@ def test_a_bank_is_a_row_of_mlps(units, count):
 ONE_LEVEL = {"ple": {"levels": 1}, "me_ple": {"levels": 1}, "adatt": {"levels": 1, "residual": False}}
 
 
-# With several tasks AITM stays out: its attention maps its inputs before it adds them up.
+# AITM is left out with several tasks: its attention maps its inputs before adding them.
 @pytest.mark.parametrize(
     ("name", "num_tasks"), [(name, t) for name in NETWORKS for t in (1, 2) if (name, t) != ("aitm", 2)]
 )
-def test_a_network_whose_experts_are_all_equal_shares_one_bottom(name, num_tasks):
-    """With one task this says: each of the networks, stripped of its mixture, is the single-task network."""
+def test_a_network_with_equal_experts_is_a_shared_bottom(name, num_tasks):
+    """With one task, each network without its mixture is the single-task network."""
     network = build(name, num_tasks, **ONE_LEVEL.get(name, {}))
     shared = build("shared_bottom", num_tasks, seed=1, **({"expert_units": ()} if name == "esmm" else {}))
     for part in network.modules():
@@ -112,27 +112,27 @@ def test_one_expert_is_a_shared_bottom(name, units, num_tasks):
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_a_gate_that_is_sure_of_an_expert_reproduces_it(number):
+def test_a_one_hot_gate_reproduces_its_expert(number):
     mixture, shared = build("mmoe", experts=3), build("shared_bottom", seed=1)
     copy(mixture.encoders[0], shared.encoder)
     copy(mixture.towers, shared.towers)
     copy_mlp(mixture.experts, number, shared.bottom)
-    mixture.gate_layers[1] = Says(*torch.eye(3)[number].tolist())
+    mixture.gate_layers[1] = Oracle(*torch.eye(3)[number].tolist())
     view, like = logits(mixture)
     torch.testing.assert_close(like, logits(shared)[1])
     assert not torch.allclose(view, logits(shared)[0])
 
 
-def test_one_gate_is_a_gate_a_task_with_tied_weights():
+def test_one_gate_equals_one_gate_per_task_with_tied_weights():
     one, several = build("omoe", 3), build("mmoe", 3, seed=1)
     for part in ("encoders", "experts", "towers"):
         copy(getattr(several, part), getattr(one, part))
     for gate in several.gate_layers:
         copy(gate, one.gate_layers[0])
-    assert_same(one, several)  # not to the last bit: the mixtures of one gate and of three are summed in another order
+    assert_same(one, several)  # not bit-equal: mixtures of one gate and of three are summed in a different order
 
 
-def test_a_mixture_does_not_know_the_order_of_its_experts():
+def test_a_mixture_does_not_depend_on_the_order_of_its_experts():
     network, shuffled = build("mmoe", experts=5), build("mmoe", experts=5)
     order = torch.tensor([3, 0, 4, 1, 2])
     with torch.no_grad():
@@ -154,14 +154,14 @@ def test_tasks_may_be_exchanged_together_with_their_towers():
 
 @pytest.mark.parametrize(("m", "s"), [(1, 3), (3, 1), (0, 2), (2, 0)])
 @pytest.mark.parametrize("num_tasks", [1, 2, 3])
-def test_one_level_of_extraction_is_customised_gate_control(m, s, num_tasks):
+def test_one_level_of_extraction_is_customized_gate_control(m, s, num_tasks):
     ple = build("ple", num_tasks, levels=1, task_experts=m, shared_experts=s)
     cgc = build("cgc", num_tasks, seed=1, task_experts=m, shared_experts=s)
     copy(cgc, ple)
     assert_bit_equal(ple, cgc)
 
 
-def test_shared_experts_alone_are_a_mixture_for_all():
+def test_ple_with_shared_experts_only_is_mmoe():
     cgc, mmoe = build("cgc", 3, task_experts=0, shared_experts=4), build("mmoe", 3, seed=1, experts=4)
     copy(mmoe.encoders, cgc.encoders)
     copy(mmoe.experts, cgc.levels[0].shared)
@@ -171,7 +171,7 @@ def test_shared_experts_alone_are_a_mixture_for_all():
 
 
 @pytest.mark.parametrize("m", [1, 3])
-def test_fusion_without_residual_is_a_mixture_of_the_experts_of_all_tasks(m):
+def test_fusion_without_residual_is_a_mixture_of_all_experts(m):
     adatt = build("adatt", 3, levels=1, task_experts=m, residual=False)
     mmoe = build("mmoe", 3, seed=1, experts=3 * m)
     copy(mmoe.encoders[0], adatt.encoder)
@@ -181,7 +181,7 @@ def test_fusion_without_residual_is_a_mixture_of_the_experts_of_all_tasks(m):
     assert_same(adatt, mmoe)
 
 
-def test_stem_on_equal_tables_that_leaves_out_other_tasks_is_customised_gate_control():
+def test_stem_on_equal_tables_without_other_tasks_is_customized_gate_control():
     m, s = 2, 3
     stem = build("stem", task_experts=m, shared_experts=s)
     cgc = build("cgc", seed=1, task_experts=m, shared_experts=s)
@@ -215,7 +215,7 @@ def test_esmm_without_the_product_is_two_towers_on_shared_tables():
         assert torch.equal(factor, logit)
 
 
-def test_aitm_without_transfer_is_a_bottom_a_task_on_shared_tables():
+def test_aitm_without_transfer_is_one_bottom_per_task_on_shared_tables():
     aitm, single = build("aitm", 3), build("single", 3, seed=1)
     for part in ("bottoms", "towers"):
         copy(getattr(single, part), getattr(aitm, part))

@@ -1,4 +1,4 @@
-"""The task of the zoo: its losses and metrics by hand, and whole runs of it through the training loop."""
+"""The task of the zoo: its losses and metrics by hand, and whole runs through the training loop."""
 
 import math
 from dataclasses import replace
@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from config.errors import UserError
 from dataset import Data
+from evaluation import LABEL_METRICS, Metric
 from registry import build_task
 from training.loop import fit
 from training.run_folder import RunFolder
@@ -26,7 +27,7 @@ GATED = ("omoe", "mmoe", "cgc", "ple", "me_mmoe", "me_ple", "aitm", "stem", "ada
 
 
 def small(model: str = "mmoe", **options) -> Settings:
-    """The settings of a run of seconds; `data` are pinned to a chain as main.py does it."""
+    """The settings of a short run, with the chain already resolved."""
     few = {"experts": 3, "task_experts": 1, "shared_experts": 2, "expert_units": [8]}
     few = {name: value for name, value in few.items() if name in DEFAULTS[model]}
     chosen = {"chain": "joint", "epochs": 2, "batch_size": 1024, "embedding_dim": 4, "tower_units": [4]}
@@ -34,7 +35,7 @@ def small(model: str = "mmoe", **options) -> Settings:
 
 
 def build(data: Data, settings: Settings):
-    """The network and the task of these settings, from the same first weights each time."""
+    """The network, with the same initial weights each time, and the task of these settings."""
     torch.manual_seed(settings.seed)
     network = build_network(settings.model, len(data.users), len(data.items), **settings.network_options)
     return network, build_task(settings.model, data, **settings.task_options)
@@ -53,8 +54,8 @@ def weights_of(network) -> dict[str, list]:
     return {name: value.tolist() for name, value in network.state_dict().items()}
 
 
-class Says(torch.nn.Module):
-    """A network that gives written-down chances: views (users, items), and likes of what was viewed."""
+class Oracle(torch.nn.Module):
+    """A network with given probabilities: P(view) and P(like | view), (users, items) each."""
 
     def __init__(self, view: torch.Tensor, like_given_view: torch.Tensor, chain: str) -> None:
         super().__init__()
@@ -65,11 +66,11 @@ class Says(torch.nn.Module):
         return {"view": view.logit(), "like": (like if self.chain == "conditional" else view * like).logit()}
 
     def conditional_logits(self, user_ids, item_ids):
-        assert self.chain != "conditional"  # then forward means these already
+        assert self.chain != "conditional"  # then forward returns these already
         return {"view": self.view[user_ids, item_ids].logit(), "like": self.given[user_ids, item_ids].logit()}
 
 
-def drawn_chances(seed: int, users: int = 60, items: int = 80) -> list[torch.Tensor]:
+def random_probabilities(seed: int, users: int = 60, items: int = 80) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [0.05 + 0.9 * torch.rand(users, items, generator=generator) for _ in range(2)]
 
@@ -95,7 +96,7 @@ def test_losses_are_cross_entropies_by_hand(tiny, chain):
     assert (len(terms["like"]) < 60) is (chain == "conditional")
 
 
-def test_a_batch_without_a_view_says_nothing_of_likes(tiny):
+def test_a_batch_without_views_has_a_like_loss_of_zero(tiny):
     network, task = build(tiny, small(chain="conditional"))
     batch = {"user_ids": torch.tensor([0]), "item_ids": torch.tensor([0]), "labels": torch.zeros(1, 2)}
     losses = task.losses(network, batch)
@@ -103,14 +104,14 @@ def test_a_batch_without_a_view_says_nothing_of_likes(tiny):
     assert losses["view"].item() > 0
 
 
-def test_the_calibrator_is_a_loss_where_it_is_asked_for(tiny):
+def test_the_calibrator_is_a_loss_if_it_has_a_weight(tiny):
     network, task = build(tiny, small("aitm", calibrator=0.3))
     batch = next(iter(task.batches(1)))
     losses = task.losses(network, batch)
     view, like = (logit.sigmoid() for logit in network(batch["user_ids"], batch["item_ids"]).values())
     assert list(losses) == list(task.loss_names) == ["view", "like", "calibrator"]
     torch.testing.assert_close(losses["calibrator"], (like - view).clamp(min=0).mean())
-    assert task.regularizers == ("calibrator",)  # and no method of weighting takes it for a task
+    assert task.regularizers == ("calibrator",)  # so that no weighting method treats it as a task
     without = build(tiny, small("aitm", calibrator=0.0))[1]
     assert (without.loss_names, without.regularizers) == (("view", "like"), ())
     assert list(without.losses(network, batch)) == ["view", "like"]
@@ -132,10 +133,10 @@ def test_one_label_alone_is_the_loss_of_its_column(tiny, labels, column):
 
 
 def test_metrics_by_hand(tiny):
-    """Of each label over all rows, of like given view over the rows that were viewed."""
+    """Metrics of a label use all rows, those of like given view the viewed rows."""
     task = LabelTask(tiny)
-    view_chance, like_chance = drawn_chances(seed=1)
-    found = task.metrics(Says(view_chance, like_chance, "joint"), "test")
+    view_chance, like_chance = random_probabilities(seed=1)
+    found = task.metrics(Oracle(view_chance, like_chance, "joint"), "test")
     rows = task._evaluated["test"]
     view, like = rows.labels.double().T.numpy()
     p_view, p_given = (table.double()[rows.user_ids, rows.item_ids].numpy() for table in (view_chance, like_chance))
@@ -162,15 +163,15 @@ def test_metrics_by_hand(tiny):
     assert found["like_given_view_auc"] != pytest.approx(found["like_auc"], abs=1e-3)
 
 
-def test_joint_and_conditional_networks_that_say_the_same_measure_the_same(tiny):
-    chances = drawn_chances(seed=2)
-    for part in ("val", "test"):
-        found = [LabelTask(tiny, chain=way).metrics(Says(*chances, way), part) for way in ("joint", "conditional")]
+def test_joint_and_conditional_networks_with_equal_probabilities_have_equal_metrics(tiny):
+    chances = random_probabilities(seed=2)
+    for split in ("val", "test"):
+        found = [LabelTask(tiny, chain=way).metrics(Oracle(*chances, way), split) for way in ("joint", "conditional")]
         assert found[0] == pytest.approx(found[1], abs=1e-9)
 
 
-def test_what_is_likelier_liked_than_viewed_is_counted(tiny):
-    """A network that does not multiply may say so; here in the rows of every other item."""
+def test_like_over_view_counts_likes_more_probable_than_views(tiny):
+    """A network without a product can predict that; here for every other item."""
 
     class Contrary(torch.nn.Module):
         def forward(self, user_ids, item_ids):
@@ -184,12 +185,30 @@ def test_what_is_likelier_liked_than_viewed_is_counted(tiny):
     assert task.metrics(Contrary(), "test")["like_over_view"] == pytest.approx(share)
 
 
-def test_labels_side_by_side_have_no_metric_of_one_given_the_other(tiny):
+def test_independent_labels_have_no_conditional_metrics(tiny):
     task = LabelTask(tiny, chain="none")
     found = task.metrics(build(tiny, small())[0], "test")
     assert not [name for name in found if "given" in name or "over" in name]
     assert set(found) == set(task.directions)
     assert [name for name in LabelTask(tiny).directions if "given" in name or "over" in name]
+
+
+@pytest.mark.parametrize("chain", ["joint", "conditional", "none"])
+def test_every_column_of_a_metric_has_a_tag(tiny, chain):
+    task = LabelTask(tiny, chain=chain)
+    for split, group in (("val", "validation"), ("test", "eval")):
+        for name in task.metrics(task.baselines()["constant"], split):
+            assert task.tags[f"{split}_{name}"] == f"{group}/{name.replace('_', ' ')}"
+
+
+def test_a_new_label_metric_needs_an_entry_in_its_table_only(tiny, monkeypatch):
+    brier = Metric(lambda s: (s.logits.sigmoid() - s.labels).square().mean().item(), -1, "Brier score")
+    monkeypatch.setitem(LABEL_METRICS, "brier", brier)
+    task = LabelTask(tiny)
+    found = task.metrics(task.baselines()["constant"], "test")
+    assert 0 < found["like_brier"] < found["view_brier"] < 0.25
+    assert task.directions["view_brier"] == -1
+    assert task.tags["val_view_brier"] == "validation/view Brier score"
 
 
 @pytest.mark.parametrize("labels", [("view", "like"), ("view",), ("like",)])
@@ -207,24 +226,24 @@ def test_every_metric_has_a_direction_and_every_monitored_one_is_a_metric(tiny, 
     assert all(task.directions[name] for name in set(monitored) & set(found))
 
 
-def test_a_part_with_one_class_alone_is_refused(tiny):
+def test_a_split_with_one_class_only_raises(tiny):
     all_liked = replace(tiny.validation, ratings=torch.full_like(tiny.validation.ratings, 5.0))
     nothing_liked = replace(tiny.test, ratings=torch.ones_like(tiny.test.ratings))
-    LabelTask(replace(tiny, validation=all_liked))  # the negatives are not liked
-    with pytest.raises(UserError, match="the label like is 1 in all 216 rows of the val part"):
+    LabelTask(replace(tiny, validation=all_liked))  # negatives are not liked
+    with pytest.raises(UserError, match="the label like is 1 in all 216 rows of the val split"):
         LabelTask(replace(tiny, validation=all_liked), ("like",), negatives=0)
-    with pytest.raises(UserError, match="the label like is 0 in all 1200 rows of the test part"):
+    with pytest.raises(UserError, match="the label like is 0 in all 1200 rows of the test split"):
         LabelTask(replace(tiny, test=nothing_liked))
-    with pytest.raises(UserError, match="the label view is 1 in all 216 rows of the val part"):
+    with pytest.raises(UserError, match="the label view is 1 in all 216 rows of the val split"):
         LabelTask(tiny, negatives=0)
 
 
-def test_recommending_ranks_by_all_steps_of_the_chain(tiny):
-    chances = drawn_chances(seed=3)
+def test_scores_are_the_joint_logits_of_the_chain(tiny):
+    chances = random_probabilities(seed=3)
     users, items = torch.full((80,), 7), torch.arange(80)
     product = (chances[0] * chances[1])[7].double()
     for chain in ("joint", "conditional"):
-        scores, shown = LabelTask(tiny, chain=chain).score(Says(*chances, chain), users, items)
+        scores, shown = LabelTask(tiny, chain=chain).score(Oracle(*chances, chain), users, items)
         torch.testing.assert_close(scores, product.logit(), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(shown, {"view": chances[0][7].double(), "like": product})
     alone, shown = LabelTask(tiny, ("view",)).score(build(tiny, small(labels="view"))[0], users, items)
@@ -257,8 +276,8 @@ def test_every_option_changes_the_result(tiny, tmp_path, plain, option):
     assert weights_of(network) != weights
 
 
-def test_the_calibrator_brings_likes_below_views(tiny, tmp_path):
-    """In a world where whatever is viewed is liked, a network for each puts half of the likes above the views."""
+def test_the_calibrator_reduces_likes_above_views(tiny, tmp_path):
+    """If every view is a like, single-task networks put about half of the likes above the views."""
     settings = small("single", like_from=1.0, lr=0.05, epochs=3)
     found = {}
     for weight in (0.0, 0.5, 5.0):
@@ -268,18 +287,18 @@ def test_the_calibrator_brings_likes_below_views(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_rows_alone_change_with_the_seed(tiny, seed):
-    """With the same first weights, as the split and the weights have a part in a run as well."""
+def test_the_seed_changes_the_rows(tiny, seed):
+    """Tested on the batches, since the seed also changes the split and the initial weights of a run."""
     batches = [next(iter(LabelTask(tiny, seed=number).batches(1))) for number in (0, seed)]
     assert not batches[0]["item_ids"].equal(batches[1]["item_ids"])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_same_seed_gives_the_same_run_and_a_resumed_one_goes_on_to_the_last_bit(tiny, tmp_path, name):
+def test_a_run_is_deterministic_and_a_resumed_one_is_bit_equal(tiny, tmp_path, name):
     settings = small(name, epochs=3)
     whole, network, task = run_in(tmp_path / "whole", tiny, settings)
-    run_in(tmp_path / "parts", tiny, replace(settings, epochs=1))
-    resumed, twin, _ = run_in(tmp_path / "parts", tiny, settings)
+    run_in(tmp_path / "resumed", tiny, replace(settings, epochs=1))
+    resumed, twin, _ = run_in(tmp_path / "resumed", tiny, settings)
     assert resumed.history == whole.history
     assert (resumed.epochs_run, whole.epochs_run) == (2, 3)
     assert weights_of(network) == weights_of(twin)
@@ -288,11 +307,11 @@ def test_the_same_seed_gives_the_same_run_and_a_resumed_one_goes_on_to_the_last_
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_weighting_resumes_to_the_last_bit(tiny, tmp_path, method):
+def test_a_resumed_run_is_bit_equal_with_every_weighting(tiny, tmp_path, method):
     settings = small("mmoe", epochs=4, weighting=method, calibrator=0.5)
     whole, network, _ = run_in(tmp_path / "whole", tiny, settings)
-    run_in(tmp_path / "parts", tiny, replace(settings, epochs=3))
-    resumed, twin, _ = run_in(tmp_path / "parts", tiny, settings)
+    run_in(tmp_path / "resumed", tiny, replace(settings, epochs=3))
+    resumed, twin, _ = run_in(tmp_path / "resumed", tiny, settings)
     assert resumed.history == whole.history
     assert weights_of(network) == weights_of(twin)
     assert "weight_calibrator" not in whole.history[0]
@@ -305,22 +324,22 @@ def test_the_joint_loss_is_the_weighted_sum(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("monitor", [None, "view_auc", "like_log_loss", "like_given_view_auc"])
-def test_the_epoch_that_is_handed_back_is_the_best_of_the_validation_part(tiny, tmp_path, monitor):
+def test_the_restored_epoch_is_the_best_on_validation(tiny, tmp_path, monitor):
     outcome, network, task = run_in(tmp_path / "run", tiny, small(epochs=6, lr=0.05, monitor=monitor))
     values = [row[f"val_{monitor or 'auc'}"] for row in outcome.history]
     best = (min if monitor == "like_log_loss" else max)(values)
     assert outcome.best_epoch == values.index(best) + 1
-    assert outcome.best_epoch < 6  # the last is not the best, or this shows nothing
-    for part in ("val", "test"):
-        kept = {name: outcome.history[outcome.best_epoch - 1][f"{part}_{name}"] for name in task.directions}
-        assert task.metrics(network, part) == kept
+    assert outcome.best_epoch < 6  # the test needs a best epoch that is not the last
+    for split in ("val", "test"):
+        kept = {name: outcome.history[outcome.best_epoch - 1][f"{split}_{name}"] for name in task.directions}
+        assert task.metrics(network, split) == kept
 
 
-def test_metrics_that_cannot_be_had_are_drawn_as_such_and_end_no_run(tiny, tmp_path):
-    """Feedback in which whatever is viewed is liked: there is no AUC of likes among views."""
+def test_undefined_metrics_are_nan_and_do_not_stop_a_run(tiny, tmp_path):
+    """Feedback in which every view is a like has no AUC of like given view."""
     train, validation, test = (
-        replace(part, ratings=torch.stack([part.ratings >= 3] * 2, dim=1).float())
-        for part in (tiny.train, tiny.validation, tiny.test)
+        replace(split, ratings=torch.stack([split.ratings >= 3] * 2, dim=1).float())
+        for split in (tiny.train, tiny.validation, tiny.test)
     )
     twins = replace(tiny, train=train, validation=validation, test=test, labels=("view", "like"))
     outcome, _, _ = run_in(tmp_path / "run", twins, small(negatives=0))
@@ -329,7 +348,7 @@ def test_metrics_that_cannot_be_had_are_drawn_as_such_and_end_no_run(tiny, tmp_p
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_gates_are_drawn_where_there_are_any(tiny, tmp_path, name):
+def test_gate_weights_are_logged_for_networks_with_gates(tiny, tmp_path, name):
     run_in(tmp_path / "run", tiny, small(name))
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     gates: dict[str, dict[int, float]] = {}
@@ -343,8 +362,8 @@ def test_gates_are_drawn_where_there_are_any(tiny, tmp_path, name):
         assert sums == {1: pytest.approx(1, abs=1e-5), 2: pytest.approx(1, abs=1e-5)}
 
 
-def test_the_steps_of_an_epoch_are_counted_right_in_blocks_of_rows(monkeypatch):
-    """User 0 has seen all there is, so that nothing can be drawn for them."""
+def test_num_batches_is_right_with_several_chunks(monkeypatch):
+    """User 0 has every item, so no negatives can be drawn for them."""
     monkeypatch.setattr(zoo_task, "CHUNK_ROWS", 5)
     train = interactions([(user, item) for user in range(4) for item in range(12 - 3 * user)], 4, 12)
     test = interactions([(1, 11), (2, 10)], 4, 12, [5.0, 1.0])
@@ -355,8 +374,8 @@ def test_the_steps_of_an_epoch_are_counted_right_in_blocks_of_rows(monkeypatch):
 
 
 @pytest.mark.parametrize("chain", ["joint", "conditional"])
-def test_a_small_world_is_learnt_by_heart(chain):
-    """Eight users who view one half of what there is and like one half of that."""
+def test_a_network_overfits_a_small_world(chain):
+    """Eight users who view one half of the items and like one half of those."""
     ratings = {(user, item): 5.0 - 4 * ((item + user) % 2) for user in range(8) for item in range(16)}
     viewed = [(user, item) for user, item in ratings if (item + user) % 4 < 2]
     held_out = [(0, 0), (0, 1)]
@@ -374,5 +393,5 @@ def test_a_small_world_is_learnt_by_heart(chain):
             optimizer.zero_grad()
             sum(losses.values()).backward()
             optimizer.step()
-    assert losses["view"].item() < 0.1  # and not 0: the two held out are drawn as negatives now and then
+    assert losses["view"].item() < 0.1  # not 0: the two held-out pairs are sometimes drawn as negatives
     assert losses["like"].item() < 0.1
