@@ -2,7 +2,7 @@
 
 from dataclasses import field
 
-from sources.download import MOVIELENS
+from sources.catalog import MOVIELENS
 
 SIMULATED_SIZE = (943, 1682, 100_000)  # users, items and ratings of MovieLens 100K
 RATING_LABELS = ("view", "like")  # what a rating says: it was given, and it was high

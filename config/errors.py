@@ -1,8 +1,8 @@
-"""The one error that users are meant to see."""
+"""The error that users see as one sentence."""
 
 
 class UserError(Exception):
-    """Something the user can mend: what was wrong, where, and what to do, in one sentence.
+    """Something the user can fix. The message is one sentence: what is wrong, where, and what to do.
 
-    main.py prints the sentence without a traceback and ends with exit code 2.
+    main.py prints it without a traceback and exits with code 2.
     """

@@ -29,6 +29,7 @@ from dyadic.sampling import make_sampler, prepare
 from dyadic.simulate import simulate
 from dyadic.tuning import tune
 from sources import download, readers
+from sources.ids import encode_pairs
 from training.steps import Stopped, progress_bar
 
 TRIPLES_AT_A_TIME = 8192  # between two looks at whether the user wants an end
@@ -105,7 +106,7 @@ def _from_ratings(settings: Settings) -> DyadicData:
     """Ratings of any data set, in an order that does not depend on the split they come in."""
     data = dataset.load(**settings.data_options)
     everything = data.seen + data.test
-    order = torch.argsort(everything.user_ids.long() * everything.num_items + everything.item_ids)
+    order = torch.argsort(encode_pairs(everything.user_ids, everything.item_ids, everything.num_items))
     rows = everything[order]
     described = dataset.data_folder(settings.data_dir) / "ml-100k" / "u.user"
     has_users = data.name == "ml-100k" and described.is_file()
@@ -142,7 +143,7 @@ def _read_times(settings: Settings, data: dataset.Data) -> np.ndarray:
         path, scale = source.ratings_file, source.scale
     table, _ = readers.read_ratings(path, scale, with_times=True)
     users, items = (readers.look_up(table[name], ids) for name, ids in (("user", data.users), ("item", data.items)))
-    return table["timestamp"].to_numpy()[np.argsort(users * len(data.items) + items)]
+    return table["timestamp"].to_numpy()[np.argsort(encode_pairs(users, items, len(data.items)))]
 
 
 def tuned(settings: Settings, data: DyadicData, say: Callable[[str], None]) -> Settings:
