@@ -150,8 +150,8 @@ class Data:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part is not None)
         name = f"{self.name} (SIMULATED)" if self.simulated else self.name
-        what = ", ".join(self.labels) or "ratings"
-        return f"<{name}: {len(self.users):,} users x {len(self.items):,} items; {what}: {sizes}>"
+        columns = ", ".join(self.labels) or "ratings"
+        return f"<{name}: {len(self.users):,} users x {len(self.items):,} items; {columns}: {sizes}>"
 
     @cached_property
     def seen(self) -> Interactions:
@@ -198,8 +198,7 @@ def load(
         data_dir: folder that holds the MovieLens folders; None: $MOVIELENS_DIR if set, otherwise data/.
         ratings: your own file of ratings.
         train_ratings, test_ratings: your own files of ratings, split already.
-        feedback: your own file of feedback.
-        labels: names of the columns of 0 and 1 to read from `feedback`.
+        feedback, labels: your own file of feedback, and the names of its columns of 0 and 1 to read.
         rating_scale: lowest and highest rating allowed in your own files.
         simulated_size: numbers of users, items and ratings of the simulated set.
         test_fraction: fraction of the rows held out for the test.
@@ -361,9 +360,9 @@ def _gather(column: np.ndarray, parts: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def _require_enough(table: Table, name: str) -> None:
-    for what, raw_ids in [("user", table.users), ("item", table.items)]:
+    for kind, raw_ids in [("user", table.users), ("item", table.items)]:
         if len(raw_ids) < 2:
-            raise UserError(f"{name} holds {len(raw_ids)} {what}; training needs at least 2 {what}s")
+            raise UserError(f"{name} holds {len(raw_ids)} {kind}; training needs at least 2 {kind}s")
 
 
 def _load_ready_split(train_file: Path, test_file: Path, rating_scale, val_fraction: float, seed: int) -> Data:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent
 WORKER = ROOT / "grading" / "worker.py"
 # Files and folders that hold answers, which a solution must not read.
 ANSWERS = [ROOT / name for name in ("grader.py", "grading", "tests", "autograder.zip", ".git", "__pycache__")]
-GRADESCOPE_VISIBILITY = {False: "visible", True: "after_published"}  # by whether the check is hidden
+GRADESCOPE_VISIBILITY = {False: "visible", True: "after_published"}  # by check.hidden
 
 
 @dataclass(frozen=True)

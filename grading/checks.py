@@ -382,8 +382,8 @@ def unflatten(flat: dict) -> dict:
     return tables | {"mlp": [(arrays[f"mlp.{n}.weight"], arrays[f"mlp.{n}.bias"]) for n in range(dense)]}
 
 
-def _expect(met: bool, expected: str, got: str, hint: str) -> None:
-    if not met:
+def _expect(condition: bool, expected: str, got: str, hint: str) -> None:
+    if not condition:
         raise CheckFailed(expected, got, hint)
 
 

@@ -87,13 +87,13 @@ def simulate(size: Sequence[int], folder: Path) -> tuple[Table, list[str], list[
     if is_large and (found := _load(cached, key)) is not None:
         table, metadata = found
         return table, metadata["titles"], metadata["genres"]
-    world = simulated.simulate(*size)
+    made = simulated.simulate(*size)
     users, items = (np.array([str(number + 1) for number in range(count)], dtype=object) for count in size[:2])
-    columns = {"user_ids": world.user_ids, "item_ids": world.item_ids, "ratings": world.ratings}
+    columns = {"user_ids": made.user_ids, "item_ids": made.item_ids, "ratings": made.ratings}
     table = Table(users, items, columns)
     if is_large:
-        _save(cached, key, table, {"titles": world.titles, "genres": world.genres})
-    return table, world.titles, world.genres
+        _save(cached, key, table, {"titles": made.titles, "genres": made.genres})
+    return table, made.titles, made.genres
 
 
 def _read_ratings(path: Path, rating_scale: Sequence[float]) -> Table:

@@ -1,6 +1,6 @@
-"""The data sets by name: what each holds, and the facts by which a copy is checked.
+"""The data sets by name: contents, size, rating scale and checksum of each.
 
-This is the only list of data sets. It imports the standard library alone, because the help of main.py reads the names
+This is the only list of data sets. It imports only the standard library, because the help of main.py reads the names
 before the requirements are installed.
 
 MovieLens belongs to GroupLens, University of Minnesota (F. Maxwell Harper and Joseph A. Konstan 2015, The MovieLens
@@ -51,7 +51,7 @@ class Source:
 
     @property
     def description(self) -> str:
-        """What it holds, in one line."""
+        """Its contents in one line."""
         scale = f"on a scale of {self.scale[0]:g} to {self.scale[1]:g}"
         if self.num_ratings is None:
             return f"{self.title}: about 100,000 recent ratings {scale}; changes from time to time"
@@ -87,7 +87,7 @@ MOVIELENS = {
     ),
 }  # fmt: skip
 
-# What each name holds, by every name that --dataset accepts.
+# The contents of each data set, by the names that --dataset accepts.
 DESCRIPTIONS = {
     "auto": "MovieLens 100K if it is on disk or can be downloaded, otherwise the simulated set",
     **{name: source.description for name, source in MOVIELENS.items()},

@@ -26,22 +26,18 @@ SEPARATORS = ("::", "\t", ";", ",")
 SYNONYMS = {"movie": "item", "film": "item", "product": "item", "score": "rating", "stars": "rating"}
 # Bytes of text parsed at a time; parsing needs about five times as much memory.
 BLOCK_BYTES = 2**23
+Convert = Callable[[pd.DataFrame], dict]
 
 
 def read_blocks(
-    path: Path,
-    ids: Sequence[str],
-    values: Sequence[str],
-    convert: Callable[[pd.DataFrame], dict],
-    header_required: bool,
+    path: Path, ids: Sequence[str], values: Sequence[str], convert: Convert, header_required: bool
 ) -> Iterator[dict]:
     """Parse a file a block of lines at a time.
 
     Args:
         ids, values: columns to read, in this order or named by a header; the file may hold more. Ids are passed on
             character by character; a value may be normalized to another text of the same number (2.50 to 2.5).
-        convert: receives the columns of one block under these names, as categories of strings indexed by line number.
-            It may raise UserError.
+        convert: takes these columns of a block, categories of strings indexed by line number; may raise UserError.
         header_required: reject a file without a header.
 
     Yields:
@@ -122,7 +118,7 @@ class _Parser:
         self.width = None  # fields of the first row
         self.last_line = 1 if header else 0
 
-    def read(self, text: bytes, convert: Callable[[pd.DataFrame], dict]) -> dict:
+    def read(self, text: bytes, convert: Convert) -> dict:
         """Parse and convert the next lines.
 
         Parsing numbers is several times as fast as parsing texts. Lines that cannot be parsed as numbers without loss,

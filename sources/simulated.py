@@ -31,7 +31,7 @@ TINY = np.finfo(np.float32).tiny  # replaces a draw of 0 before the logarithm is
 
 
 @dataclass(frozen=True)
-class World:
+class SimulatedRatings:
     """R simulated ratings.
 
     user_ids, item_ids: (R,) int32 row numbers.
@@ -46,7 +46,7 @@ class World:
     genres: list[str]
 
 
-def simulate(num_users: int, num_items: int, num_ratings: int, seed: int = SEED) -> World:
+def simulate(num_users: int, num_items: int, num_ratings: int, seed: int = SEED) -> SimulatedRatings:
     """Simulate ratings; the same arguments give the same result.
 
     Raises:
@@ -72,7 +72,7 @@ def simulate(num_users: int, num_items: int, num_ratings: int, seed: int = SEED)
     user_ids = user_ids[order]  # one at a time, so that each old column is freed before the next is copied
     item_ids = item_ids[order]
     ratings = ratings[order]
-    return World(
+    return SimulatedRatings(
         user_ids,
         item_ids,
         ratings,

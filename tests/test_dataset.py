@@ -341,9 +341,9 @@ WORLDS = {  # sha256 of users, items and ratings as first published
 @pytest.mark.parametrize("block", [50, 2**20])
 def test_simulated_ratings_are_unchanged(size, block, monkeypatch):
     monkeypatch.setattr(simulated, "CHUNK_ROWS", block)
-    world = simulated.simulate(*size)
+    simulation = simulated.simulate(*size)
     digest = hashlib.sha256()
-    for column in (world.user_ids, world.item_ids, world.ratings):
+    for column in (simulation.user_ids, simulation.item_ids, simulation.ratings):
         digest.update(column.astype(np.int64).tobytes())
     assert digest.hexdigest() == WORLDS[size]
 

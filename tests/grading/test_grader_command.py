@@ -276,10 +276,10 @@ def test_a_hand_in_inside_a_forbidden_folder_can_be_graded(tmp_path):
 # Gradescope
 
 
-RESULT_FIELDS = set(["score", "execution_time", "output", "visibility", "stdout_visibility", "extra_data", "tests"])
-TEST_FIELDS = set(
-    ["score", "max_score", "status", "name", "name_format", "number", "output", "tags", "visibility", "extra_data"]
-)
+RESULT_FIELDS = {"score", "execution_time", "output", "visibility", "stdout_visibility", "extra_data", "tests"}
+TEST_FIELDS = {
+    "score", "max_score", "status", "name", "name_format", "number", "output", "tags", "visibility", "extra_data",
+}  # fmt: skip
 
 
 def test_results_json_follows_gradescopes_format(tmp_path):

@@ -205,10 +205,10 @@ def test_large_sets_are_simulated_once(tmp_path, monkeypatch):
     small, large = (50, 60, 1199), (50, 60, 1200)
     for size in (small, large, small, large):
         table, titles, genres = cache.simulate(size, folder)
-        world = simulate(*size)
-        assert (table.columns["item_ids"] == world.item_ids).all()
-        assert (table.columns["ratings"] == world.ratings).all()
-        assert (titles, genres) == (world.titles, world.genres)
+        expected = simulate(*size)
+        assert (table.columns["item_ids"] == expected.item_ids).all()
+        assert (table.columns["ratings"] == expected.ratings).all()
+        assert (titles, genres) == (expected.titles, expected.genres)
         assert list(table.users) == [str(n + 1) for n in range(50)]
     assert made == [small, large, small]
     assert os.listdir(folder) == [".simulated-50x60x1200.npz"]

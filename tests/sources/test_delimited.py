@@ -24,7 +24,7 @@ def table(path):
     return [(user, item, float(rating)) for user, item, rating in read_ratings(path, SCALE)[0].itertuples(index=False)]
 
 
-def complaint(path) -> str:
+def error_message(path) -> str:
     with pytest.raises(UserError) as error:
         read_ratings(path, SCALE)
     return str(error.value)
@@ -43,7 +43,7 @@ def test_errors_do_not_depend_on_the_block_size(tmp_path, monkeypatch, case):
     path = tmp_path / "r.csv"
     path.write_bytes(content)
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 1)
-    assert expected in complaint(path)
+    assert expected in error_message(path)
 
 
 WRONG_ROWS = {
@@ -67,18 +67,18 @@ def test_line_numbers_do_not_depend_on_where_a_block_ends(tmp_path, block_bytes,
         lines.insert(5, "")  # blank lines count as lines
         path = write(tmp_path / "r.csv", header + "\n".join(lines) + "\n")
         line = lines.index(row) + 1 + bool(header)
-        assert complaint(path) == f"{path}, line {line}: {WRONG_ROWS[row]}"
+        assert error_message(path) == f"{path}, line {line}: {WRONG_ROWS[row]}"
 
 
 def test_only_rows_without_any_field_count_as_blank(tmp_path, block_bytes):
     path = write(tmp_path / "r.csv", "user,item,rating,time\n1,2,3,4\n,,,\n1,3,3,4\n,,,5\n")
-    assert complaint(path) == f"{path}, line 5: has no user; a row is user, item, rating"
+    assert error_message(path) == f"{path}, line 5: has no user; a row is user, item, rating"
 
 
 def test_an_invalid_byte_is_reported_with_its_line(tmp_path, block_bytes):
     path = tmp_path / "r.csv"
     path.write_bytes(b"user,item,rating\n" + b"1,2,3\n" * 20 + b"1,caf\xe9,4\n" + b"1,2,3\n" * 20)
-    assert complaint(path) == f"{path}, line 22: holds the byte 0xe9, which is not UTF-8; save the file as UTF-8"
+    assert error_message(path) == f"{path}, line 22: holds the byte 0xe9, which is not UTF-8; save the file as UTF-8"
 
 
 def test_ids_are_kept_in_blocks_of_numbers_and_of_texts(tmp_path, block_bytes):

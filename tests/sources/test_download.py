@@ -117,11 +117,11 @@ def test_a_truncated_unpacked_copy_is_used_with_a_note(server, tmp_path, recwarn
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_archive_is_rejected_and_nothing_is_kept(server, tmp_path, case):
-    content, complaint = BAD[case]
+    content, message = BAD[case]
     (server / "ml-100k.zip").write_bytes(content)
     with pytest.raises(UserError) as error:
         dataset.load("auto", tmp_path / "data")
-    assert complaint in str(error.value)
+    assert message in str(error.value)
     assert list((tmp_path / "data").iterdir()) == []
     assert not (tmp_path / "evil.txt").exists()
 

@@ -65,6 +65,6 @@ def test_a_missing_folder_is_an_error(tmp_path):
 
 
 def test_it_imports_only_the_standard_library():
-    """The Gradescope zip ships this file alone."""
+    """The Gradescope zip contains no other file of sources/."""
     code = "import sys, sources.files; assert not {'config', 'numpy', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

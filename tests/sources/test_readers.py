@@ -93,12 +93,12 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_errors_name_file_line_and_value(tmp_path, case):
-    content, complaint = WRONG[case]
+    content, message = WRONG[case]
     path = tmp_path / "r.csv"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         read_ratings(path, (0.5, 5))
-    assert complaint in str(error.value)
+    assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -256,17 +256,17 @@ WRONG_FEEDBACK = {
 
 @pytest.mark.parametrize("case", WRONG_FEEDBACK)
 def test_errors_in_feedback_name_file_line_and_value(tmp_path, case):
-    content, complaint = WRONG_FEEDBACK[case]
+    content, message = WRONG_FEEDBACK[case]
     path = tmp_path / "f.csv"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         read_feedback(path, ("view", "like"))
-    assert str(error.value).startswith(f"{path}{complaint}")
+    assert str(error.value).startswith(f"{path}{message}")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("labels", "complaint"),
+    ("labels", "message"),
     [
         ((), "no label is given for {}; --labels takes the names of its columns of 0 and 1"),
         (("view", " "), "no label is given for {}; --labels takes the names of its columns of 0 and 1"),
@@ -275,9 +275,9 @@ def test_errors_in_feedback_name_file_line_and_value(tmp_path, case):
         (("view", "View"), "the labels view, View name one column of {} twice; name each column once"),
     ],
 )
-def test_invalid_labels_are_rejected(tmp_path, labels, complaint):
+def test_invalid_labels_are_rejected(tmp_path, labels, message):
     path = tmp_path / "f.csv"
     path.write_text("user,item,view,like\n1,2,1,0\n")
     with pytest.raises(UserError) as error:
         read_feedback(path, labels)
-    assert str(error.value) == complaint.format(path)
+    assert str(error.value) == message.format(path)
