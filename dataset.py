@@ -1,7 +1,7 @@
-"""From files to tensors: read ratings or feedback, number their ids, and split.
+"""From files to tensors: read ratings or feedback, number the users and items, and split the rows.
 
-Two kinds of names for users and items are kept apart. *Raw ids* are what files, flags and reports say; they are strings
-of any kind. *Ids* (`user_ids`, `item_ids`) are row numbers from 0, without gaps, and are all that a model ever sees.
+Users and items have two kinds of ids. *Raw ids* are arbitrary strings; files, flags and reports use them. *Row numbers*
+(`user_ids`, `item_ids`) count from 0 without gaps; models see nothing else.
 """
 
 import hashlib
@@ -19,20 +19,24 @@ from torch import Tensor
 from config.errors import UserError
 from sources import cache, download, readers
 from sources.cache import Table
+from sources.catalog import SIMULATED_SIZE
+from sources.ids import encode_pairs
 
 DEFAULT_DATA_DIR = Path("data")
-ROWS_AT_A_TIME = 2**20  # copied or hashed at a time: bounds memory for any number of rows
-ROWS_SORTED = 2**21  # likewise, by user and item
-SIMULATED_SIZE = (943, 1682, 100_000)  # users, items and ratings of MovieLens 100K
+CHUNK_ROWS = 2**20  # rows copied or hashed at a time, which bounds memory for any number of rows
+SORT_CHUNK_ROWS = 2**21  # rows sorted by user and item at a time, for the same reason
 
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """R ratings as tensors: who rated what, and how.
+    """R ratings as tensors.
 
-    user_ids: (R,) in [0, num_users); `load` makes them int32, half of what int64 takes: widen before multiplying.
-    item_ids: (R,) in [0, num_items), likewise.
-    ratings: (R,) float32; from a feedback file (R, T), one column of 0 and 1 for each label.
+    user_ids: (R,) in [0, num_users); `load` makes them int32 to halve memory, so widen them before multiplying.
+    item_ids: (R,) in [0, num_items), of the same type.
+    ratings: (R,) float32; from a feedback file (R, T), one column of 0 and 1 per label.
+
+    Raises:
+        ValueError: the columns differ in length, or an id is out of range.
     """
 
     user_ids: Tensor
@@ -44,7 +48,7 @@ class Interactions:
     def __post_init__(self) -> None:
         if not len(self.user_ids) == len(self.item_ids) == len(self.ratings):
             raise ValueError(
-                f"user_ids, item_ids and ratings must be equally long, not {len(self.user_ids)}, "
+                f"user_ids, item_ids and ratings must have equal lengths, not {len(self.user_ids)}, "
                 f"{len(self.item_ids)} and {len(self.ratings)}"
             )
         for name, ids, size in [("user", self.user_ids, self.num_users), ("item", self.item_ids, self.num_items)]:
@@ -59,14 +63,14 @@ class Interactions:
         return f"<Interactions: {self.num_users:,} users x {self.num_items:,} items, {len(self):,} ratings>"
 
     def __getitem__(self, rows) -> "Interactions":
-        """The given rows (a slice, a mask, or numbers from 0 on) over the same users and items."""
+        """Select rows by a slice, a mask or indices, over the same users and items."""
         columns = (self.user_ids, self.item_ids, self.ratings)
-        if isinstance(rows, Tensor) and rows.dtype in (torch.int32, torch.int64):  # several times as fast as brackets
+        if isinstance(rows, Tensor) and rows.dtype in (torch.int32, torch.int64):  # several times as fast as indexing
             return Interactions(*(c.index_select(0, rows) for c in columns), self.num_users, self.num_items)
         return Interactions(*(column[rows] for column in columns), self.num_users, self.num_items)
 
     def __add__(self, other: "Interactions") -> "Interactions":
-        """The rows of both; the two must be over the same users and items."""
+        """Concatenate the rows of two objects over the same users and items."""
         pairs = [(self.user_ids, other.user_ids), (self.item_ids, other.item_ids), (self.ratings, other.ratings)]
         return Interactions(*(_join(*pair) for pair in pairs), self.num_users, self.num_items)
 
@@ -76,12 +80,12 @@ class Interactions:
 
     @property
     def pair_keys(self) -> Tensor:
-        """(R,) int64, one number for each (user, item) pair, ascending: user * num_items + item."""
-        return (self.user_ids.long() * self.num_items + self.item_ids).sort().values
+        """(R,) int64, one number per (user, item) pair, ascending; see `encode_pairs`."""
+        return encode_pairs(self.user_ids, self.item_ids, self.num_items).sort().values
 
     @cached_property
     def items_by_user(self) -> Tensor:
-        """(R,) int32, all item ids, those of user 0 first, ascending within a user; `offsets` says where one begins."""
+        """(R,) int32, all item ids sorted by user, then by item; `offsets` holds where each user begins."""
         found = torch.empty(len(self), dtype=torch.int32, device=self.item_ids.device)
         for low, high in self._blocks_of_users():
             chosen = slice(None) if high - low == self.num_users else (self.user_ids >= low) & (self.user_ids < high)
@@ -90,21 +94,21 @@ class Interactions:
         return found
 
     def _blocks_of_users(self) -> Iterator[tuple[int, int]]:
-        """Ranges of users with about ROWS_SORTED rows each: sorting all rows at once takes five times their memory."""
-        cuts = torch.arange(0, len(self), ROWS_SORTED, device=self.offsets.device)
+        """Ranges of users with about SORT_CHUNK_ROWS rows each; sorting all rows at once needs 5x the memory."""
+        cuts = torch.arange(0, len(self), SORT_CHUNK_ROWS, device=self.offsets.device)
         starts = torch.searchsorted(self.offsets, cuts, right=True).sub_(1).unique().tolist()
         return pairwise([0, *starts[1:], self.num_users])
 
     @cached_property
     def offsets(self) -> Tensor:
-        """(num_users + 1,) int64: user u has the rows offsets[u] to offsets[u + 1] of `items_by_user`."""
-        blocks = self.user_ids.split(ROWS_AT_A_TIME)  # each of them is made int64 to be counted
+        """(num_users + 1,) int64: the items of user u are `items_by_user[offsets[u] : offsets[u + 1]]`."""
+        blocks = self.user_ids.split(CHUNK_ROWS)  # bincount converts its input to int64
         counts = sum(torch.bincount(block, minlength=self.num_users) for block in blocks)
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 def _join(one: Tensor, other: Tensor) -> Tensor:
-    """One after the other; without a copy where they already lie so in memory, as the parts of `Data` do."""
+    """Concatenate; without a copy if the tensors are adjacent in memory, as the parts of `Data` are."""
     if (
         one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
         and one.storage_offset() + one.numel() == other.storage_offset()
@@ -120,13 +124,13 @@ def _join(one: Tensor, other: Tensor) -> Tensor:
 class Data:
     """A data set, split and ready to train on.
 
-    users, items: raw ids, (num_users,) and (num_items,) strings; position = id.
-    titles, genres: one string an item; without a catalogue the raw id and "".
-    rating_scale: lowest and highest rating that the data allow.
-    validation: a part cut out of train, or None.
-    notes: sentences about rows that were left out, for the user.
-    simulated: made by the program; figures from it say nothing about MovieLens.
-    labels: names of the T label columns where the data are feedback, in the order asked for; () for ratings.
+    users, items: raw ids, (num_users,) and (num_items,) strings; position = row number.
+    titles, genres: one string per item; the raw id and "" if there is no catalog.
+    rating_scale: lowest and highest rating allowed.
+    validation: rows held out of train for validation, or None.
+    notes: sentences for the user about rows that were left out.
+    simulated: made up by the program; results on it say nothing about MovieLens.
+    labels: for feedback, the names of the T label columns in the requested order; () for ratings.
     """
 
     name: str
@@ -146,23 +150,23 @@ class Data:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part is not None)
         name = f"{self.name} (SIMULATED)" if self.simulated else self.name
-        what = ", ".join(self.labels) or "ratings"
-        return f"<{name}: {len(self.users):,} users x {len(self.items):,} items; {what}: {sizes}>"
+        columns = ", ".join(self.labels) or "ratings"
+        return f"<{name}: {len(self.users):,} users x {len(self.items):,} items; {columns}: {sizes}>"
 
     @cached_property
     def seen(self) -> Interactions:
-        """What is known before the test: train and validation."""
+        """All rows but the test rows: train and validation."""
         return self.train if self.validation is None else self.train + self.validation
 
     @cached_property
     def fingerprint(self) -> str:
-        """A sha256 over raw ids, labels, ratings and the split: equal for equal data, whatever file they came from."""
+        """A sha256 over raw ids, labels, ratings and the split; independent of the file they come from."""
         digest = hashlib.sha256("\n".join([*self.users, "", *self.items]).encode())
         digest.update("".join(f"\n\n{label}" for label in self.labels).encode())
         for part in (self.train, self.validation, self.test):
             if part is not None:
                 for tensor, dtype in ((part.user_ids, torch.int64), (part.item_ids, torch.int64), (part.ratings, None)):
-                    for block in tensor.split(ROWS_AT_A_TIME):
+                    for block in tensor.split(CHUNK_ROWS):
                         digest.update(block.to(dtype).cpu().contiguous().numpy())
         return digest.hexdigest()
 
@@ -186,24 +190,23 @@ def load(
     val_fraction: float = 0.0,
     seed: int = 0,
 ) -> Data:
-    """Read, or make, a data set and split it.
+    """Read or simulate a data set, and split it at random.
 
     Args:
-        dataset: a name of `download.MOVIELENS`, "simulated", or "auto": MovieLens 100K where it lies in `data_dir` or
-            can be downloaded, and else the simulated set.
-        data_dir: folder of the MovieLens folders; None: $MOVIELENS_DIR, else data/.
-        ratings: a file of one's own, split at random.
-        train_ratings, test_ratings: two files of one's own, split already.
-        feedback: a file of impressions of one's own, split at random.
-        labels: names of its columns of 0 and 1 that are wanted.
-        rating_scale: lowest and highest rating allowed in one's own files of ratings.
-        simulated_size: users, items and ratings of the simulated set.
-        test_fraction: share of the rows that is held out.
-        val_fraction: share of the remaining rows that is cut out of train for validation.
-        seed: of the split. The simulated set itself is always the same.
+        dataset: a data set of ratings by its name in sources/catalog.py; "auto" is MovieLens 100K if it is in
+            `data_dir` or can be downloaded, otherwise the simulated set.
+        data_dir: folder that holds the MovieLens folders; None: $MOVIELENS_DIR if set, otherwise data/.
+        ratings: your own file of ratings.
+        train_ratings, test_ratings: your own files of ratings, split already.
+        feedback, labels: your own file of feedback, and the names of its columns of 0 and 1 to read.
+        rating_scale: lowest and highest rating allowed in your own files.
+        simulated_size: numbers of users, items and ratings of the simulated set.
+        test_fraction: fraction of the rows held out for the test.
+        val_fraction: fraction of the remaining rows held out for validation.
+        seed: of the split; the simulated set is the same for every seed.
 
     Raises:
-        UserError: the data cannot be had, hold a wrong value, or are too few to split.
+        UserError: the data are not available, hold an invalid value, or have too few rows to split.
     """
     fractions = {"test_fraction": test_fraction, "val_fraction": val_fraction, "seed": seed}
     if train_ratings is not None:
@@ -211,76 +214,65 @@ def load(
     if ratings is not None:
         return _assemble(cache.read_ratings(Path(ratings), rating_scale), ratings, None, rating_scale, **fractions)
     if feedback is not None:
-        frame, notes = readers.read_feedback(Path(feedback), labels)
-        table = cache.number_rows(frame, list(labels), notes)
-        return _assemble(table, feedback, None, (0.0, 1.0), labels=tuple(labels), **fractions)
-    folder = data_folder(data_dir)
-    if dataset == "simulated":
-        return _load_simulated(simulated_size, folder, (), fractions)
-    if dataset != "auto":
-        return _load_movielens(dataset, folder, fractions)
-    try:
-        return _load_movielens("ml-100k", folder, fractions)
-    except download.Unreachable as reason:
-        note = f"MovieLens 100K is not in {folder} and could not be downloaded ({reason.cause})"
-        return _load_simulated(simulated_size, folder, (note,), fractions)
+        return _load_feedback(feedback, labels, fractions)
+    return _load_by_name(dataset, data_folder(data_dir), simulated_size, fractions)
 
 
 def data_folder(data_dir: str | os.PathLike | None) -> Path:
-    """The folder of the MovieLens folders."""
+    """The folder that holds the MovieLens folders: the argument, else $MOVIELENS_DIR, else data/."""
     return Path(data_dir or os.environ.get("MOVIELENS_DIR") or DEFAULT_DATA_DIR)
 
 
 def is_chain(data: Data) -> bool:
-    """Whether no label is 1 in a row where a label before it is 0. Ratings are: what is liked was viewed."""
-    return not data.labels or not _breaks(data.seen + data.test).any()
+    """True if, in every row, a label is 0 wherever an earlier one is 0; always true of ratings."""
+    return not data.labels or not _find_violations(data.seen + data.test).any()
 
 
 def require_chain(data: Data) -> None:
-    """Hold feedback to a chain.
+    """Check that the labels form a chain, see `is_chain`.
 
     Raises:
-        UserError: a label is 1 in a row where the one before it is 0.
+        UserError: a label is 1 in a row where the one before it is 0; names the row.
     """
     if is_chain(data):
         return
     rows = data.seen + data.test
-    breaks = _breaks(rows)
-    row, place = breaks.nonzero()[0].tolist()
+    violations = _find_violations(rows)
+    row, place = violations.nonzero()[0].tolist()
     user, item = data.users[rows.user_ids[row]], data.items[rows.item_ids[row]]
     raise UserError(
         f"{data.name}: {data.labels[place + 1]} is 1 where {data.labels[place]} is 0 for user {user!r} and item "
-        f"{item!r}, one of {breaks.any(1).sum():,} such rows; models that assume a chain {' > '.join(data.labels)} "
-        "(ESMM, AITM, --chain conditional, --calibrator) need a label to be 0 where one before it is 0; fix the rows, "
-        "give --labels in the order of the chain, or choose another model"
+        f"{item!r}, one of {violations.any(1).sum():,} such rows; models that assume a chain {' > '.join(data.labels)} "
+        "(ESMM, AITM, --chain conditional, --calibrator) require a label to be 0 wherever an earlier one is 0; fix the "
+        "rows, give --labels in the order of the chain, or choose another model"
     )
 
 
-def _breaks(rows: Interactions) -> Tensor:
-    """(R, T - 1) where a label is 1 and the one before it 0: any broken chain rises between neighbours somewhere."""
+def _find_violations(rows: Interactions) -> Tensor:
+    """(R, T - 1) bool, true where a label is 1 and the one before it is 0; every broken chain has such a place."""
     return rows.ratings[:, 1:] > rows.ratings[:, :-1]
 
 
 def split_rows(num_rows: int, test_fraction: float, val_fraction: float, seed: int) -> tuple[np.ndarray, ...]:
-    """Draw the rows of (train, validation, test), three index arrays that cover all rows once.
+    """Draw the rows of (train, validation, test): three index arrays that cover all rows once.
 
-    The test rows are the first of `numpy.random.RandomState(seed).permutation(num_rows)`, the protocol that published
-    comparisons on MovieLens 100K can be repeated with; the validation rows are the next ones.
+    The test rows are the first of `numpy.random.RandomState(seed).permutation(num_rows)`, which reproduces published
+    comparisons on MovieLens 100K; the validation rows are the next ones, and train is the rest.
 
     Raises:
-        UserError: a part that is wanted would be empty.
+        UserError: train is empty, or a part whose fraction is positive.
     """
     order = np.arange(num_rows, dtype=np.int32)
-    np.random.RandomState(seed).shuffle(order)  # as permutation does, in half its memory
+    np.random.RandomState(seed).shuffle(order)  # same result as permutation, in half the memory
     num_test = round(num_rows * test_fraction)
     num_val = round((num_rows - num_test) * val_fraction)
     test, validation, train = np.split(order, [num_test, num_test + num_val])
-    for name, part, wanted in [
+    for name, part, is_required in [
         ("train", train, True),
         ("validation", validation, val_fraction > 0),
         ("test", test, test_fraction > 0),
     ]:
-        if wanted and len(part) == 0:
+        if is_required and len(part) == 0:
             raise UserError(
                 f"{num_rows} ratings are too few for this split: the {name} part would be empty; "
                 "give more ratings or other values of --test_fraction and --val_fraction"
@@ -288,35 +280,59 @@ def split_rows(num_rows: int, test_fraction: float, val_fraction: float, seed: i
     return train, validation, test
 
 
+def _load_feedback(path: str, labels: Sequence[str], fractions: dict) -> Data:
+    frame, notes = readers.read_feedback(Path(path), labels)
+    table = cache.number_rows(frame, list(labels), notes)
+    return _assemble(table, path, None, (0.0, 1.0), labels=tuple(labels), **fractions)
+
+
+def _load_by_name(name: str, folder: Path, simulated_size: Sequence[int], fractions: dict) -> Data:
+    """Load a data set by name; "auto" falls back to the simulated set if MovieLens 100K cannot be reached."""
+    if name == "simulated":
+        return _load_simulated(simulated_size, folder, (), fractions)
+    if name != "auto":
+        return _load_movielens(name, folder, fractions)
+    try:
+        return _load_movielens("ml-100k", folder, fractions)
+    except download.Unreachable as reason:
+        note = f"MovieLens 100K is not in {folder} and could not be downloaded ({reason.cause})"
+        return _load_simulated(simulated_size, folder, (note,), fractions)
+
+
 def _load_movielens(name: str, folder: Path, fractions: dict) -> Data:
     source = download.fetch(name, folder)
     table = cache.read_ratings(source.ratings_file, source.scale)
-    if source.rows and len(table) != source.rows:
-        found = f"{source.ratings_file} holds {len(table):,} ratings, not the {source.rows:,} of {name} as published"
-        table.notes += (f"{found}: figures cannot be compared with others",)
+    published = source.num_ratings
+    if published and len(table) != published:
+        found = f"{source.ratings_file} holds {len(table):,} ratings, not the {published:,} of {name} as published"
+        table.notes += (f"{found}: results cannot be compared with published ones",)
     return _assemble(table, name, readers.read_movies(source.movies_file), source.scale, **fractions)
 
 
 def _load_simulated(size: Sequence[int], folder: Path, notes: tuple[str, ...], fractions: dict) -> Data:
     table, titles, genres = cache.simulate(size, folder)
     table.notes = notes
-    about = {"titles": titles, "genres": genres, "rating_scale": (1.0, 5.0), "simulated": True}
-    return _finish(table, name="simulated", **about, **fractions)
+    metadata = {"titles": titles, "genres": genres, "rating_scale": (1.0, 5.0), "simulated": True}
+    return _split(table, name="simulated", **metadata, **fractions)
 
 
-def _assemble(table: Table, name: str, catalogue, rating_scale: Sequence[float], **about) -> Data:
-    titles, genres = readers.describe(table.items, catalogue)
-    return _finish(table, name=name, titles=titles, genres=genres, rating_scale=tuple(rating_scale), **about)
+def _assemble(table: Table, name: str, catalog, rating_scale: Sequence[float], **metadata) -> Data:
+    """Add titles and genres from a movie catalog, which may be None, and split."""
+    titles, genres = readers.describe(table.items, catalog)
+    return _split(table, name=name, titles=titles, genres=genres, rating_scale=tuple(rating_scale), **metadata)
 
 
-def _finish(table: Table, test_fraction: float, val_fraction: float, seed: int, **about) -> Data:
-    _require_enough(table, about["name"])
+def _split(table: Table, test_fraction: float, val_fraction: float, seed: int, **metadata) -> Data:
+    _require_enough(table, metadata["name"])
     rows = split_rows(len(table), test_fraction, val_fraction, seed)
-    return _cut(table, rows, **about)
+    return _make_data(table, rows, **metadata)
 
 
-def _cut(table: Table, parts: tuple[np.ndarray, ...], **about) -> Data:
-    """The rows of (train, validation, test), one after the other in memory. Empties `table.columns`."""
+def _make_data(table: Table, parts: tuple[np.ndarray, ...], **metadata) -> Data:
+    """Make the data set whose (train, validation, test) rows are `parts`, adjacent in memory.
+
+    Removes each column from `table.columns` once it is copied, to save memory.
+    """
     columns = {name: torch.from_numpy(_gather(table.columns.pop(name), parts)) for name in list(table.columns)}
     rows = Interactions(**columns, num_users=len(table.users), num_items=len(table.items))
     num_train, num_seen = len(parts[0]), len(parts[0]) + len(parts[1])
@@ -327,39 +343,64 @@ def _cut(table: Table, parts: tuple[np.ndarray, ...], **about) -> Data:
         validation=rows[num_train:num_seen] if num_seen > num_train else None,
         test=rows[num_seen:],
         notes=table.notes,
-        **about,
+        **metadata,
     )
 
 
 def _gather(column: np.ndarray, parts: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The given rows, part after part; a block at a time, since NumPy makes int64 of what it is indexed by."""
+    """Select the given rows, part after part, in chunks because NumPy converts indices to int64."""
     found = np.empty((sum(map(len, parts)), *column.shape[1:]), column.dtype)
     place = 0
     for part in parts:
-        for start in range(0, len(part), ROWS_AT_A_TIME):
-            rows = part[start : start + ROWS_AT_A_TIME]
+        for start in range(0, len(part), CHUNK_ROWS):
+            rows = part[start : start + CHUNK_ROWS]
             found[place : place + len(rows)] = column[rows]
             place += len(rows)
     return found
 
 
 def _require_enough(table: Table, name: str) -> None:
-    for what, ids in [("user", table.users), ("item", table.items)]:
-        if len(ids) < 2:
-            raise UserError(f"{name} holds {len(ids)} {what}; learning what sets {what}s apart takes at least 2")
+    for kind, raw_ids in [("user", table.users), ("item", table.items)]:
+        if len(raw_ids) < 2:
+            raise UserError(f"{name} holds {len(raw_ids)} {kind}; training needs at least 2 {kind}s")
 
 
 def _load_ready_split(train_file: Path, test_file: Path, rating_scale, val_fraction: float, seed: int) -> Data:
-    """Ids are numbered by the train file alone; what only the test file knows is counted and left out."""
+    """Load two files. Row numbers come from the train file; test rows with an unknown user or item are left out."""
     train = cache.read_ratings(train_file, rating_scale)
     test = cache.read_ratings(test_file, rating_scale)
     _require_enough(train, str(train_file))
+    kept, notes = _match(test, train, test_file, train_file)
+    num_train = len(train)
+    parts = split_rows(num_train, 0.0, val_fraction, seed)[:2] if val_fraction else (np.arange(num_train), kept[:0])
+    titles, genres = readers.describe(train.items, None)
+    columns = {name: np.concatenate([train.columns.pop(name), test.columns.pop(name)]) for name in list(train.columns)}
+    return _make_data(
+        Table(train.users, train.items, columns, (*train.notes, *test.notes, *notes)),
+        (*parts, num_train + kept),
+        name=f"{train_file} / {test_file}",
+        titles=titles,
+        genres=genres,
+        rating_scale=tuple(rating_scale),
+    )
+
+
+def _match(test: Table, train: Table, test_file: Path, train_file: Path) -> tuple[np.ndarray, list[str]]:
+    """Renumber the ids of `test` as in `train`, in place.
+
+    Returns:
+        The test rows to keep, whose user and item are in `train` and whose pair is not; and notes about the others.
+
+    Raises:
+        UserError: no row is left.
+    """
     user_of, item_of = _find(test.users, train.users), _find(test.items, train.items)
-    test.columns["user_ids"] = user_of[test.columns["user_ids"]]
-    test.columns["item_ids"] = item_of[test.columns["item_ids"]]
-    known = (test.columns["user_ids"] >= 0) & (test.columns["item_ids"] >= 0)
-    leaked = known & np.isin(_pair_keys(test, train), _pair_keys(train, train))
-    notes = [*train.notes, *test.notes]
+    users = test.columns["user_ids"] = user_of[test.columns["user_ids"]]
+    items = test.columns["item_ids"] = item_of[test.columns["item_ids"]]
+    known = (users >= 0) & (items >= 0)
+    train_pairs = encode_pairs(train.columns["user_ids"], train.columns["item_ids"], len(train.items))
+    leaked = known & np.isin(encode_pairs(users, items, len(train.items)), train_pairs)
+    notes = []
     if not known.all():
         notes.append(
             f"{(~known).sum():,} rows of {test_file} were left out: {(user_of < 0).sum():,} users and "
@@ -370,29 +411,13 @@ def _load_ready_split(train_file: Path, test_file: Path, rating_scale, val_fract
     kept = np.flatnonzero(known & ~leaked)
     if len(kept) == 0:
         raise UserError(
-            f"no row of {test_file} is left to test on: either its user or its item is missing from {train_file}, "
-            "or the very pair is in it"
+            f"no row of {test_file} is left to test on: in each, the user or the item is missing from {train_file}, "
+            "or the pair itself is in it; give another test file"
         )
-    num_train = len(train)
-    parts = split_rows(num_train, 0.0, val_fraction, seed)[:2] if val_fraction else (np.arange(num_train), kept[:0])
-    titles, genres = readers.describe(train.items, None)
-    columns = {name: np.concatenate([train.columns.pop(name), test.columns.pop(name)]) for name in list(train.columns)}
-    return _cut(
-        Table(train.users, train.items, columns, tuple(notes)),
-        (*parts, num_train + kept),
-        name=f"{train_file} / {test_file}",
-        titles=titles,
-        genres=genres,
-        rating_scale=tuple(rating_scale),
-    )
+    return kept, notes
 
 
 def _find(raw_ids: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The numbers of raw ids among the known ones, (N,) int32; -1 for those that are not there."""
+    """(N,) int32, the position of each raw id in `known`; -1 for unknown ones."""
     numbers = {raw_id: number for number, raw_id in enumerate(known)}
     return np.array([numbers.get(raw_id, -1) for raw_id in raw_ids], dtype=np.int32)
-
-
-def _pair_keys(rows: Table, of: Table) -> np.ndarray:
-    """(R,) one number for each pair of a user and an item of `of`."""
-    return rows.columns["user_ids"].astype(np.int64) * len(of.items) + rows.columns["item_ids"]

@@ -1,12 +1,12 @@
-"""Grade a models.py: 14 points, 8 of them for checks that students see, 6 for hidden ones.
+"""Grade a models.py: 14 points, 8 for checks that students see and 6 for hidden ones.
 
-    python grader.py                    grade the models.py beside this file
-    python grader.py 1a                 one question; 1a-0-basic is one check
+    python grader.py                    grade the models.py next to this file
+    python grader.py 1a                 run one question; 1a-0-basic is one check
     python grader.py --path DIR         grade DIR/models.py
-    python grader.py --public           the student's view: hidden checks run, and do not count
+    python grader.py --public           the student's view: hidden checks run but do not count
 
-Each check runs the solution in a process of its own with a time limit, so that an endless loop or a crash costs that
-check alone; the verdict is reached here, where no solution runs. See grading/.
+Each check runs the solution in its own process with a time limit, so that an endless loop or a crash fails only that
+check. The result is judged in this process, where no code of the solution runs. See grading/.
 """
 
 import argparse
@@ -23,27 +23,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sources.files import write_atomically
+
 ROOT = Path(__file__).resolve().parent
 WORKER = ROOT / "grading" / "worker.py"
-# What a solution has no business reading.
-ANSWERS = [ROOT / name for name in ("grader.py", "grading", "tests", "autograder", ".git", "__pycache__")]
-GRADESCOPE_KIND = {False: "visible", True: "after_published"}
+# Files and folders that hold answers, which a solution must not read.
+ANSWERS = [ROOT / name for name in ("grader.py", "grading", "tests", "autograder.zip", ".git", "__pycache__")]
+GRADESCOPE_VISIBILITY = {False: "visible", True: "after_published"}  # by check.hidden
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How a check ended.
+class CheckResult:
+    """The result of a check.
 
     status: PASS, FAIL, ERROR, TIMEOUT or NOT IMPLEMENTED.
-    why: sentences for the student; empty for PASS.
+    seconds, time_limit: time taken and time allowed.
+    explanation: lines for the student; empty for PASS.
     trace: the traceback of an ERROR.
     """
 
     check: object
     status: str
     seconds: float
-    allowed: float
-    why: tuple[str, ...] = ()
+    time_limit: float
+    explanation: tuple[str, ...] = ()
     trace: str = ""
 
     @property
@@ -52,15 +55,14 @@ class Verdict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0 all points, 1 something failed, 2 nothing could be graded."""
+    """Returns the exit code: 0 all checks passed, 1 a check failed, 2 wrong arguments, 130 Ctrl-C."""
     arguments = parse(argv)
-    sys.stdout.reconfigure(errors="backslashreplace")  # what a solution says may not fit the terminal
+    sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may not support what a solution prints
     from grading.checks import all_checks
 
     checks = all_checks()
     if arguments.list:
-        shown = [(check, "hidden" if arguments.public and check.hidden else check.sentence) for check in checks]
-        print(*(f"{check.id:<12} {check.points} point   {sentence}" for check, sentence in shown), sep="\n")
+        print_checks(checks, arguments.public)
         return 0
     folder = Path(arguments.path).resolve()
     try:
@@ -74,22 +76,32 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"grader.py: error: {error}", file=sys.stderr)
         return 2
+    return grade_and_report(folder, checks, arguments)
 
+
+def print_checks(checks: list, public: bool) -> None:
+    for check in checks:
+        sentence = "hidden" if public and check.hidden else check.sentence
+        print(f"{check.id:<12} {check.points} point   {sentence}")
+
+
+def grade_and_report(folder: Path, checks: list, arguments: argparse.Namespace) -> int:
+    """Grade, print each result as it comes and the points at the end; returns the exit code."""
     start = time.monotonic()
-    verdicts = []
+    results = []
     print(f"grading {folder / 'models.py'}\n", flush=True)
     try:
-        for verdict in grade(folder, checks, arguments.timeout_scale, arguments.jobs):
-            verdicts.append(verdict)
-            print(line(verdict, arguments.public, arguments.verbose), flush=True)
+        for result in grade(folder, checks, arguments.timeout_scale, arguments.jobs):
+            results.append(result)
+            print(describe(result, arguments.public, arguments.verbose), flush=True)
     except KeyboardInterrupt:
-        print(f"grader.py: stopped after {len(verdicts)} of {len(checks)} checks", file=sys.stderr)
+        print(f"grader.py: stopped after {len(results)} of {len(checks)} checks", file=sys.stderr)
         return 130
-    counted = [verdict for verdict in verdicts if not (arguments.public and verdict.check.hidden)]
+    counted = [result for result in results if not (arguments.public and result.check.hidden)]
     print(table(counted))
     if arguments.gradescope:
-        write_gradescope(Path(arguments.gradescope), verdicts, time.monotonic() - start)
-    return 0 if all(verdict.status == "PASS" for verdict in counted) else 1
+        write_gradescope(Path(arguments.gradescope), results, time.monotonic() - start)
+    return 0 if all(result.status == "PASS" for result in counted) else 1
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -99,15 +111,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="list the checks and stop")
     parser.add_argument("--path", default=ROOT, metavar="DIR", help="grade DIR/models.py")
-    parser.add_argument("--public", action="store_true", help="the student's view: hidden checks run, and do not count")
-    parser.add_argument("--fast", action="store_true", help="leave out the checks that train")
+    parser.add_argument("--public", action="store_true", help="the student's view: hidden checks run but do not count")
+    parser.add_argument("--fast", action="store_true", help="skip the checks that train a network")
     parser.add_argument(
-        "--timeout-scale", type=float, default=1.0, metavar="X", help="X times the time for every check"
+        "--timeout-scale", type=float, default=1.0, metavar="X", help="multiply the time limit of every check by X"
     )
     parser.add_argument(
-        "--jobs", type=int, default=processors(), metavar="N", help="checks at a time (default: processors)"
+        "--jobs",
+        type=int,
+        default=count_processors(),
+        metavar="N",
+        help="checks run at a time (default: all processors)",
     )
-    parser.add_argument("--gradescope", metavar="FILE", help="write Gradescope's results.json, too")
+    parser.add_argument("--gradescope", metavar="FILE", help="also write Gradescope's results.json to FILE")
     parser.add_argument("-v", "--verbose", action="store_true", help="print the traceback of every error")
     arguments = parser.parse_args(argv)
     if not 0 < arguments.timeout_scale <= 1000:
@@ -117,16 +133,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def processors() -> int:
-    """Those this process may use: a container often has fewer than its host."""
+def count_processors() -> int:
+    """The number of processors that this process may use; a container often has fewer than its host."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def select(checks: list, wanted: list[str], fast: bool) -> list:
-    """The checks of the questions or ids asked for, in their own order.
+    """Select checks by question or id, in their original order; none given means all.
 
     Raises:
-        ValueError: an id that no check has, or nothing is left.
+        ValueError: there is no such question or check, or no check is left.
     """
     known = {check.id for check in checks} | {check.question for check in checks}
     for name in wanted:
@@ -143,13 +159,13 @@ def select(checks: list, wanted: list[str], fast: bool) -> list:
 
 
 class Workers(set):
-    """The worker processes that are running; once it is closed, one that has just been started is stopped as well."""
+    """The running worker processes. Once `is_closed` is set, a process started afterwards must be stopped at once."""
 
     is_closed = False
 
 
-def grade(folder: Path, checks: list, timeout_scale: float = 1.0, jobs: int = 1) -> Iterator[Verdict]:
-    """Run the checks, some at a time, and yield their verdicts in order. Leaves no process behind, whatever ends it."""
+def grade(folder: Path, checks: list, timeout_scale: float = 1.0, jobs: int = 1) -> Iterator[CheckResult]:
+    """Run `jobs` checks at a time and yield their results in order. Leaves no process running, however it ends."""
     running = Workers()
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=jobs)
     try:
@@ -161,36 +177,37 @@ def grade(folder: Path, checks: list, timeout_scale: float = 1.0, jobs: int = 1)
             stop(process)
 
 
-def run_check(folder: Path, check, allowed: float, running: Workers) -> Verdict:
-    """Run one check in a process of its own, and judge what comes back."""
-    from grading.checks import Wrong
+def run_check(folder: Path, check, time_limit: float, running: Workers) -> CheckResult:
+    """Run one check in its own process and judge the answer."""
+    from grading.checks import CheckFailed
 
     start = time.monotonic()
-    answer, problem = ask_worker(folder, check.jobs, allowed, running)
+    answer, problem = ask_worker(folder, check.jobs, time_limit, running)
     seconds = time.monotonic() - start
     if answer is None:
-        status = "TIMEOUT" if seconds >= allowed else "ERROR"
-        return Verdict(check, status, seconds, allowed, (problem,))
+        status = "TIMEOUT" if seconds >= time_limit else "ERROR"
+        return CheckResult(check, status, seconds, time_limit, (problem,))
     try:
         if "not_implemented" in answer:
-            return Verdict(check, "NOT IMPLEMENTED", seconds, allowed)
+            return CheckResult(check, "NOT IMPLEMENTED", seconds, time_limit)
         if "error" in answer:
-            why, trace = printable(answer["error"]), str(answer["trace"])
-            return Verdict(check, "ERROR", seconds, allowed, (why,), trace)
-        if "fault" in answer:
-            raise Wrong(printable(answer["fault"]["expected"]), printable(answer["fault"]["came"]), "")
+            message, trace = printable(answer["error"]), str(answer["trace"])
+            return CheckResult(check, "ERROR", seconds, time_limit, (message,), trace)
+        if "mismatch" in answer:
+            raise CheckFailed(printable(answer["mismatch"]["expected"]), printable(answer["mismatch"]["got"]), "")
         check.judge(answer["results"])
-    except Wrong as wrong:
-        why = [f"expected: {wrong.expected}", f"got:      {printable(wrong.came)}"]
-        hint = [f"hint:     {wrong.hint}"] if wrong.hint else []
-        return Verdict(check, "FAIL", seconds, allowed, (*why, *hint))
-    except Exception as error:  # no worker gives such an answer: the solution has tampered with it
-        return Verdict(check, "ERROR", seconds, allowed, (f"the answer cannot be read ({type(error).__name__})",))
-    return Verdict(check, "PASS", seconds, allowed)
+    except CheckFailed as failure:
+        explanation = [f"expected: {failure.expected}", f"got:      {printable(failure.got)}"]
+        hint = [f"hint:     {failure.hint}"] if failure.hint else []
+        return CheckResult(check, "FAIL", seconds, time_limit, (*explanation, *hint))
+    except Exception as error:  # the worker never sends such an answer, so the solution has forged it
+        message = f"the answer cannot be read ({type(error).__name__})"
+        return CheckResult(check, "ERROR", seconds, time_limit, (message,))
+    return CheckResult(check, "PASS", seconds, time_limit)
 
 
-def ask_worker(folder: Path, jobs: list[dict], allowed: float, running: Workers) -> tuple[dict | None, str]:
-    """Send jobs to a fresh worker: its answer, or None and what went wrong."""
+def ask_worker(folder: Path, jobs: list[dict], time_limit: float, running: Workers) -> tuple[dict | None, str]:
+    """Send jobs to a new worker process; returns its answer, or None and the problem."""
     other_solutions = [ROOT / "models.py"] if folder != ROOT else []
     process = subprocess.Popen(
         [sys.executable, "-B", WORKER, folder, *ANSWERS, *other_solutions],
@@ -200,14 +217,14 @@ def ask_worker(folder: Path, jobs: list[dict], allowed: float, running: Workers)
         start_new_session=True,
     )
     running.add(process)
-    if running.is_closed:  # it was being started when Ctrl-C came
+    if running.is_closed:  # Ctrl-C came while it was being started
         stop(process)
     try:
-        out, _ = process.communicate(json.dumps(jobs).encode(), timeout=allowed)
+        out, _ = process.communicate(json.dumps(jobs).encode(), timeout=time_limit)
     except subprocess.TimeoutExpired:
-        return None, f"no answer within {allowed:g} s: an endless loop, or far more work than is needed"
+        return None, f"no answer within {time_limit:g} s: an endless loop, or far more work than necessary"
     except (OSError, ValueError) as error:
-        return None, f"the process could not be asked ({error})"
+        return None, f"the process did not take its input ({error})"
     finally:
         stop(process)
         running.discard(process)
@@ -219,7 +236,7 @@ def ask_worker(folder: Path, jobs: list[dict], allowed: float, running: Workers)
 
 
 def stop(process: subprocess.Popen) -> None:
-    """End the process and, where the system knows process groups, what it has started; never waits for the latter."""
+    """Kill the process and, where process groups exist, its children; never waits for the children."""
     if hasattr(os, "killpg"):
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -232,71 +249,70 @@ def stop(process: subprocess.Popen) -> None:
 
 
 def printable(text: object) -> str:
-    """A line without what moves the cursor: a solution must not print verdicts over ours."""
+    """Replace control characters by spaces, so that a solution cannot print over the results."""
     return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
 
-def line(verdict: Verdict, public: bool, verbose: bool) -> str:
-    check = verdict.check
+def describe(result: CheckResult, public: bool, verbose: bool) -> str:
+    """The lines printed for a result."""
+    check = result.check
     if public and check.hidden:
         return f"{check.id:<12} {'hidden':<16} {check.points} point, shown after hand-in"
-    times = f"{verdict.seconds:.1f} s of {verdict.allowed:g} s"
-    lines = [f"{check.id:<12} {verdict.status:<16} {verdict.points}/{check.points}  {times:<16}  {check.sentence}"]
-    lines += [f"{'':<13}{sentence}" for sentence in verdict.why]
-    if verbose and verdict.trace:
-        lines += [f"{'':<13}| {printable(row)}" for row in verdict.trace.rstrip().splitlines()]
+    times = f"{result.seconds:.1f} s of {result.time_limit:g} s"
+    lines = [f"{check.id:<12} {result.status:<16} {result.points}/{check.points}  {times:<16}  {check.sentence}"]
+    lines += [f"{'':<13}{line}" for line in result.explanation]
+    if verbose and result.trace:
+        lines += [f"{'':<13}| {printable(line)}" for line in result.trace.rstrip().splitlines()]
     return "\n".join(lines)
 
 
-def table(verdicts: list[Verdict]) -> str:
-    """Points by question, and in all."""
+def table(results: list[CheckResult]) -> str:
+    """Points by question, and in total."""
     from grading.checks import QUESTIONS
 
     lines = [""]
     for question, title in QUESTIONS.items():
-        of_question = [verdict for verdict in verdicts if verdict.check.question == question]
+        of_question = [result for result in results if result.check.question == question]
         if of_question:
             lines.append(f"{question:<4} {title:<48} {earned(of_question)}")
-    return "\n".join([*lines, f"{'':<4} {'Total':<48} {earned(verdicts)}"])
+    return "\n".join([*lines, f"{'':<4} {'Total':<48} {earned(results)}"])
 
 
-def earned(verdicts: list[Verdict]) -> str:
-    return f"{sum(v.points for v in verdicts):>3} / {sum(v.check.points for v in verdicts)}"
+def earned(results: list[CheckResult]) -> str:
+    return f"{sum(r.points for r in results):>3} / {sum(r.check.points for r in results)}"
 
 
 def check_writable(path: Path) -> None:
-    """Raises ValueError where results cannot be written: said before the grading and not after it."""
+    """Raise ValueError if the results cannot be written, before the time for grading is spent."""
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
         raise ValueError(f"{path} cannot be written; --gradescope takes a file in a folder that exists")
 
 
-def write_gradescope(path: Path, verdicts: list[Verdict], seconds: float) -> None:
-    """Write results in Gradescope's format (its autograder specification, output format), in one piece."""
+def write_gradescope(path: Path, results: list[CheckResult], seconds: float) -> None:
+    """Write results.json as Gradescope's autograder specification defines it."""
     tests = [
         {
-            "number": verdict.check.id,
-            "name": verdict.check.sentence,
-            "score": verdict.points,
-            "max_score": verdict.check.points,
-            "status": "passed" if verdict.status == "PASS" else "failed",
-            "output": "\n".join([verdict.status, *verdict.why]),
-            "visibility": GRADESCOPE_KIND[verdict.check.hidden],
+            "number": result.check.id,
+            "name": result.check.sentence,
+            "score": result.points,
+            "max_score": result.check.points,
+            "status": "passed" if result.status == "PASS" else "failed",
+            "output": "\n".join([result.status, *result.explanation]),
+            "visibility": GRADESCOPE_VISIBILITY[result.check.hidden],
         }
-        for verdict in verdicts
+        for result in results
     ]
-    results = {
+    report = {
         "execution_time": round(seconds, 1),
         "visibility": "visible",
         "stdout_visibility": "hidden",
         "tests": tests,
     }
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
+    write_atomically(path, (json.dumps(report, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader of a pipe such as `| head` has closed it
         os._exit(1)

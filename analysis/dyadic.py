@@ -8,7 +8,6 @@ started again. An arm is a way of learning the four tasks; all arms have the sam
 import hashlib
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from dyadic.recipe import read_dyads
 from dyadic.simulate import SEED, simulate
 from dyadic.task import train
 from dyadic.tuning import folds
+from sources.files import write_atomically
 
 DEFAULT_FEATURES = FeatureOptions()
 SINGLE_TASK_READINGS = ("features", "private")
@@ -307,10 +307,7 @@ def _measure_all(units: Sequence[Unit], folder: Path, jobs: int) -> Iterator[str
 
 
 def _measure_and_save(unit: Unit, folder: Path) -> str:
-    path = unit.path(folder)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(json.dumps(measure(unit), indent=1, allow_nan=False), encoding="utf-8")
-    unfinished.replace(path)  # whole or not at all
+    write_atomically(unit.path(folder), json.dumps(measure(unit), indent=1, allow_nan=False).encode())
     return f"{unit.world.name}, seed {unit.options.seed}"
 
 

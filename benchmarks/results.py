@@ -1,11 +1,12 @@
 """benchmark.csv: what has been measured, in long form, kept from one call of benchmark.py to the next."""
 
 import csv
-import os
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 from config.errors import UserError
+from sources.files import write_atomically
 
 COLUMNS = ("part", "name", "metric", "value", "unit")
 Record = Callable[[str, str, float, str], None]  # name, metric, value, unit
@@ -38,12 +39,11 @@ class Results:
 
         measure(record)
         self.rows = [row for row in self.rows if row["part"] != part] + found
-        unfinished = self.path.with_suffix(".part")
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(self.rows)
-        os.replace(unfinished, self.path)
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows)
+        write_atomically(self.path, text.getvalue().encode())
 
     def of(self, part: str, metric: str) -> dict[str, float]:
         """{name: value} of one metric of a part, in the order measured."""

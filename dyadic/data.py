@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from config.errors import UserError
+from sources.ids import encode_pairs
 
 LABELS = ("click", "bookmark", "reply")
 IM_WEIGHTS = np.array([1, 2, 3])  # one click, one bookmark, one reply; each counts once, however often it happened
@@ -115,8 +116,8 @@ class DyadicData:
 
     @property
     def pair_keys(self) -> np.ndarray:
-        """(D,) one number for each (user, item) pair: user * num_items + item."""
-        return self.user_ids.astype(np.int64) * self.num_items + self.item_ids
+        """(D,) int64, one number per (user, item) pair; see `encode_pairs`."""
+        return encode_pairs(self.user_ids, self.item_ids, self.num_items)
 
     @property
     def task_labels(self) -> np.ndarray:
@@ -268,10 +269,12 @@ def from_table(
 def keep_frequent(
     user_ids: np.ndarray, item_ids: np.ndarray, min_user: int = 30, min_item: int = 30, iterate: bool = False
 ) -> np.ndarray:
-    """Which dyads to keep so that items have >= min_item users and users >= min_item items: (D,) bool.
+    """Select the dyads of frequent items and users: (D,) bool.
 
-    One pass, items first and users on what is left, as the authors do it: items may fall below the bound again when
-    their users go. `iterate=True` repeats until nothing changes (the k-core).
+    One pass, as in the authors' code: drop the items with fewer than `min_item` dyads, then the users with fewer than
+    `min_user` of the remaining dyads. Afterwards every user has at least `min_user` dyads, but an item may have fewer
+    than `min_item`, because dropping users removes dyads. `iterate=True` repeats the pass until nothing changes, so
+    that both bounds hold (the bipartite core).
 
     Raises:
         UserError: no dyad is left.

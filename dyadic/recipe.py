@@ -15,6 +15,7 @@ from dyadic.simulate import simulate
 from dyadic.task import DyadicSGD, DyadicTask
 from dyadic.tuning import tune
 from sources import download, readers
+from sources.ids import encode_pairs
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import Log, Training
 
@@ -84,7 +85,7 @@ def _from_ratings(config: DyadicConfig) -> DyadicData:
     """Ratings of any data set, ordered by user and item, so that the split they were read in does not matter."""
     data = dataset.load(**config.data_options)
     everything = data.seen + data.test
-    order = torch.argsort(everything.user_ids.long() * everything.num_items + everything.item_ids)
+    order = torch.argsort(encode_pairs(everything.user_ids, everything.item_ids, everything.num_items))
     rows = everything[order]
     described = dataset.data_folder(config.data_dir) / "ml-100k" / "u.user"
     has_users = data.name == "ml-100k" and described.is_file()
@@ -121,4 +122,4 @@ def _read_times(config: DyadicConfig, data: dataset.Data) -> np.ndarray:
         path, scale = source.ratings_file, source.scale
     table, _ = readers.read_ratings(path, scale, with_times=True)
     users, items = (readers.look_up(table[name], ids) for name, ids in (("user", data.users), ("item", data.items)))
-    return table["timestamp"].to_numpy()[np.argsort(users * len(data.items) + items)]
+    return table["timestamp"].to_numpy()[np.argsort(encode_pairs(users, items, len(data.items)))]

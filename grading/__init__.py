@@ -1,1 +1,1 @@
-"""What grader.py checks, and the process that runs a solution. Needs nothing of the project but this folder."""
+"""The checks behind grader.py and the worker process that runs a solution. Imports nothing else of the project."""

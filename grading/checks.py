@@ -1,7 +1,7 @@
-"""The checks: what each asks of a solution, and how its answer is judged.
+"""The checks: the jobs that each sends to the worker, and how it judges the results.
 
-A check sends a job to the worker (worker.py), which runs the solution in a process of its own, and judges the numbers
-that come back against reference.py. Judging happens here, in the process of the grader, where no solution ever runs.
+The worker (worker.py) runs the solution in its own process and returns numbers; a check compares them with reference.py
+in the grader's process, where no code of the solution runs.
 """
 
 import itertools
@@ -14,20 +14,20 @@ import numpy as np
 from grading import reference
 
 QUESTIONS = {
-    "1a": "Tables of a network that shares them",
-    "1b": "Tables of a network with a pair for each task",
+    "1a": "Embedding tables shared by both tasks",
+    "1b": "Separate embedding tables for each task",
     "1c": "Item bias",
     "2": "Layers of the MLP",
     "3a": "Forward with shared tables",
     "3b": "Forward with separate tables",
     "3c": "The whole network",
 }
-# Users, items, embedding width, then the layer sizes. The equal widths show a layer that is used twice.
+# Users, items, embedding width, then the layer sizes. Equal widths reveal a layer that is used twice.
 SIZES = [13, 19, 8, 24, 10, 6, 6, 6]
-TOLERANCE = 1e-4  # single precision against double, on numbers of about 1 to 10
-# What a right solution reaches on training.csv. Over the seeds 0 to 19 it was: shared, MSE 0.886 to 0.998 and MRR 0.180
-# to 0.245; separate, MSE 0.868 to 1.030 and MRR 0.201 to 0.236. Predicting the mean rating gives MSE 1.223, ranking by
-# popularity MRR 0.153.
+TOLERANCE = 1e-4  # single against double precision, for numbers of about 1 to 10
+# Bounds for a correct solution on training.csv. Observed with seeds 0 to 19: shared tables, MSE 0.886 to 0.998 and MRR
+# 0.180 to 0.245; separate tables, MSE 0.868 to 1.030 and MRR 0.201 to 0.236. For comparison, predicting the mean rating
+# gives MSE 1.223, and ranking by popularity MRR 0.153.
 TRAINING_EPOCHS = {True: 18, False: 14}
 TRAINING_WEIGHTS = [0.99, 0.01]
 WINDOWS = {
@@ -36,23 +36,24 @@ WINDOWS = {
 }
 
 
-class Wrong(Exception):
-    """A check is not met: what was expected, what came, and where to read on."""
+class CheckFailed(Exception):
+    """A check failed: what was expected, what the solution gave, and a hint."""
 
-    def __init__(self, expected: str, came: str, hint: str) -> None:
-        super().__init__(f"expected {expected}, got {came}")
-        self.expected, self.came, self.hint = expected, came, hint
+    def __init__(self, expected: str, got: str, hint: str) -> None:
+        super().__init__(f"expected {expected}, got {got}")
+        self.expected, self.got, self.hint = expected, got, hint
 
 
 @dataclass(frozen=True)
 class Check:
     """One check.
 
-    id: question-number-kind, such as 1a-0-basic; kind "hidden" is shown to students after hand-in only.
-    jobs: what the worker is asked, one after another in the same process.
-    judge: takes the results of the jobs; raises Wrong.
-    seconds: the time allowed, loading PyTorch included.
-    trains: left out by --fast.
+    id: question-number-kind, such as 1a-0-basic; students see the kind "hidden" only after handing in.
+    sentence: what is checked.
+    jobs: sent to the worker, which runs them one after another in the same process.
+    judge: takes the results of the jobs; raises CheckFailed.
+    seconds: time limit, including the time to load PyTorch.
+    trains: the check trains a network, and --fast skips it.
     """
 
     id: str
@@ -108,7 +109,7 @@ def _table_checks() -> Iterator[Check]:
     ]
     yield Check(
         "1c-0-basic",
-        "one bias for every item, all zero",
+        "one bias per item, all zero",
         jobs,
         lambda results: [_judge_bias(result, items) for result, (_, items, _) in zip(results, cases, strict=True)],
     )
@@ -121,23 +122,22 @@ def _judge_shapes(result: dict, shapes: list[tuple[int, int]], hint: str) -> Non
         result["distinct"] == len(shapes),
         f"{len(shapes)} different tables",
         f"{result['distinct']}",
-        "one table serves twice",
+        "one table is used twice",
     )
     for table in result["tables"]:
         _expect(
-            table["dtype"] == "torch.float32", "single precision (torch.float32)", table["dtype"], "leave dtype alone"
+            table["dtype"] == "torch.float32", "single precision (torch.float32)", table["dtype"], "do not set dtype"
         )
         _expect(table["trained"], "tables that are trained", "requires_grad=False", "a table is a parameter")
 
 
 def _judge_spread(values: np.ndarray, width: int) -> None:
-    wanted = 1 / width
+    expected = 1 / width
     spread, mean = values.std(), values.mean()
     hint = "read the docstring of ScaledEmbedding: what is the standard deviation, and of which width?"
-    _expect(
-        abs(spread / wanted - 1) < 0.1, f"a standard deviation of {wanted:.4f} at width {width}", f"{spread:.4f}", hint
-    )
-    _expect(abs(mean) < 6 * wanted / values.size**0.5, "a mean of 0", f"{mean:.5f}", hint)
+    near = abs(spread / expected - 1) < 0.1
+    _expect(near, f"a standard deviation of {expected:.4f} at width {width}", f"{spread:.4f}", hint)
+    _expect(abs(mean) < 6 * expected / values.size**0.5, "a mean of 0", f"{mean:.5f}", hint)
     kurtosis = ((values - mean) ** 4).mean() / spread**4
     _expect(abs(kurtosis - 3) < 0.6, "a normal distribution (kurtosis 3)", f"a kurtosis of {kurtosis:.2f}", hint)
 
@@ -151,7 +151,7 @@ def _judge_independence(tables: list[np.ndarray]) -> None:
 
 
 def _judge_bias(result: dict, items: int) -> None:
-    hint = "eq. (1) has one number for each item, and nothing for users"
+    hint = "eq. (1) has one number per item, and none per user"
     _judge_shapes(result, [(items, 1)], hint)
     largest = np.abs(np.array(result["tables"][0]["values"])).max()
     _expect(largest == 0, "zeros", f"values up to {largest:.4f}", "read the docstring of ZeroEmbedding")
@@ -170,9 +170,9 @@ def _mlp_checks() -> Iterator[Check]:
         def judge(results: list[dict], lists=lists) -> None:
             for result, sizes in zip(results, lists, strict=True):
                 hidden = [f"Linear({a}, {b}), ReLU" for a, b in pairwise(sizes)]
-                wanted, came = ", ".join([*hidden, f"Linear({sizes[-1]}, 1)"]), ", ".join(result["layers"])
+                expected, got = ", ".join([*hidden, f"Linear({sizes[-1]}, 1)"]), ", ".join(result["layers"])
                 hint = "layer_sizes lists the input width of every dense layer; which of them is followed by a ReLU?"
-                _expect(came == wanted, f"for layer_sizes={sizes}: {wanted}", came or "no layers", hint)
+                _expect(got == expected, f"for layer_sizes={sizes}: {expected}", got or "no layers", hint)
 
         yield Check(check, sentence, jobs, judge)
 
@@ -188,14 +188,14 @@ def _forward_checks() -> Iterator[Check]:
         shapes = [_batch(random, size) for size in (1, 2, 256)]
         yield Check(
             f"{question}-0-basic",
-            "predictions and score of shape (batch,), for a batch of one too",
+            "predictions and score of shape (batch,), also for a batch of one",
             [_forward_job(sharing, weights, shapes, ["forward"])],
             lambda results, batches=shapes: _judge_output_shapes(results[0], batches),
         )
         numbers = [_batch(random, 1), _batch(random, 256), ([3, 3, 3, 5], [7, 7, 2, 7])]
         yield Check(
             f"{question}-1-basic",
-            "eqs. (1) and (4) to the number",
+            "values of eqs. (1) and (4)",
             [_forward_job(sharing, weights, numbers, ["forward", name])],
             lambda results, weights=weights, batches=numbers: _judge_numbers(results[0], weights, batches),
         )
@@ -242,12 +242,10 @@ def _judge_output_shapes(result: dict, batches: list) -> None:
     both_modes = [outputs for outputs_of_mode in result["outputs"] for outputs in outputs_of_mode]
     for outputs, (users, _) in zip(both_modes, batches * 2, strict=True):
         for name, output in zip(("predictions", "score"), outputs, strict=True):
-            wanted, came = f"({len(users)},)", str(tuple(output["shape"]))
-            hint = "which dimension should go, and which must stay even if it is 1?"
-            _expect(came == wanted, f"{name} of shape {wanted}", came, hint)
-            _expect(
-                output["dtype"] == "torch.float32", f"{name} in torch.float32", output["dtype"], "leave dtype alone"
-            )
+            expected, got = f"({len(users)},)", str(tuple(output["shape"]))
+            hint = "which dimension should be removed, and which must stay even if its size is 1?"
+            _expect(got == expected, f"{name} of shape {expected}", got, hint)
+            _expect(output["dtype"] == "torch.float32", f"{name} in torch.float32", output["dtype"], "do not set dtype")
 
 
 def _judge_numbers(result: dict, weights: dict, batches: list) -> None:
@@ -262,31 +260,31 @@ def _judge_numbers(result: dict, weights: dict, batches: list) -> None:
                 )
 
 
-def _judge_values(name: str, came, right: np.ndarray, hint: str) -> None:
-    came = np.array(came, dtype=np.float64)
-    _expect(came.size == right.size, f"{right.size} numbers ({name})", str(came.size), hint)
-    came, right = came.ravel(), right.ravel()
-    far = ~(np.abs(came - right) <= TOLERANCE * (1 + np.abs(right)))
+def _judge_values(name: str, got, right: np.ndarray, hint: str) -> None:
+    got = np.array(got, dtype=np.float64)
+    _expect(got.size == right.size, f"{right.size} numbers ({name})", str(got.size), hint)
+    got, right = got.ravel(), right.ravel()
+    far = ~(np.abs(got - right) <= TOLERANCE * (1 + np.abs(right)))
     first = far.argmax()
     _expect(
         not far.any(),
         f"{right[first]:.5f} ({name})",
-        f"{came[first]:.5f}; {far.sum()} of {far.size} numbers are off",
+        f"{got[first]:.5f}; {far.sum()} of {far.size} numbers differ",
         hint,
     )
 
 
 def _judge_gradients(found: dict, weights: dict, batch: tuple, factors: list[float]) -> None:
     off = [0.0] * len(factors)
-    for task, of_ranking, of_rating in [("ranking", factors, off), ("rating", off, factors)]:
-        for name, right in reference.gradients(weights, *batch, of_ranking, of_rating).items():
-            came = found[task].get(name)
-            values = np.zeros_like(right) if came is None else np.array(came, dtype=np.float64)
+    for task, to_ranking, to_rating in [("ranking", factors, off), ("rating", off, factors)]:
+        for name, right in reference.gradients(weights, *batch, to_ranking, to_rating).items():
+            got = found[task].get(name)
+            values = np.zeros_like(right) if got is None else np.array(got, dtype=np.float64)
             if not right.any():
-                hint = "which tables does each equation use, and which does it leave alone?"
+                hint = "which tables does each equation use, and which not?"
                 _expect(not values.any(), f"no gradient from the {task} loss to {name}", "one", hint)
                 continue
-            hint = "is anything detached, copied or computed from other weights than it should be?"
+            hint = "is anything detached, copied or computed from the wrong weights?"
             _expect(values.any(), f"a gradient from the {task} loss to {name}", "none", hint)
             _judge_values(f"gradient of the {task} output for {name}", values, right, hint)
 
@@ -307,7 +305,7 @@ def _network_checks() -> Iterator[Check]:
     ]
     yield Check(
         "3c-0-hidden",
-        "exactly the parameters of the sheet, all trained, and a fresh start",
+        "exactly the parameters of the sheet, all trained, with the prescribed initial values",
         jobs,
         lambda results: [_judge_parameters(result, *case) for result, case in zip(results, networks, strict=True)],
     )
@@ -326,12 +324,12 @@ def _network_checks() -> Iterator[Check]:
 
 
 def training_arguments(sharing: bool, rows: dict, seed: int) -> dict:
-    """The arguments of the job "train"; the weights to start from are given, so that any start of the MLP is right."""
+    """The arguments of the job "train"; it starts from given weights, so that any initialization of the MLP passes."""
     sizes = [max(rows["user"]) + 1, max(rows["item"]) + 1, 16, 48, 24]
     return {
         "sizes": sizes,
         "sharing": sharing,
-        "start": _flat(reference.fresh_weights(np.random.default_rng(seed), sizes[0], sizes[1], sizes[3:], sharing)),
+        "start": _flat(reference.initial_weights(np.random.default_rng(seed), sizes[0], sizes[1], sizes[3:], sharing)),
         "rows": rows,
         "weights": TRAINING_WEIGHTS,
         "epochs": TRAINING_EPOCHS[sharing],
@@ -342,51 +340,51 @@ def training_arguments(sharing: bool, rows: dict, seed: int) -> dict:
 
 def _judge_parameters(result: dict, sizes: list[int] | None, num_users: int, num_items: int, sharing: bool) -> None:
     width, layer_sizes = (sizes[2], sizes[3:]) if sizes else (32, [96, 64])
-    right = _flat(reference.fresh_weights(np.random.default_rng(0), num_users, num_items, layer_sizes, sharing))
+    right = _flat(reference.initial_weights(np.random.default_rng(0), num_users, num_items, layer_sizes, sharing))
     found = result["parameters"]
     for parameter in found:
         _expect(parameter["dtype"] == "torch.float32", f"{parameter['name']} in torch.float32", parameter["dtype"], "")
         _expect(parameter["trained"], f"{parameter['name']} to be trained", "requires_grad=False", "")
-    wanted = sorted(np.array(values).shape for values in right.values())
-    came = sorted(tuple(parameter["shape"]) for parameter in found)
+    expected = sorted(np.array(values).shape for values in right.values())
+    got = sorted(tuple(parameter["shape"]) for parameter in found)
     kind = ("shared tables" if sharing else "separate tables") if sizes else "the default arguments"
     _expect(
-        came == wanted,
-        f"with {kind} {len(wanted)} parameters, {sum(map(np.prod, wanted))} numbers in all",
-        f"{len(came)} parameters, {sum(map(np.prod, came))} numbers: {', '.join(p['name'] for p in found)}",
-        "everything that is trained must be an attribute that nn.Module knows of, and nothing else may be",
+        got == expected,
+        f"with {kind} {len(expected)} parameters, {sum(map(np.prod, expected))} numbers in all",
+        f"{len(got)} parameters, {sum(map(np.prod, got))} numbers: {', '.join(p['name'] for p in found)}",
+        "every trained tensor must be registered with nn.Module as an attribute, and nothing else may be",
     )
-    hint = "what else does the constructor do to the tables and layers once they are made?"
+    hint = "what else does the constructor do to the tables and layers after creating them?"
     for name, (largest, spread) in result["start"].items():
         if name == "B":
-            _expect(largest == 0, "a fresh network whose item bias is zero", f"values up to {largest:.4f}", hint)
+            _expect(largest == 0, "a new network whose item bias is zero", f"values up to {largest:.4f}", hint)
         elif not name.startswith("mlp."):
             near = 0.6 < spread * width < 1.5
-            _expect(near, f"a fresh network with {name} of spread {1 / width:.4f}", f"{spread:.4f}", hint)
+            _expect(near, f"a new network with {name} of spread {1 / width:.4f}", f"{spread:.4f}", hint)
         elif name.endswith("weight"):
             usual = np.array(right[name]).shape[1] ** -0.5
             near = 0.05 * usual < spread < 20 * usual
-            _expect(near, f"a fresh network with {name} of a spread near {usual:.3f}", f"{spread:.4f}", hint)
+            _expect(near, f"a new network with {name} with a spread near {usual:.3f}", f"{spread:.4f}", hint)
 
 
 def _judge_training(flat: dict, sharing: bool, data: dict) -> None:
     found = reference.metrics(unflatten(flat), data)
     for name, (low, high) in WINDOWS[sharing].items():
-        hint = "each output alone may be right, and still not learn: does every weight get its gradient?"
+        hint = "each output alone may be correct and still not learn: does every weight get its gradient?"
         _expect(low <= found[name] <= high, f"a test {name.upper()} of {low:g} to {high:g}", f"{found[name]:.4f}", hint)
 
 
 def unflatten(flat: dict) -> dict:
-    """Weights as the worker names them, in the form that reference.py takes."""
+    """Convert weights from the worker's flat names to the nested form of reference.py."""
     arrays = {name: np.array(values, dtype=np.float64) for name, values in flat.items()}
     dense = sum(name.endswith(".weight") for name in arrays)
     tables = {name: values for name, values in arrays.items() if not name.startswith("mlp.")}
     return tables | {"mlp": [(arrays[f"mlp.{n}.weight"], arrays[f"mlp.{n}.bias"]) for n in range(dense)]}
 
 
-def _expect(met: bool, expected: str, came: str, hint: str) -> None:
-    if not met:
-        raise Wrong(expected, came, hint)
+def _expect(condition: bool, expected: str, got: str, hint: str) -> None:
+    if not condition:
+        raise CheckFailed(expected, got, hint)
 
 
 def _list(shapes: list[tuple]) -> str:

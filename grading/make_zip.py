@@ -1,4 +1,4 @@
-"""Make autograder.zip, the file a teacher uploads to Gradescope: the grader, what it needs, and how to start it.
+"""Make autograder.zip, the file that a teacher uploads to Gradescope: the grader and its setup scripts.
 
 python grading/make_zip.py
 """
@@ -7,32 +7,30 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = {
-    "setup.sh": "grading/gradescope/setup.sh",
-    "run_autograder": "grading/gradescope/run_autograder",
-    "grader.py": "grader.py",
-    **{
-        name: name
-        for name in (
-            "grading/__init__.py",
-            "grading/checks.py",
-            "grading/reference.py",
-            "grading/worker.py",
-            "grading/training.csv",
-        )
-    },
-}
+SCRIPTS = ("setup.sh", "run_autograder")  # Gradescope expects them at the top of the zip
+MODULES = (
+    "grader.py",
+    "grading/__init__.py",
+    "grading/checks.py",
+    "grading/reference.py",
+    "grading/worker.py",
+    "grading/training.csv",
+    "sources/__init__.py",
+    "sources/files.py",
+)
+FILES = {name: f"grading/gradescope/{name}" for name in SCRIPTS} | {name: name for name in MODULES}  # in the zip: here
 EXECUTABLE, READABLE = 0o755, 0o644
 REQUIREMENTS = "torch==2.13.0\nnumpy>=1.26\n"
 
 
 def make_zip(path: Path) -> None:
+    """Write the zip; the models.py with the solution is not in it."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         contents = {name: (ROOT / source).read_bytes() for name, source in FILES.items()}
         for name, content in {**contents, "requirements.txt": REQUIREMENTS.encode()}.items():
             entry = zipfile.ZipInfo(name)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (EXECUTABLE if name in ("setup.sh", "run_autograder") else READABLE) << 16
+            entry.external_attr = (EXECUTABLE if name in SCRIPTS else READABLE) << 16
             archive.writestr(entry, content)
 
 

@@ -1,4 +1,4 @@
-"""The network of the course sheet a second time, in NumPy and double precision: what a solution is held against.
+"""The network of the course sheet in NumPy and double precision: the reference that solutions are compared with.
 
 Weights are a dict: the tables "U", "Q" (shared) or "U_reg", "Q_reg", "U_fact", "Q_fact" (separate), the item bias "B"
 (items, 1), and "mlp", a list of (weight (out, in), bias (out,)).
@@ -21,7 +21,7 @@ def table_names(sharing: bool) -> tuple[str, ...]:
 def random_weights(
     random: np.random.Generator, num_users: int, num_items: int, layer_sizes: list[int], sharing: bool
 ) -> dict:
-    """Weights large enough for every term of the equations to show, exact in single precision."""
+    """Weights large enough that every term of the equations matters, and exact in single precision."""
     width = layer_sizes[0] // 3
 
     def draw(*shape: int, spread: float = 1.0) -> np.ndarray:
@@ -37,10 +37,10 @@ def random_weights(
     }
 
 
-def fresh_weights(
+def initial_weights(
     random: np.random.Generator, num_users: int, num_items: int, layer_sizes: list[int], sharing: bool
 ) -> dict:
-    """Weights as a network starts with them: tables N(0, 1/d), B zero, dense layers uniform within 1 / sqrt(inputs)."""
+    """Initial weights: tables with standard deviation 1/d, B zero, dense layers uniform within 1 / sqrt(inputs)."""
     width = layer_sizes[0] // 3
     weights = random_weights(random, num_users, num_items, layer_sizes, sharing)
     for name in table_names(sharing):
@@ -59,30 +59,30 @@ def forward(weights: dict, user_ids, item_ids) -> tuple[np.ndarray, np.ndarray]:
     return _rank(weights, user_ids, item_ids), _rate(weights, user_ids, item_ids)[-1][:, 0]
 
 
-def gradients(weights: dict, user_ids, item_ids, of_ranking, of_rating) -> dict[str, np.ndarray]:
-    """The gradient of sum(of_ranking * predictions + of_rating * score) with respect to every weight.
+def gradients(weights: dict, user_ids, item_ids, to_ranking, to_rating) -> dict[str, np.ndarray]:
+    """The gradient of sum(to_ranking * predictions + to_rating * score) with respect to every weight, computed by hand.
 
-    Names as in the weights; those of the MLP are "mlp.0.weight", "mlp.0.bias" and so on, counting dense layers.
+    Names as in the weights; those of the MLP are "mlp.0.weight", "mlp.0.bias" and so on, numbered by dense layer.
     """
     found = {name: np.zeros_like(weights[name]) for name in weights if name != "mlp"}
     u_fact, q_fact, u_reg, q_reg = _names(weights)
     users, items = weights[u_fact][user_ids], weights[q_fact][item_ids]
-    up = np.asarray(of_ranking)[:, None]
-    np.add.at(found[u_fact], user_ids, up * items)
-    np.add.at(found[q_fact], item_ids, up * users)
-    np.add.at(found["B"], item_ids, up)
+    grad = np.asarray(to_ranking)[:, None]
+    np.add.at(found[u_fact], user_ids, grad * items)
+    np.add.at(found[q_fact], item_ids, grad * users)
+    np.add.at(found["B"], item_ids, grad)
 
     *inputs, _ = _rate(weights, user_ids, item_ids)
-    flow = np.asarray(of_rating)[:, None]
+    grad = np.asarray(to_rating)[:, None]
     for number in reversed(range(len(inputs))):
         weight, _ = weights["mlp"][number]
-        found[f"mlp.{number}.weight"] = flow.T @ inputs[number]
-        found[f"mlp.{number}.bias"] = flow.sum(axis=0)
-        flow = flow @ weight
+        found[f"mlp.{number}.weight"] = grad.T @ inputs[number]
+        found[f"mlp.{number}.bias"] = grad.sum(axis=0)
+        grad = grad @ weight
         if number > 0:
-            flow = flow * (inputs[number] > 0)
+            grad = grad * (inputs[number] > 0)
     users, items = weights[u_reg][user_ids], weights[q_reg][item_ids]
-    to_user, to_item, to_product = np.split(flow, 3, axis=1)
+    to_user, to_item, to_product = np.split(grad, 3, axis=1)
     np.add.at(found[u_reg], user_ids, to_user + to_product * items)
     np.add.at(found[q_reg], item_ids, to_item + to_product * users)
     return found
@@ -103,19 +103,22 @@ def read_training_data() -> dict[str, dict[str, np.ndarray]]:
 
 
 def metrics(weights: dict, data: dict) -> dict[str, float]:
-    """Test MSE and MRR (mean of 1 / average rank over a user's test items, then over users; train items masked)."""
+    """Test MSE and MRR: 1 / rank averaged over a user's test items, then over users.
+
+    Train items are masked; tied items share their average rank.
+    """
     train, test = data["train"], data["test"]
     _, score = forward(weights, test["user"], test["item"])
-    per_user = []
+    reciprocal_ranks = []
     items = np.arange(len(weights["B"]))
     for user in np.unique(test["user"]):
         predictions = _rank(weights, np.full_like(items, user), items)
         candidate = ~np.isin(items, train["item"][train["user"] == user])
         own = predictions[test["item"][test["user"] == user]][:, None]
-        ahead = (predictions[candidate] > own).sum(axis=1)
-        level = (predictions[candidate] == own).sum(axis=1)
-        per_user.append((1 / (ahead + (level + 1) / 2)).mean())
-    return {"mse": float(((score - test["rating"]) ** 2).mean()), "mrr": float(np.mean(per_user))}
+        higher = (predictions[candidate] > own).sum(axis=1)
+        tied = (predictions[candidate] == own).sum(axis=1)
+        reciprocal_ranks.append((1 / (higher + (tied + 1) / 2)).mean())
+    return {"mse": float(((score - test["rating"]) ** 2).mean()), "mrr": float(np.mean(reciprocal_ranks))}
 
 
 def _names(weights: dict) -> tuple[str, str, str, str]:
@@ -129,7 +132,7 @@ def _rank(weights: dict, user_ids, item_ids) -> np.ndarray:
 
 
 def _rate(weights: dict, user_ids, item_ids) -> list[np.ndarray]:
-    """The input of every dense layer, and the output of the last."""
+    """The inputs of all dense layers, followed by the output of the last one."""
     _, _, user_table, item_table = _names(weights)
     users, items = weights[user_table][user_ids], weights[item_table][item_ids]
     values = [np.concatenate([users, items, users * items], axis=1)]

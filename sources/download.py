@@ -1,7 +1,6 @@
-"""Fetching MovieLens: find it on disk, or download, verify and unpack it.
+"""Find a MovieLens data set on disk, or download, verify and unpack it.
 
-The data sets belong to GroupLens, University of Minnesota (F. Maxwell Harper and Joseph A. Konstan 2015, The MovieLens
-Datasets: History and Context). Their licence forbids passing them on, so each user downloads their own copy.
+The license of MovieLens forbids passing it on, so each user downloads their own copy from GroupLens.
 """
 
 import hashlib
@@ -13,67 +12,21 @@ import tempfile
 import urllib.request
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from tqdm import tqdm
 
 from config.errors import UserError
+from sources.catalog import MOVIELENS, Source
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
-PATIENCE = 5  # seconds without an answer until the network counts as absent
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a MovieLens data set keeps what: names inside its archive, rating scale, and what its ratings must be.
-
-    rows: the number of ratings that GroupLens states; None where the set changes from time to time.
-    sha256: of the ratings file, where known.
-    """
-
-    folder: str
-    ratings: str
-    movies: str
-    scale: tuple[float, float]
-    rows: int | None = None
-    sha256: str | None = None
-    root: Path = Path()
-
-    @property
-    def ratings_file(self) -> Path:
-        return self.root / self.folder / self.ratings
-
-    @property
-    def movies_file(self) -> Path:
-        return self.root / self.folder / self.movies
-
-    @property
-    def header_lines(self) -> int:
-        return 1 if self.ratings.endswith(".csv") else 0
-
-
-WHOLE_STARS, HALF_STARS = (1.0, 5.0), (0.5, 5.0)
-MOVIELENS = {
-    "ml-100k": Source(
-        "ml-100k",
-        "u.data",
-        "u.item",
-        WHOLE_STARS,
-        100_000,
-        "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",
-    ),
-    "ml-latest-small": Source("ml-latest-small", "ratings.csv", "movies.csv", HALF_STARS),
-    "ml-1m": Source("ml-1m", "ratings.dat", "movies.dat", WHOLE_STARS, 1_000_209),
-    "ml-10m": Source("ml-10M100K", "ratings.dat", "movies.dat", HALF_STARS, 10_000_054),
-    "ml-20m": Source("ml-20m", "ratings.csv", "movies.csv", HALF_STARS, 20_000_263),
-    "ml-25m": Source("ml-25m", "ratings.csv", "movies.csv", HALF_STARS, 25_000_095),
-    "ml-32m": Source("ml-32m", "ratings.csv", "movies.csv", HALF_STARS, 32_000_204),
-}
+TIMEOUT = 5  # seconds without an answer after which the server counts as unreachable
 
 
 class Unreachable(UserError):
-    """The data set is not on disk and its server does not answer. `cause` says how."""
+    """The data set is not on disk and its server does not answer; `cause` is the reason in a few words."""
 
     def __init__(self, message: str, cause: str) -> None:
         super().__init__(message)
@@ -81,40 +34,48 @@ class Unreachable(UserError):
 
 
 def fetch(name: str, data_dir: Path) -> Source:
-    """Say where the files of a data set lie, after downloading them if they are not in `data_dir`.
+    """Make a data set available in `data_dir`, downloading it if necessary.
 
-    An unpacked copy in `data_dir` is used as it is, and so is an archive that somebody put there.
+    An unpacked copy in `data_dir` is used as it is; an archive `NAME.zip` there is verified and unpacked.
+
+    Returns:
+        The data set's entry in the catalog, with `root` set to `data_dir`.
 
     Raises:
-        Unreachable: nothing there, and no answer from the server.
-        UserError: the archive is truncated, is not what GroupLens published, or would write outside `data_dir`.
+        Unreachable: the data set is not in `data_dir` and the server does not answer.
+        UserError: the name is unknown; or the archive is truncated, is not what GroupLens published, or would write
+            outside `data_dir`.
     """
-    source = MOVIELENS[name]
-    source = Source(**{**vars(source), "root": data_dir})
+    if name not in MOVIELENS:
+        raise UserError(f"there is no MovieLens data set {name!r}; choose one of {', '.join(MOVIELENS)}")
+    source = replace(MOVIELENS[name], root=data_dir)
     if source.ratings_file.is_file():
         return source
     archive = data_dir / f"{name}.zip"
     if archive.is_file():
-        try:
-            _unpack(archive, source)
-        except OSError as error:
-            raise UserError(
-                f"{archive} cannot be unpacked in {data_dir} ({error.strerror}); unpack it elsewhere and name "
-                "that place with --data_dir"
-            ) from None
-        return source
+        _unpack_local(archive, source)
+    else:
+        _download(name, source)
+    return source
+
+
+def _unpack_local(archive: Path, source: Source) -> None:
+    """Unpack an archive that the user put into the data folder."""
     try:
-        response = urllib.request.urlopen(f"{ADDRESS}/{name}.zip", timeout=PATIENCE)
-    except (OSError, http.client.HTTPException) as error:
-        cause = " ".join(str(getattr(error, "reason", error)).split())
-        raise Unreachable(
-            f"{name} is not in {data_dir} and {ADDRESS} cannot be reached ({cause}); put the unpacked folder "
-            f"{source.folder} there, name its place with --data_dir, or use --dataset simulated",
-            cause,
+        _unpack(archive, source)
+    except OSError as error:
+        raise UserError(
+            f"{archive} cannot be unpacked in {source.root} ({error.strerror}); unpack it in another folder and pass "
+            "that folder as --data_dir"
         ) from None
+
+
+def _download(name: str, source: Source) -> None:
+    """Download an archive to a temporary file, then unpack it."""
+    response = _connect(name, source)
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with response, tempfile.NamedTemporaryFile(dir=data_dir, prefix=f".{name}-", suffix=".zip") as part:
+        source.root.mkdir(parents=True, exist_ok=True)
+        with response, tempfile.NamedTemporaryFile(dir=source.root, prefix=f".{name}-", suffix=".zip") as part:
             _copy(response, part, name)
             part.flush()
             _unpack(Path(part.name), source)
@@ -124,12 +85,25 @@ def fetch(name: str, data_dir: Path) -> Source:
         ) from None
     except OSError as error:
         raise UserError(
-            f"{data_dir} cannot take {name} ({error.strerror}); name another place with --data_dir"
+            f"{name} cannot be written to {source.root} ({error.strerror}); pass another folder as --data_dir"
         ) from None
-    return source
 
 
-def _copy(response, file, name: str) -> None:
+def _connect(name: str, source: Source) -> http.client.HTTPResponse:
+    """Open the archive's address; raises Unreachable if there is no answer."""
+    try:
+        return urllib.request.urlopen(f"{ADDRESS}/{name}.zip", timeout=TIMEOUT)
+    except (OSError, http.client.HTTPException) as error:
+        cause = " ".join(str(getattr(error, "reason", error)).split())
+        raise Unreachable(
+            f"{name} is not in {source.root} and {ADDRESS} cannot be reached ({cause}); put the unpacked folder "
+            f"{source.folder} there, pass its location as --data_dir, or use --dataset simulated",
+            cause,
+        ) from None
+
+
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, name: str) -> None:
+    """Copy the response to a file, with a progress bar on a terminal and one line elsewhere."""
     total = int(response.headers.get("Content-Length") or 0)
     hidden = not sys.stderr.isatty()
     if hidden:
@@ -148,11 +122,11 @@ def _copy(response, file, name: str) -> None:
 
 
 def _unpack(archive: Path, source: Source) -> None:
-    """Unpack beside the final place, verify, and only then move the folder there."""
+    """Unpack into a temporary folder, verify, and only then move the data set's folder into place."""
     scratch = Path(tempfile.mkdtemp(dir=source.root, prefix=f".{source.folder}-"))
     try:
         with zipfile.ZipFile(archive) as opened:
-            _refuse_outsiders(opened, archive)
+            _require_inside(opened, archive)
             opened.extractall(scratch)
         _verify(scratch / source.folder / source.ratings, source)
         os.replace(scratch / source.folder, source.root / source.folder)
@@ -164,7 +138,8 @@ def _unpack(archive: Path, source: Source) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _refuse_outsiders(opened: zipfile.ZipFile, archive: Path) -> None:
+def _require_inside(opened: zipfile.ZipFile, archive: Path) -> None:
+    """Reject an archive that would write outside the folder it is unpacked in."""
     for member in opened.namelist():
         path = PurePosixPath(member.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in member:
@@ -174,6 +149,7 @@ def _refuse_outsiders(opened: zipfile.ZipFile, archive: Path) -> None:
 
 
 def _verify(ratings: Path, source: Source) -> None:
+    """Check the ratings file against the published sha256 and number of ratings."""
     if not ratings.is_file():
         raise UserError(
             f"the archive holds no {source.folder}/{source.ratings}; it is not the data set that GroupLens publishes"
@@ -186,8 +162,8 @@ def _verify(ratings: Path, source: Source) -> None:
             )
         file.seek(0)
         lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(2**20), b"")) - source.header_lines
-    if source.rows and lines != source.rows:
+    if source.num_ratings and lines != source.num_ratings:
         raise UserError(
-            f"{source.folder}/{source.ratings} holds {lines:,} ratings, not the {source.rows:,} that GroupLens "
+            f"{source.folder}/{source.ratings} holds {lines:,} ratings, not the {source.num_ratings:,} that GroupLens "
             "publishes; nothing was kept, download it again"
         )

@@ -1,6 +1,6 @@
-"""Reading files of ratings, files of feedback and movie catalogues.
+"""Read files of ratings, files of feedback and movie catalogs.
 
-What their columns mean is said here; delimited.py takes the text apart. Every complaint names file, line and value.
+This module defines what the columns mean; delimited.py parses the text. Every error names file, line and value.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from config.errors import UserError
-from sources.delimited import column_name, quote, read_blocks, refuse
+from sources.delimited import column_name, fail, quote, read_blocks
+from sources.ids import encode_pairs
 
 COLUMNS = ("user", "item", "rating")
 LABEL_VALUES = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
-# Rows renumbered at a time: bounds memory for files of any length.
-ROWS_AT_A_TIME = 2**20
+# Rows renumbered at a time, which bounds memory for files of any length.
+CHUNK_ROWS = 2**20
 
 
 def read_ratings(
@@ -26,15 +27,15 @@ def read_ratings(
     Args:
         path: columns user, item, rating and optionally more, in this order or named by a header; ids of any kind.
         rating_scale: lowest and highest rating allowed.
-        with_times: whether the column timestamp is wanted as well.
+        with_times: read the column timestamp as well.
 
     Returns:
-        A table with the columns user and item (raw ids: categories of strings, shorter ones first and equally long ones
-        in the order of their letters, so that whole numbers ascend), rating (float32) and where it is wanted timestamp
-        (float64), and notes on rows left out: of a pair that occurs more than once the last row counts.
+        A table with the columns user and item (raw ids as categories of strings, sorted by length, then
+        alphabetically, so that whole numbers ascend), rating (float32) and, if `with_times`, timestamp (float64); and
+        notes about rows left out: of a repeated (user, item) pair only the last row is kept.
 
     Raises:
-        UserError: with file, line and value, at the first thing that is wrong.
+        UserError: the file is missing, or a value in it is invalid; names file, line and value.
     """
     values = {"rating": lambda column: _to_numbers(path, column, rating_scale)}
     if with_times:
@@ -45,19 +46,20 @@ def read_ratings(
 def read_feedback(
     path: Path, labels: Sequence[str], numbers: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read a file of feedback: what a user did, and did not do, with an item that was shown.
+    """Read a file of feedback: which actions a user took on an item that was shown.
 
     Args:
-        path: a header names its columns, in any order: user, item, the labels, and others; a label says 0 or 1.
-        labels: the columns wanted, found as user and item are: "Add to cart" means add_to_cart too.
-        numbers: further columns wanted, of numbers.
+        path: a header names the columns, in any order: user, item, the labels (0 or 1), and others.
+        labels: label columns to read; names are compared as those of user and item are, so "Add to cart" finds
+            add_to_cart.
+        numbers: numeric columns to read.
 
     Returns:
-        A table with the columns user and item as in `read_ratings` and, in the order of `labels` and called as there,
-        one for each label (float32, 0 or 1) and each of `numbers` (float64); and notes as in `read_ratings`.
+        A table with the columns user and item as in `read_ratings`, one per label (float32, 0 or 1) and one per entry
+        of `numbers` (float64), in the given order and under the given names; and notes as in `read_ratings`.
 
     Raises:
-        UserError: as in `read_ratings`; or `labels` are none, not distinct, or mean the user or the item.
+        UserError: as in `read_ratings`; or `labels` is empty, names a column twice, or names the user or item column.
     """
     _require_proper_labels(path, (*labels, *numbers))
     values = dict.fromkeys(labels, lambda column: _to_labels(path, column))
@@ -66,19 +68,21 @@ def read_feedback(
 
 
 def read_movies(path: Path) -> pd.DataFrame:
-    """Read a MovieLens catalogue, in any of its formats: a table indexed by raw item id, columns title and genres.
+    """Read a MovieLens catalog in any of its formats.
 
-    Genres are joined by "|". A catalogue that is missing gives an empty table, since titles only decorate.
+    Returns:
+        A table indexed by raw item id, with the columns title and genres (joined by "|"). It is empty if the catalog is
+        missing, because titles are needed for display only.
 
     Raises:
-        UserError: the catalogue is there, and damaged.
+        UserError: the catalog exists and is damaged.
     """
     if not path.is_file():
         return pd.DataFrame({"title": [], "genres": []}, index=pd.Index([], dtype=str))
     try:
         return _parse_movies(path)
     except (ValueError, KeyError, IndexError, pd.errors.ParserError) as error:
-        raise UserError(f"the catalogue {path} is damaged ({type(error).__name__}); restore or remove it") from None
+        raise UserError(f"the catalog {path} is damaged ({type(error).__name__}); restore or remove it") from None
 
 
 def _parse_movies(path: Path) -> pd.DataFrame:
@@ -100,31 +104,35 @@ def _parse_movies(path: Path) -> pd.DataFrame:
 
 
 def look_up(raw: pd.Series, ids: np.ndarray) -> np.ndarray:
-    """The numbers of raw ids among `ids`; -1 for those that are not there."""
+    """The row numbers of raw ids, their positions in `ids`; -1 for unknown ones."""
     return pd.Index(ids).get_indexer(raw.cat.categories)[raw.cat.codes]
 
 
-def describe(items: np.ndarray, catalogue: pd.DataFrame | None) -> tuple[list[str], list[str]]:
-    """Titles and genres of raw item ids; what no catalogue knows is called by its raw id."""
-    if catalogue is None or catalogue.empty:
+def describe(items: np.ndarray, catalog: pd.DataFrame | None) -> tuple[list[str], list[str]]:
+    """Titles and genres of raw item ids; an item that is not in the catalog gets its raw id as title, and no genres."""
+    if catalog is None or catalog.empty:
         return list(items), [""] * len(items)
-    known = catalogue[~catalogue.index.duplicated()].reindex(items)
+    known = catalog[~catalog.index.duplicated()].reindex(items)
     return list(known["title"].where(known["title"].notna(), items)), list(known["genres"].fillna(""))
 
 
 def _require_proper_labels(path: Path, labels: Sequence[str]) -> None:
     names = [column_name(label) for label in labels]
     if not names or "" in names:
-        raise UserError(f"no label is named for {path}; --labels takes the names of its columns of 0 and 1")
+        raise UserError(f"no label is given for {path}; --labels takes the names of its columns of 0 and 1")
     for label, name in zip(labels, names, strict=True):
         if name in ("user", "item"):
-            raise UserError(f"the label {quote(label)} means the {name} column of {path}; name a column of 0 and 1")
+            raise UserError(f"the label {quote(label)} names the {name} column of {path}; choose a column of 0 and 1")
         if names.count(name) > 1:
             raise UserError(f"the labels {', '.join(labels)} name one column of {path} twice; name each column once")
 
 
 def _read_table(path: Path, values: dict[str, Callable], header_required: bool = False) -> pd.DataFrame:
-    """The columns user, item and those of `values`, whose functions turn categories of texts into checked numbers."""
+    """Read the columns user, item and those of `values`.
+
+    Args:
+        values: {column: function that checks a column of text categories and converts it to numbers}.
+    """
 
     def convert(block: pd.DataFrame) -> dict[str, np.ndarray | pd.Categorical]:
         numbers = {name: to_numbers(block[name]) for name, to_numbers in values.items()}
@@ -141,13 +149,13 @@ def _read_table(path: Path, values: dict[str, Callable], header_required: bool =
 
 
 class _Column:
-    """Numbers that come in a block at a time."""
+    """A column of numbers that grows block by block."""
 
     def __init__(self) -> None:
         self.rows = np.empty(0)
 
     def append(self, block: np.ndarray) -> None:
-        # grows where it lies: a list of blocks, joined in the end, would for a while be there twice
+        # Grows in place: concatenating a list of blocks at the end would hold all rows twice.
         rows = len(self.rows)
         self.rows = self.rows.astype(block.dtype, copy=False)
         self.rows.resize(rows + len(block), refcheck=False)
@@ -158,7 +166,7 @@ class _Column:
 
 
 class _Ids(_Column):
-    """Raw ids, numbered as they come in, and then in their order."""
+    """Raw ids, numbered by first occurrence, and renumbered in sorted order at the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,37 +180,35 @@ class _Ids(_Column):
         ids = sorted(self.numbers, key=lambda raw_id: (len(raw_id), raw_id))
         place = np.empty(len(ids), dtype=np.int32)
         place[[self.numbers[raw_id] for raw_id in ids]] = np.arange(len(ids))
-        for start in range(0, len(self.rows), ROWS_AT_A_TIME):
-            part = slice(start, start + ROWS_AT_A_TIME)
+        for start in range(0, len(self.rows), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
             self.rows[part] = place[self.rows[part]]
         return pd.Categorical.from_codes(self.rows, pd.Index(ids, dtype=object), validate=False)
 
 
 def _drop_repeated(path: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Keep the last row of every (user, item) pair: the table, and a note where rows were dropped."""
-    keys = _pair_keys(table)
-    if not (keys[1:] >= keys[:-1]).all():  # most files are in order
-        keys.sort()
-    twice = keys[1:][keys[1:] == keys[:-1]]
-    if not len(twice):
+    """Keep the last row of every (user, item) pair; returns the table, and a note if rows were dropped."""
+    pairs = _encode_rows(table)
+    if not (pairs[1:] >= pairs[:-1]).all():  # most files are sorted already
+        pairs.sort()
+    duplicates = pairs[1:][pairs[1:] == pairs[:-1]]
+    if not len(duplicates):
         return table, ()
-    keys = _pair_keys(table)
-    rows = np.flatnonzero(pd.Series(keys, copy=False).isin(twice))
-    repeated = rows[pd.Series(keys[rows]).duplicated(keep="last")]
-    note = f"{len(repeated):,} of {len(table):,} rows of {path} repeat a (user, item) pair; the last of each counts"
+    pairs = _encode_rows(table)  # again, in file order: keeping both orders would take twice the memory
+    rows = np.flatnonzero(pd.Series(pairs, copy=False).isin(duplicates))
+    repeated = rows[pd.Series(pairs[rows]).duplicated(keep="last")]
+    note = f"{len(repeated):,} of {len(table):,} rows of {path} repeat a (user, item) pair; the last of each is kept"
     return table.drop(index=repeated).reset_index(drop=True), (note,)
 
 
-def _pair_keys(table: pd.DataFrame) -> np.ndarray:
-    """(R,) one number for each pair."""
-    keys = table["user"].array.codes.astype(np.int64)
-    keys *= len(table["item"].array.categories)
-    keys += table["item"].array.codes
-    return keys
+def _encode_rows(table: pd.DataFrame) -> np.ndarray:
+    """(R,) one number per (user, item) pair."""
+    users, items = table["user"].array, table["item"].array
+    return encode_pairs(users.codes, items.codes, len(items.categories))
 
 
 def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -> np.ndarray:
-    """Check every distinct rating once, then spread the numbers over the rows: (rows,) float32."""
+    """Convert ratings: (rows,) float32. Every distinct text is checked once."""
     low, high = rating_scale
     texts = ratings.cat.categories
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
@@ -212,31 +218,31 @@ def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -
         value, number = ratings.iloc[row], numbers[ratings.cat.codes.iloc[row]]
         line = ratings.index[row]
         if not np.isfinite(number):
-            refuse(path, line, f"has the rating {quote(value)}, which is not a number")
+            fail(path, line, f"has the rating {quote(value)}, which is not a number")
         problem = f"has the rating {quote(value)} outside the scale {low:g} to {high:g}"
-        refuse(path, line, f"{problem}; --rating_scale LOW HIGH sets another")
+        fail(path, line, f"{problem}; --rating_scale LOW HIGH sets another")
     return numbers.astype(np.float32)[ratings.cat.codes]
 
 
 def _to_any_numbers(path: Path, column: pd.Series) -> np.ndarray:
-    """(rows,) float64, any finite numbers."""
+    """Convert a column of finite numbers: (rows,) float64."""
     numbers = pd.to_numeric(column.cat.categories, errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~np.isfinite(numbers)[column.cat.codes]
     if wrong.any():
         row = wrong.argmax()
         value = quote(column.iloc[row])
-        refuse(path, column.index[row], f"has the {column.name} {value}, which is not a number")
+        fail(path, column.index[row], f"has the {column.name} {value}, which is not a number")
     return numbers[column.cat.codes]
 
 
 def _to_labels(path: Path, values: pd.Series) -> np.ndarray:
-    """Check every distinct value of a label once, then spread the numbers over the rows: (rows,) float32, 0 or 1."""
+    """Convert a label column: (rows,) float32, 0 or 1. Every distinct text is checked once."""
     texts = values.cat.categories
     numbers = np.array([LABEL_VALUES.get(text.strip().lower(), np.nan) for text in texts], dtype=np.float32)
     wrong = np.isnan(numbers)[values.cat.codes]
     if wrong.any():
         row = wrong.argmax()
-        refuse(path, values.index[row], f"has {quote(values.iloc[row])} for {values.name}; a label must be 0 or 1")
+        fail(path, values.index[row], f"has {quote(values.iloc[row])} for {values.name}; a label must be 0 or 1")
     return numbers[values.cat.codes]
 
 
@@ -246,7 +252,7 @@ def _genre_names(path: Path) -> list[str]:
 
 
 def _read_u_item(line: str, genre_names: list[str]) -> tuple[str, str, str]:
-    """One line of u.item: id, title, dates, address and a 0/1 flag for every genre."""
+    """Raw id, title and genres from a line of u.item: id, title, two dates, URL, then a 0/1 flag per genre."""
     fields = line.split("|")
     flags = zip(genre_names, fields[5:], strict=False)
     return fields[0], fields[1], "|".join(name for name, flag in flags if flag == "1")

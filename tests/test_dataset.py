@@ -1,4 +1,4 @@
-"""Ids, splits, negatives and the simulated world."""
+"""Ids, splits, negatives and the simulated data set."""
 
 import hashlib
 
@@ -45,12 +45,12 @@ def test_different_seeds_split_differently(tiny):
 
 
 @pytest.mark.parametrize("fractions", [(0.001, 0.0), (0.999, 0.0), (0.1, 0.001)])
-def test_a_split_with_an_empty_part_is_refused(fractions):
+def test_a_split_with_an_empty_part_is_rejected(fractions):
     with pytest.raises(UserError, match="too few"):
         split_rows(20, *fractions, seed=0)
 
 
-def test_ids_are_mapped_at_the_door_and_come_back(tmp_path):
+def test_raw_ids_are_recovered_from_row_numbers(tmp_path):
     rows = [("007", "b", 1), ("7", "a", 2), ("007", "a", 3), ("x y", "b", 4), ("7", "b", 5)]
     text = "user,item,rating\n" + "".join(f"{u},{i},{r}\n" for u, i, r in rows)
     data = dataset.load(ratings=write(tmp_path / "r.csv", text), test_fraction=0.2)
@@ -60,14 +60,14 @@ def test_ids_are_mapped_at_the_door_and_come_back(tmp_path):
     assert list(data.users) == ["7", "007", "x y"]
 
 
-def test_number_ids_are_numbered_in_their_own_order(tmp_path):
+def test_numeric_raw_ids_are_sorted_as_numbers(tmp_path):
     text = "".join(f"{user},{item},3\n" for user in (10, 9, 2) for item in (100, 20))
     data = dataset.load(ratings=write(tmp_path / "r.csv", text), test_fraction=0.2)
     assert list(data.users) == ["2", "9", "10"]
     assert list(data.items) == ["20", "100"]
 
 
-def test_ready_split_leaves_out_and_counts_what_only_the_test_file_knows(tmp_path):
+def test_ready_split_leaves_out_and_counts_test_rows_with_unknown_ids(tmp_path):
     train = write(tmp_path / "a.base", "1\t10\t5\n1\t20\t4\n2\t10\t3\n2\t30\t1\n")
     test = write(tmp_path / "a.test", "1\t30\t2\n9\t10\t3\n2\t77\t4\n9\t78\t4\n1\t10\t5\n")
     data = dataset.load(train_ratings=train, test_ratings=test)
@@ -78,7 +78,7 @@ def test_ready_split_leaves_out_and_counts_what_only_the_test_file_knows(tmp_pat
     assert any("1 rows" in note and "the same pairs" in note for note in data.notes)
 
 
-def test_ready_split_can_cut_a_validation_part(tmp_path):
+def test_ready_split_can_hold_out_a_validation_part(tmp_path):
     rows = [f"{user},{item},3" for user in range(5) for item in range(6)]
     train = write(tmp_path / "train.csv", "\n".join(rows[:-1]))
     test = write(tmp_path / "test.csv", rows[-1])
@@ -87,14 +87,14 @@ def test_ready_split_can_cut_a_validation_part(tmp_path):
     assert not pairs_of(data.train) & pairs_of(data.validation)
 
 
-def test_ready_split_with_nothing_left_to_test_is_refused(tmp_path):
+def test_ready_split_without_any_usable_test_row_is_rejected(tmp_path):
     train = write(tmp_path / "train.csv", "1,1,3\n1,2,3\n2,1,3\n")
     test = write(tmp_path / "test.csv", "8,9,3\n")
     with pytest.raises(UserError, match="left to test"):
         dataset.load(train_ratings=train, test_ratings=test)
 
 
-def test_one_user_or_one_item_is_not_enough(tmp_path):
+def test_a_single_user_or_item_is_rejected(tmp_path):
     for text in ("1,1,3\n1,2,3\n1,3,3\n", "1,1,3\n2,1,3\n3,1,3\n"):
         with pytest.raises(UserError, match="at least 2"):
             dataset.load(ratings=write(tmp_path / "r.csv", text), test_fraction=0.3)
@@ -118,7 +118,7 @@ def rows_of(data: dataset.Data) -> list[tuple]:
     )
 
 
-def test_feedback_comes_with_a_column_for_each_label(tmp_path):
+def test_feedback_has_one_column_per_label(tmp_path):
     path = feedback_file(tmp_path / "f.csv")
     data = dataset.load(feedback=path, labels=["view", "like", "buy"], test_fraction=0.2, val_fraction=0.25)
     assert rows_of(data) == sorted(FEEDBACK)
@@ -131,7 +131,7 @@ def test_feedback_comes_with_a_column_for_each_label(tmp_path):
     assert repr(data) == f"<{path}: 3 users x 3 items; view, like, buy: 3 train, 1 validation, 1 test>"
 
 
-def test_feedback_is_split_as_ratings_are(tmp_path):
+def test_feedback_is_split_like_ratings(tmp_path):
     pairs = [(user, item) for user in range(10) for item in range(8)]
     rated = write(tmp_path / "r.csv", "\n".join(f"{user},{item},3" for user, item in pairs))
     shown = feedback_file(tmp_path / "f.csv", [(user, item, 1, user % 2, 0) for user, item in pairs])
@@ -148,7 +148,7 @@ def test_feedback_is_split_as_ratings_are(tmp_path):
 @pytest.mark.parametrize(
     "rows", [slice(1, 3), torch.tensor([1, 2]), torch.tensor([False, True, True]), np.array([1, 2])]
 )
-def test_interactions_of_several_labels_can_be_cut_joined_and_moved(rows):
+def test_interactions_with_several_labels_can_be_indexed_concatenated_and_moved(rows):
     labels = [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
     whole = interactions([(0, 0), (0, 1), (1, 0)], 2, 2, labels)
     part = whole[rows]
@@ -159,14 +159,14 @@ def test_interactions_of_several_labels_can_be_cut_joined_and_moved(rows):
     assert torch.equal(whole.to(torch.device("cpu")).ratings, whole.ratings)
 
 
-def test_feedback_data_keep_their_labels_when_moved(tmp_path):
+def test_feedback_keeps_its_labels_when_moved(tmp_path):
     data = dataset.load(feedback=feedback_file(tmp_path / "f.csv"), labels=("like", "view"), test_fraction=0.2)
     moved = data.to(torch.device("cpu"))
     assert moved.labels == ("like", "view")
     assert moved.fingerprint == data.fingerprint
 
 
-def test_the_fingerprint_knows_labels_and_their_order(tmp_path):
+def test_the_fingerprint_depends_on_labels_and_their_order(tmp_path):
     rows = [(user, item, 1, 1, 0) for user, item, *_ in FEEDBACK]  # view and like differ by name alone
     shown = feedback_file(tmp_path / "f.csv", rows)
     rated = write(tmp_path / "r.csv", "".join(f"{user},{item},1\n" for user, item, *_ in FEEDBACK))
@@ -178,13 +178,13 @@ def test_the_fingerprint_knows_labels_and_their_order(tmp_path):
     assert dataset.load(feedback=copy, labels=orders[0], test_fraction=0.2).fingerprint == found[0]
 
 
-def test_the_fingerprint_of_ratings_stays_what_it_was(tmp_path):
+def test_the_fingerprint_of_ratings_is_unchanged(tmp_path):
     path = write(tmp_path / "r.csv", "1,10,5\n1,20,4\n2,10,3\n2,30,1\n3,10,2\n")
     fingerprint = dataset.load(ratings=path, test_fraction=0.2).fingerprint
     assert fingerprint == "b31add6c9b0c95cd0159165c4b9065155e4e6947356e8f8331864fa621c34ac2"
 
 
-def test_a_chain_is_kept_or_the_broken_row_is_named(tmp_path):
+def test_a_broken_chain_is_reported_with_its_row(tmp_path):
     path = feedback_file(tmp_path / "f.csv")
     kept = dataset.load(feedback=path, labels=("view", "like", "buy"), test_fraction=0.2)
     assert dataset.require_chain(kept) is None
@@ -193,8 +193,8 @@ def test_a_chain_is_kept_or_the_broken_row_is_named(tmp_path):
         dataset.require_chain(turned)
     assert str(error.value) == (
         f"{path}: like is 1 where buy is 0 for user 'a' and item 'x', one of 1 such rows; models that assume a chain "
-        "view > buy > like (ESMM, AITM, --chain conditional, --calibrator) need a label to be 0 where one before it is "
-        "0; fix the rows, give --labels in the order of the chain, or choose another model"
+        "view > buy > like (ESMM, AITM, --chain conditional, --calibrator) require a label to be 0 wherever an earlier "
+        "one is 0; fix the rows, give --labels in the order of the chain, or choose another model"
     )
 
 
@@ -215,7 +215,7 @@ def test_ratings_and_a_single_label_always_pass_the_chain_check(tmp_path, tiny):
     assert dataset.require_chain(data) is None
 
 
-def test_the_parts_lie_one_after_the_other_and_are_joined_without_a_copy(tiny):
+def test_the_parts_are_adjacent_in_memory_and_concatenated_without_a_copy(tiny):
     everything = tiny.seen + tiny.test
     for name in ("user_ids", "item_ids", "ratings"):
         parts = [getattr(part, name) for part in (tiny.train, tiny.validation, tiny.test)]
@@ -225,7 +225,7 @@ def test_the_parts_lie_one_after_the_other_and_are_joined_without_a_copy(tiny):
 
 
 @pytest.mark.parametrize("columns", [(), (2,)])
-def test_parts_that_do_not_lie_so_are_joined_by_copying(columns):
+def test_parts_that_are_not_adjacent_are_concatenated_by_copying(columns):
     ids = torch.arange(6)
     whole = Interactions(ids, ids, torch.rand(6, *columns), 6, 6)
     for one, other in [((2, 4), (0, 2)), ((0, 2), (3, 5)), ((0, 3), (2, 4)), ((0, 2), (2, 2)), ((0, 2), (2, 6))]:
@@ -235,7 +235,7 @@ def test_parts_that_do_not_lie_so_are_joined_by_copying(columns):
         assert joined.ratings.equal(whole.ratings[rows])
 
 
-def test_ids_are_held_in_32_bits_and_pairs_counted_in_64():
+def test_ids_are_int32_and_pair_keys_int64():
     users, items = torch.tensor([70_000, 3, 70_000]), torch.tensor([59_000, 5, 7])
     for dtype in (torch.int32, torch.int64):
         rows = Interactions(users.to(dtype), items.to(dtype), torch.zeros(3), 70_001, 60_000)
@@ -246,16 +246,16 @@ def test_ids_are_held_in_32_bits_and_pairs_counted_in_64():
     assert dataset.load("simulated", simulated_size=(50, 60, 1200)).train.user_ids.dtype == torch.int32
 
 
-def test_rows_are_copied_and_hashed_alike_in_blocks_of_any_size(monkeypatch):
+def test_the_chunk_size_does_not_change_the_data(monkeypatch):
     size = {"simulated_size": (50, 60, 1200), "val_fraction": 0.1}
     expected = dataset.load("simulated", **size)
-    monkeypatch.setattr(dataset, "ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr(dataset, "CHUNK_ROWS", 7)
     assert dataset.load("simulated", **size).fingerprint == expected.fingerprint
 
 
-def test_interactions_refuse_what_does_not_fit():
+def test_interactions_reject_unequal_lengths_and_ids_out_of_range():
     one, two = torch.zeros(1, dtype=torch.long), torch.zeros(2, dtype=torch.long)
-    with pytest.raises(ValueError, match="equally long"):
+    with pytest.raises(ValueError, match="equal lengths"):
         Interactions(one, two, torch.zeros(2), 3, 3)
     with pytest.raises(ValueError, match=r"item_ids must lie in \[0, 3\)"):
         Interactions(one, one + 3, torch.zeros(1), 3, 3)
@@ -268,17 +268,17 @@ def test_items_by_user_is_grouped_and_sorted():
 
 
 @pytest.mark.parametrize("rows_sorted", [1, 7, 40, 10**6])
-def test_items_by_user_are_the_same_however_many_rows_are_sorted_at_a_time(rows_sorted, monkeypatch):
-    monkeypatch.setattr(dataset, "ROWS_SORTED", rows_sorted)
+def test_items_by_user_do_not_depend_on_the_chunk_size(rows_sorted, monkeypatch):
+    monkeypatch.setattr(dataset, "SORT_CHUNK_ROWS", rows_sorted)
     random = np.random.default_rng(3)
     pairs = [divmod(int(key), 19) for key in random.permutation(12 * 19)[:130]]
-    pairs = [(user, item) for user, item in pairs if user not in (0, 5, 6, 11)]  # the first and the last have none
+    pairs = [(user, item) for user, item in pairs if user not in (0, 5, 6, 11)]  # the first and the last user have none
     found = interactions(pairs, 12, 19)
     assert found.items_by_user.tolist() == [item for _, item in sorted(pairs)]
     assert interactions([], 3, 5).items_by_user.tolist() == []
 
 
-def test_unseen_negatives_are_unseen_and_evenly_drawn():
+def test_unseen_negatives_are_unseen_and_uniform():
     seen = interactions([(0, 0), (0, 1), (0, 4), (0, 7), (1, 2), (2, 9)], 4, 10)
     users = torch.tensor([0, 3, 1]).repeat(4000)
     drawn = sample_unseen(seen, users, 3, torch.Generator().manual_seed(0))
@@ -288,8 +288,8 @@ def test_unseen_negatives_are_unseen_and_evenly_drawn():
         assert chisquare(counts).pvalue > 1e-4
 
 
-def test_unseen_negatives_are_those_of_a_list_of_the_unseen():
-    """The same draws, each looked up in a list that is written out for its user."""
+def test_unseen_negatives_equal_draws_from_an_explicit_list():
+    """The same random numbers select from an explicit list of the user's unseen items."""
     random = np.random.default_rng(0)
     pairs = [divmod(int(key), 23) for key in random.permutation(9 * 23)[:120]] + [(9, item) for item in range(23)]
     seen = interactions([pair for pair in pairs if pair[0] != 4], 11, 23)  # nothing by 4 and 10, everything by 9
@@ -315,14 +315,14 @@ def test_uniform_negatives_are_drawn_from_all_items():
     assert chisquare(drawn.flatten().bincount(minlength=5)).pvalue > 1e-4
 
 
-def test_simulated_world_has_the_published_marginals():
+def test_the_simulated_set_has_the_published_marginals():
     data = dataset.load("simulated")
     everything = data.train + data.test
     assert (len(data.users), len(data.items), len(everything)) == (943, 1682, 100_000)
     assert data.simulated
     assert len(everything.pair_keys.unique()) == 100_000
-    shares = everything.ratings.long().bincount(minlength=6)[1:] / 1000
-    assert shares.round().tolist() == [6, 11, 27, 34, 21]
+    percent = everything.ratings.long().bincount(minlength=6)[1:] / 1000
+    assert percent.round().tolist() == [6, 11, 27, 34, 21]
     activity = everything.user_ids.bincount(minlength=943)
     popularity = everything.item_ids.bincount(minlength=1682).sort(descending=True).values
     assert activity.min() >= 20
@@ -331,7 +331,7 @@ def test_simulated_world_has_the_published_marginals():
     assert popularity[:168].sum() > 0.3 * 100_000  # the top tenth of the films has over three tenths of the ratings
 
 
-WORLDS = {  # sha256 of users, items and ratings, as they were first published
+WORLDS = {  # sha256 of users, items and ratings as first published
     (60, 80, 2400): "36b563297d4bec7a32e692aff7ed324fd6837f1b7a74f0f06aed9951c3e06db4",
     (300, 200, 9000): "54d6ccda929137422898c69c930680fd39198815c576ca4018141a7d38409137",
 }
@@ -339,17 +339,17 @@ WORLDS = {  # sha256 of users, items and ratings, as they were first published
 
 @pytest.mark.parametrize("size", WORLDS)
 @pytest.mark.parametrize("block", [50, 2**20])
-def test_simulated_worlds_stay_what_they_were(size, block, monkeypatch):
-    monkeypatch.setattr(simulated, "RATINGS_AT_A_TIME", block)
-    world = simulated.simulate(*size)
+def test_simulated_ratings_are_unchanged(size, block, monkeypatch):
+    monkeypatch.setattr(simulated, "CHUNK_ROWS", block)
+    simulation = simulated.simulate(*size)
     digest = hashlib.sha256()
-    for column in (world.user_ids, world.item_ids, world.ratings):
+    for column in (simulation.user_ids, simulation.item_ids, simulation.ratings):
         digest.update(column.astype(np.int64).tobytes())
     assert digest.hexdigest() == WORLDS[size]
 
 
 @pytest.mark.parametrize("levels", [4, 30, 10**6])  # from many ties to none
-def test_the_highest_are_those_of_a_full_sort(levels):
+def test_the_highest_values_equal_those_of_a_full_sort(levels):
     random = np.random.default_rng(levels)
     for _ in range(20):
         values = random.integers(levels, size=40).astype(np.float32)
@@ -359,14 +359,14 @@ def test_the_highest_are_those_of_a_full_sort(levels):
         assert len(set(found)) == count
 
 
-def test_stars_have_exactly_their_shares():
+def test_stars_have_exactly_the_given_fractions():
     opinion = np.random.default_rng(0).normal(size=10_000)
     stars = simulated._to_stars(opinion)
     assert np.bincount(stars.astype(int)).tolist() == [0, 611, 1137, 2714, 3417, 2121]
     assert (np.diff(stars[np.argsort(opinion)]) >= 0).all()
 
 
-def test_simulated_world_is_always_the_same_and_comes_in_other_sizes():
+def test_the_simulated_set_is_reproducible_and_comes_in_other_sizes():
     sizes = {"simulated_size": (50, 60, 1200)}
     assert dataset.load("simulated", **sizes).fingerprint == dataset.load("simulated", **sizes).fingerprint
     assert dataset.load("simulated", seed=1, **sizes).fingerprint != dataset.load("simulated", **sizes).fingerprint
@@ -379,7 +379,7 @@ def test_simulated_world_is_always_the_same_and_comes_in_other_sizes():
 
 
 @pytest.mark.parametrize("size", [(1, 100, 50), (10, 30, 300), (100, 100, 1000), (10, 100, 800), (10, 5000, 400)])
-def test_impossible_simulated_sizes_are_refused(size):
+def test_impossible_simulated_sizes_are_rejected(size):
     with pytest.raises(UserError, match="cannot be met"):
         dataset.load("simulated", simulated_size=size)
 

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "sources": {"config"},
     "dataset": {"config", "sources"},
     "evaluation": {"dataset"},
-    "training": {"config", "dataset", "evaluation", "losses"},
+    "training": {"config", "sources", "dataset", "evaluation", "losses"},
     "multitask": FAMILY,
     "zoo": FAMILY,
     "dyadic": FAMILY,

@@ -11,13 +11,13 @@ import contextlib
 import csv
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import torch
 
 from config.errors import UserError
+from sources.files import write_atomically
 
 History = list[dict[str, float]]
 OWN_FILES = ("config.json", "metrics.csv", "result.json", "best.pt", "last.pt", ".*.part", "events.out.tfevents.*")
@@ -71,7 +71,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=self._exists)
             self._exists = True
-            self._replace("config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+            text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+            write_atomically(self.path / "config.json", text.encode())
         except FileExistsError:
             raise UserError(f"another run has just taken the folder {self.path}: run the command again") from None
         except OSError as error:
@@ -85,17 +86,17 @@ class RunFolder:
         table = csv.DictWriter(text, fieldnames=list(history[0]) if history else ["epoch"], lineterminator="\n")
         table.writeheader()
         table.writerows(history)
-        self._replace("metrics.csv", text.getvalue().encode())
+        write_atomically(self.path / "metrics.csv", text.getvalue().encode())
 
     def write_result(self, result: dict) -> None:
         """result.json, from plain values."""
-        self._replace("result.json", (json.dumps(result, indent=2) + "\n").encode())
+        write_atomically(self.path / "result.json", (json.dumps(result, indent=2) + "\n").encode())
 
     def save(self, name: str, state: dict) -> None:
         """Write a checkpoint; name: "last" or "best"."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        self._replace(f"{name}.pt", buffer.getvalue())
+        write_atomically(self.path / f"{name}.pt", buffer.getvalue())
 
     def require_last(self) -> None:
         """Raises UserError if epochs were finished but last.pt is missing: training would start from scratch."""
@@ -173,8 +174,3 @@ class RunFolder:
         with contextlib.suppress(OSError):
             self.path.rmdir()
         return "nothing was kept"
-
-    def _replace(self, name: str, content: bytes) -> None:
-        scratch = self.path / f".{name}.part"
-        scratch.write_bytes(content)
-        os.replace(scratch, self.path / name)

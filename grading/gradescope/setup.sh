@@ -5,5 +5,5 @@ apt-get update
 apt-get install -y python3 python3-pip python3-venv
 python3 -c 'import sys; assert sys.version_info >= (3, 11), "choose an image with Python 3.11 or newer"'
 python3 -m venv /autograder/venv
-# This takes PyTorch with its CUDA libraries; point pip at a build for processors alone to make a smaller image.
+# This installs PyTorch with its CUDA libraries; a CPU-only build makes a smaller image.
 /autograder/venv/bin/pip install --no-cache-dir -r /autograder/source/requirements.txt

@@ -1,7 +1,7 @@
-"""Wrong and right-but-different solutions, written as changes to models.py; tests/test_grader.py grades them.
+"""Wrong solutions, and correct alternative ones, as changes to models.py; test_grader.py grades them.
 
-A change is a list of (text in models.py, text in its place). For a wrong solution the check that names its fault is
-given; it must lose that one, and may lose others.
+A change is a list of (text in models.py, replacement). A wrong solution comes with the check for its error; it must
+fail that check and may fail others.
 """
 
 from conftest import ROOT
@@ -118,7 +118,7 @@ WRONG = {
     "gradients that point nowhere after a while": ("3c-2-hidden", [(FORWARD, "        self.steps = getattr(self, 'steps', 0) + 1\n        if self.steps > 20:\n            [p.data.mul_(0.9) for p in self.parameters()]\n" + FORWARD)]),
 }  # fmt: skip
 
-RIGHT = {
+CORRECT = {
     "another order of attributes": [
         (MAKE_MLP, "pass"),
         ("        if embedding_sharing:\n            self.U", f"        {MAKE_MLP}\n        if embedding_sharing:\n            self.U"),
@@ -146,7 +146,7 @@ RIGHT = {
 
 
 def changed(changes: list[tuple[str, str]]) -> str:
-    """The text of models.py with these changes."""
+    """The text of models.py with the given changes."""
     source = MODELS
     for old, new in changes:
         assert old in source, f"models.py does not hold {old!r}"

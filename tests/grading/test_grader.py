@@ -1,4 +1,4 @@
-"""The grader: right solutions get all points, every wrong one loses the check that names its fault."""
+"""The checks: correct solutions get all points, and every wrong one fails the check for its error."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 from conftest import ROOT
-from solutions import MODELS, RIGHT, WRONG, changed
+from solutions import CORRECT, MODELS, WRONG, changed
 
 from grading import checks, reference, worker
 from grading.starter import make_starter
@@ -19,28 +19,28 @@ def all_checks() -> tuple:
     return tuple(checks.all_checks())
 
 
-def grade_here(source: str, wanted: str = "") -> dict[str, str]:
-    """Grade a solution without processes, for speed: {check: PASS, FAIL or ERROR}."""
+def grade_here(source: str, selected: str = "") -> dict[str, str]:
+    """Grade a solution in this process, for speed: {check id: PASS, FAIL or ERROR}."""
     module = types.ModuleType("models")
     with contextlib.redirect_stdout(io.StringIO()), pytest.warns() if "warn(" in source else contextlib.nullcontext():
         exec(compile(source, "models.py", "exec"), module.__dict__)
-        return {check.id: verdict_here(module, check) for check in all_checks() if wanted in check.id}
+        return {check.id: run_check_here(module, check) for check in all_checks() if selected in check.id}
 
 
-def verdict_here(module, check) -> str:
+def run_check_here(module, check) -> str:
     try:
         check.judge([json.loads(json.dumps(worker.perform(module, job))) for job in check.jobs])
-    except (checks.Wrong, worker.Fault):
+    except (checks.CheckFailed, worker.Mismatch):
         return "FAIL"
     except Exception:
         return "ERROR"
     return "PASS"
 
 
-# Points
+# The 14 points
 
 
-def test_points_are_14_of_which_8_are_visible():
+def test_there_are_14_points_and_8_are_visible():
     points = dict.fromkeys(checks.QUESTIONS, 0)
     for check in all_checks():
         points[check.question] += check.points
@@ -55,31 +55,31 @@ def test_models_py_passes_every_check():
     assert set(grade_here(MODELS).values()) == {"PASS"}
 
 
-@pytest.mark.parametrize("name", RIGHT)
-def test_right_but_different_solutions_pass_every_check(name):
-    assert {check for check, verdict in grade_here(changed(RIGHT[name])).items() if verdict != "PASS"} == set()
+@pytest.mark.parametrize("name", CORRECT)
+def test_correct_alternative_solutions_pass_every_check(name):
+    assert {check for check, status in grade_here(changed(CORRECT[name])).items() if status != "PASS"} == set()
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_solutions_lose_the_check_that_names_their_fault(name):
-    names_it, changes = WRONG[name]
+def test_wrong_solutions_fail_the_check_for_their_error(name):
+    check_id, changes = WRONG[name]
     expected = "ERROR" if name == "init method that reads self" else "FAIL"
-    assert grade_here(changed(changes), names_it) == {names_it: expected}
+    assert grade_here(changed(changes), check_id) == {check_id: expected}
 
 
 @pytest.mark.slow
-def test_kill_table(capsys):
-    """Prints which check catches which wrong solution; every check catches one."""
+def test_every_check_catches_a_wrong_solution(capsys):
+    """Prints a table of the checks that each wrong solution fails."""
     lines, caught_by = [], dict.fromkeys((check.id for check in all_checks()), 0)
-    for name, (names_it, changes) in WRONG.items():
-        verdicts = grade_here(changed(changes))
-        lost = [check for check, verdict in verdicts.items() if verdict != "PASS"]
-        assert names_it in lost
+    for name, (check_id, changes) in WRONG.items():
+        statuses = grade_here(changed(changes))
+        lost = [check for check, status in statuses.items() if status != "PASS"]
+        assert check_id in lost
         for check in lost:
             caught_by[check] += 1
-        lines.append(f"{name:<46} {14 - len(lost):>2}/14   {names_it:<12} {' '.join(c for c in lost if c != names_it)}")
+        lines.append(f"{name:<46} {14 - len(lost):>2}/14   {check_id:<12} {' '.join(c for c in lost if c != check_id)}")
     with capsys.disabled():
-        print(f"\n\n{'wrong solution':<46} points  named by     also lost\n" + "\n".join(lines))
+        print(f"\n\n{'wrong solution':<46} points  fails        also fails\n" + "\n".join(lines))
         print("\ncaught by: " + ", ".join(f"{check} {count}" for check, count in caught_by.items()))
     assert len(WRONG) >= 30
     assert min(caught_by.values()) > 0
@@ -87,7 +87,7 @@ def test_kill_table(capsys):
 
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.slow
-def test_the_training_windows_hold_for_20_seeds_of_20(sharing, capsys):
+def test_a_correct_solution_passes_the_training_check_with_20_seeds(sharing, capsys):
     import models
 
     data = reference.read_training_data()
@@ -106,7 +106,7 @@ def test_the_training_windows_hold_for_20_seeds_of_20(sharing, capsys):
 # The reference
 
 
-def test_the_reference_gradient_is_the_slope_of_the_reference_forward():
+def test_the_reference_gradient_equals_finite_differences():
     import numpy as np
 
     random = np.random.default_rng(0)
@@ -127,12 +127,12 @@ def test_the_reference_gradient_is_the_slope_of_the_reference_forward():
                 array[place] = kept + 1e-6
                 above = total()
                 array[place] = kept - 1e-6
-                slope = (above - total()) / 2e-6
+                numeric = (above - total()) / 2e-6
                 array[place] = kept
-                assert found[name][place] == pytest.approx(slope, abs=1e-6)
+                assert found[name][place] == pytest.approx(numeric, abs=1e-6)
 
 
-def test_the_reference_metrics_are_those_of_evaluation_py():
+def test_the_reference_metrics_equal_those_of_evaluation_py():
     import numpy as np
     import torch
     from conftest import interactions
@@ -160,13 +160,13 @@ def test_the_reference_metrics_are_those_of_evaluation_py():
 # The starter
 
 
-def test_the_starter_is_models_py_without_the_parts_to_write():
+def test_the_starter_is_models_py_without_the_methods_to_write():
     assert (ROOT / "starter" / "models.py").read_text(encoding="utf-8") == make_starter(MODELS), (
-        "models.py has changed: python -m grading.starter makes the starter anew"
+        "models.py has changed: run python grading/starter.py"
     )
 
 
-def test_the_starter_holds_no_answer():
+def test_the_starter_contains_no_answer():
     starter = make_starter(MODELS)
     for answer in ("torch.cat", "nn.Linear(", "squeeze", "nn.ReLU", "ScaledEmbedding(num_"):
         assert answer in MODELS

@@ -1,4 +1,4 @@
-"""The copy of a file or world: trusted while it is right, never needed, never in the way."""
+"""The binary cache: used while it is valid, rebuilt when it is not, and never required."""
 
 import os
 import time
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from config.errors import UserError
-from sources import cache, readers, simulated
+from sources import cache, files, readers, simulated
 
 SCALE = (0.5, 5.0)
 TEXT = "user,item,rating\n" + "".join(f"u{n % 5},{n % 7},{1 + n % 4}\n" for n in range(40))
@@ -18,8 +18,8 @@ TEXT = "user,item,rating\n" + "".join(f"u{n % 5},{n % 7},{1 + n % 4}\n" for n in
 
 @pytest.fixture
 def file(tmp_path, monkeypatch) -> Path:
-    """A small ratings file, in a folder of its own, that counts as large."""
-    monkeypatch.setattr(cache, "FROM_BYTES", 0)
+    """A small ratings file, in a folder of its own, that is large enough to be cached."""
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 0)
     path = tmp_path / "folder" / "r.csv"
     path.parent.mkdir()
     path.write_text(TEXT)
@@ -28,14 +28,14 @@ def file(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def reads(monkeypatch) -> list:
-    """The text files read so far."""
+    """The text files parsed so far."""
     found = []
     read = readers.read_ratings
     monkeypatch.setattr(readers, "read_ratings", lambda path, scale: found.append(path) or read(path, scale))
     return found
 
 
-def copy_of(file: Path) -> Path:
+def cache_of(file: Path) -> Path:
     return file.with_name(f".{file.name}.npz")
 
 
@@ -44,25 +44,25 @@ def contents(table: cache.Table) -> tuple:
     return list(table.users), list(table.items), columns, table.notes
 
 
-def test_a_file_is_read_once_and_its_copy_says_the_same(file, reads):
+def test_a_file_is_parsed_once_and_the_cache_holds_the_same(file, reads):
     first, second = cache.read_ratings(file, SCALE), cache.read_ratings(file, SCALE)
     assert len(reads) == 1
     assert contents(first) == contents(second)
     assert list(second.users) == [f"u{n}" for n in range(5)]
     assert second.columns["user_ids"].dtype == second.columns["item_ids"].dtype == np.int32
-    assert second.notes == (f"5 of 40 rows of {file} repeat a (user, item) pair; the last of each counts",)
+    assert second.notes == (f"5 of 40 rows of {file} repeat a (user, item) pair; the last of each is kept",)
     assert sorted(os.listdir(file.parent)) == [".r.csv.npz", "r.csv"]
 
 
-def test_small_files_get_no_copy(file, monkeypatch, reads):
-    monkeypatch.setattr(cache, "FROM_BYTES", len(TEXT) + 1)
+def test_small_files_are_not_cached(file, monkeypatch, reads):
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", len(TEXT) + 1)
     cache.read_ratings(file, SCALE)
     cache.read_ratings(file, SCALE)
     assert len(reads) == 2
     assert os.listdir(file.parent) == ["r.csv"]
 
 
-def test_a_changed_file_is_read_again_even_with_its_old_size_and_time(file, reads):
+def test_a_changed_file_is_parsed_again_even_with_the_same_size_and_time(file, reads):
     cache.read_ratings(file, SCALE)
     before = file.stat()
     file.write_text(TEXT.replace("u0,3,3", "u0,3,5"))
@@ -74,14 +74,14 @@ def test_a_changed_file_is_read_again_even_with_its_old_size_and_time(file, read
     assert len(reads) == 2
 
 
-def test_a_file_that_was_only_touched_is_not_read_again(file, reads):
+def test_a_file_that_was_only_touched_is_not_parsed_again(file, reads):
     cache.read_ratings(file, SCALE)
     os.utime(file, (1, 1))
     cache.read_ratings(file, SCALE)
     assert len(reads) == 1
 
 
-def test_another_version_of_the_code_makes_a_copy_of_its_own(file, reads, monkeypatch):
+def test_a_change_of_the_code_invalidates_the_cache(file, reads, monkeypatch):
     cache.read_ratings(file, SCALE)
     monkeypatch.setattr(cache, "_version", lambda *modules: "another")
     cache.read_ratings(file, SCALE)
@@ -89,60 +89,60 @@ def test_another_version_of_the_code_makes_a_copy_of_its_own(file, reads, monkey
     assert len(reads) == 2
 
 
-def test_the_version_is_that_of_all_the_code_that_matters():
+def test_the_version_depends_on_every_given_module():
     versions = [cache._version(), cache._version(readers), cache._version(simulated), cache._version(readers, cache)]
     assert len(set(versions)) == 4
 
 
-def test_any_damage_is_noticed_and_mended(file, reads):
+def test_a_damaged_cache_is_detected_and_rebuilt(file, reads):
     expected = contents(cache.read_ratings(file, SCALE))
-    sound = copy_of(file).read_bytes()
+    sound = cache_of(file).read_bytes()
     damaged = [sound[:length] for length in range(0, len(sound), 151)]
     damaged += [sound[:place] + bytes([sound[place] ^ 0x55]) + sound[place + 1 :] for place in range(0, len(sound), 37)]
     rebuilt = 0
     for content in damaged:
-        copy_of(file).write_bytes(content)
+        cache_of(file).write_bytes(content)
         before = len(reads)
         assert contents(cache.read_ratings(file, SCALE)) == expected
         if len(reads) > before:
             rebuilt += 1
             cache.read_ratings(file, SCALE)
             assert len(reads) == before + 1
-    assert rebuilt > 0.7 * len(damaged)  # some bytes of a zip file, such as its dates, say nothing
+    assert rebuilt > 0.7 * len(damaged)  # some bytes of a zip file, such as its dates, do not matter
 
 
-def test_a_copy_is_never_unpickled(file, reads, tmp_path):
+def test_the_cache_is_never_unpickled(file, reads, tmp_path):
     class Trap:
         def __reduce__(self):
             return Path.touch, (tmp_path / "sprung",)
 
     cache.read_ratings(file, SCALE)
-    np.savez(copy_of(file).open("wb"), about=np.array([Trap()], dtype=object))
+    np.savez(cache_of(file).open("wb"), metadata=np.array([Trap()], dtype=object))
     cache.read_ratings(file, SCALE)
     assert len(reads) == 2
     assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize("obstacle", ["replace", "mkdir", "savez"])
-def test_where_no_copy_can_be_written_all_goes_on_without(file, reads, monkeypatch, obstacle):
-    def refuse(*_, **__):
+def test_reading_works_if_the_cache_cannot_be_written(file, reads, monkeypatch, obstacle):
+    def fail(*_, **__):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr({"replace": os, "mkdir": Path, "savez": np}[obstacle], obstacle, refuse)
+    monkeypatch.setattr({"replace": os, "mkdir": Path, "savez": np}[obstacle], obstacle, fail)
     first, second = cache.read_ratings(file, SCALE), cache.read_ratings(file, SCALE)
     assert contents(first) == contents(second)
     assert len(reads) == 2
     assert os.listdir(file.parent) == ["r.csv"]
 
 
-def test_something_else_in_the_place_of_the_copy_is_left_alone(file, reads):
-    copy_of(file).mkdir()
+def test_a_folder_with_the_name_of_the_cache_is_left_alone(file, reads):
+    cache_of(file).mkdir()
     cache.read_ratings(file, SCALE)
-    assert copy_of(file).is_dir()
+    assert cache_of(file).is_dir()
     assert sorted(os.listdir(file.parent)) == [".r.csv.npz", "r.csv"]
 
 
-def test_many_at_a_time_do_not_disturb_each_other(file):
+def test_concurrent_readers_do_not_disturb_each_other(file):
     expected = contents(cache.read_ratings(file, SCALE))
     start = Barrier(8)
 
@@ -151,7 +151,7 @@ def test_many_at_a_time_do_not_disturb_each_other(file):
         found = []
         for again in range(6):
             if (turn + again) % 3 == 0:
-                copy_of(file).unlink(missing_ok=True)
+                cache_of(file).unlink(missing_ok=True)
             found.append(contents(cache.read_ratings(file, SCALE)))
         return found
 
@@ -160,17 +160,17 @@ def test_many_at_a_time_do_not_disturb_each_other(file):
     assert set(os.listdir(file.parent)) <= {".r.csv.npz", "r.csv"}
 
 
-def test_what_a_dead_process_left_is_cleared_away_and_what_a_live_one_writes_is_not(file):
-    dead, alive = (copy_of(file).with_name(f".r.csv.npz.{name}.part") for name in ("dead", "alive"))
+def test_temporary_files_of_killed_processes_are_removed_and_those_of_live_ones_are_not(file):
+    dead, alive = (cache_of(file).with_name(f".r.csv.npz.{name}.part") for name in ("dead", "alive"))
     for part in (dead, alive):
         part.write_text("half")
-    long_ago = time.time() - cache.ABANDONED - 60
+    long_ago = time.time() - files.ABANDONED_AFTER - 60
     os.utime(dead, (long_ago, long_ago))
     cache.read_ratings(file, SCALE)
     assert sorted(os.listdir(file.parent)) == [".r.csv.npz", alive.name, "r.csv"]
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_copied(file, monkeypatch):
+def test_a_file_that_changes_while_it_is_read_is_not_cached(file, monkeypatch):
     read = readers.read_ratings
 
     def read_and_change(path, scale):
@@ -184,20 +184,20 @@ def test_a_file_that_changes_while_it_is_read_is_not_copied(file, monkeypatch):
 
 
 @pytest.mark.parametrize("scale", [(2.0, 5.0), (0.5, 3.5)])
-def test_a_copy_does_not_hide_ratings_outside_the_scale(file, scale):
+def test_the_cache_does_not_hide_ratings_outside_the_scale(file, scale):
     cache.read_ratings(file, SCALE)
     with pytest.raises(UserError, match="outside the scale"):
         cache.read_ratings(file, scale)
 
 
-def test_notes_name_the_file_as_it_is_named_now(file, monkeypatch):
+def test_notes_use_the_current_path_of_the_file(file, monkeypatch):
     cache.read_ratings(file, SCALE)
     monkeypatch.chdir(file.parent)
     assert cache.read_ratings(Path("r.csv"), SCALE).notes[0].startswith("5 of 40 rows of r.csv repeat")
 
 
-def test_large_worlds_are_made_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "FROM_RATINGS", 1200)
+def test_large_sets_are_simulated_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "MIN_CACHED_RATINGS", 1200)
     made = []
     simulate = simulated.simulate
     monkeypatch.setattr(simulated, "simulate", lambda *size: made.append(size) or simulate(*size))
@@ -205,10 +205,10 @@ def test_large_worlds_are_made_once(tmp_path, monkeypatch):
     small, large = (50, 60, 1199), (50, 60, 1200)
     for size in (small, large, small, large):
         table, titles, genres = cache.simulate(size, folder)
-        world = simulate(*size)
-        assert (table.columns["item_ids"] == world.item_ids).all()
-        assert (table.columns["ratings"] == world.ratings).all()
-        assert (titles, genres) == (world.titles, world.genres)
+        expected = simulate(*size)
+        assert (table.columns["item_ids"] == expected.item_ids).all()
+        assert (table.columns["ratings"] == expected.ratings).all()
+        assert (titles, genres) == (expected.titles, expected.genres)
         assert list(table.users) == [str(n + 1) for n in range(50)]
     assert made == [small, large, small]
     assert os.listdir(folder) == [".simulated-50x60x1200.npz"]

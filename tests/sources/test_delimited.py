@@ -1,4 +1,4 @@
-"""Files read a block of lines at a time say and complain as if they were read at once."""
+"""Files read in blocks of lines give the same tables and errors as files read at once."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ def table(path):
     return [(user, item, float(rating)) for user, item, rating in read_ratings(path, SCALE)[0].itertuples(index=False)]
 
 
-def complaint(path) -> str:
+def error_message(path) -> str:
     with pytest.raises(UserError) as error:
         read_ratings(path, SCALE)
     return str(error.value)
@@ -32,18 +32,18 @@ def complaint(path) -> str:
 
 @pytest.fixture(params=[1, 40, 2**24])
 def block_bytes(request, monkeypatch) -> int:
-    """From a line a block to the whole file."""
+    """From one line per block to the whole file."""
     monkeypatch.setattr(delimited, "BLOCK_BYTES", request.param)
     return request.param
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_files_are_refused_alike_however_they_are_cut(tmp_path, monkeypatch, case):
+def test_errors_do_not_depend_on_the_block_size(tmp_path, monkeypatch, case):
     content, expected = WRONG[case]
     path = tmp_path / "r.csv"
     path.write_bytes(content)
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 1)
-    assert expected in complaint(path)
+    assert expected in error_message(path)
 
 
 WRONG_ROWS = {
@@ -60,28 +60,28 @@ WRONG_ROWS = {
 
 @pytest.mark.parametrize("row", WRONG_ROWS)
 @pytest.mark.parametrize("header", ["", "user,item,rating\n"])
-def test_the_line_is_right_wherever_a_block_ends(tmp_path, block_bytes, row, header):
+def test_line_numbers_do_not_depend_on_where_a_block_ends(tmp_path, block_bytes, row, header):
     for place in (1, 6, 13):
         lines = [f"{number},7,2.5" for number in range(20, 33)]
         lines.insert(place, row)
         lines.insert(5, "")  # blank lines count as lines
         path = write(tmp_path / "r.csv", header + "\n".join(lines) + "\n")
         line = lines.index(row) + 1 + bool(header)
-        assert complaint(path) == f"{path}, line {line}: {WRONG_ROWS[row]}"
+        assert error_message(path) == f"{path}, line {line}: {WRONG_ROWS[row]}"
 
 
-def test_only_rows_without_anything_count_as_blank(tmp_path, block_bytes):
+def test_only_rows_without_any_field_count_as_blank(tmp_path, block_bytes):
     path = write(tmp_path / "r.csv", "user,item,rating,time\n1,2,3,4\n,,,\n1,3,3,4\n,,,5\n")
-    assert complaint(path) == f"{path}, line 5: has no user; a row is user, item, rating"
+    assert error_message(path) == f"{path}, line 5: has no user; a row is user, item, rating"
 
 
-def test_a_wrong_byte_is_found_by_its_line(tmp_path, block_bytes):
+def test_an_invalid_byte_is_reported_with_its_line(tmp_path, block_bytes):
     path = tmp_path / "r.csv"
     path.write_bytes(b"user,item,rating\n" + b"1,2,3\n" * 20 + b"1,caf\xe9,4\n" + b"1,2,3\n" * 20)
-    assert complaint(path) == f"{path}, line 22: holds the byte 0xe9, which is not UTF-8; save the file as UTF-8"
+    assert error_message(path) == f"{path}, line 22: holds the byte 0xe9, which is not UTF-8; save the file as UTF-8"
 
 
-def test_ids_stay_what_they_are_in_blocks_of_numbers_and_of_text(tmp_path, block_bytes):
+def test_ids_are_kept_in_blocks_of_numbers_and_of_texts(tmp_path, block_bytes):
     ids = ["7", "8", "12", "007", "7.50", "+7", "-7", "1e3", "00", "0", "99999999999999999999", "x", "9", "7 7", "10"]
     rows = [(user, item, 2.5) for user in ids for item in ("1", "01")]
     path = write(tmp_path / "r.csv", "".join(f"{user},{item},{rating}\n" for user, item, rating in rows))
@@ -90,18 +90,18 @@ def test_ids_stay_what_they_are_in_blocks_of_numbers_and_of_text(tmp_path, block
     assert list(categories) == sorted(ids, key=lambda raw_id: (len(raw_id), raw_id))
 
 
-def test_the_last_of_repeated_pairs_counts_across_blocks(tmp_path, block_bytes):
+def test_the_last_of_repeated_pairs_is_kept_across_blocks(tmp_path, block_bytes):
     rows = [(str(n % 4), str(n % 3), 1 + n % 5) for n in range(30)] + [("9", "9", 4)]
     path = write(tmp_path / "r.csv", "".join(f"{user},{item},{rating}\n" for user, item, rating in rows))
     last = {(user, item): (place, rating) for place, (user, item, rating) in enumerate(rows)}
     expected = [(*pair, rating) for pair, (_, rating) in sorted(last.items(), key=lambda found: found[1])]
     assert table(path) == expected
     assert read_ratings(path, SCALE)[1] == (
-        f"18 of 31 rows of {path} repeat a (user, item) pair; the last of each counts",
+        f"18 of 31 rows of {path} repeat a (user, item) pair; the last of each is kept",
     )
 
 
-def test_a_quoted_field_may_go_on_over_blocks(tmp_path, block_bytes):
+def test_a_quoted_field_may_span_blocks(tmp_path, block_bytes):
     text = "user,item,rating,comment\n" + '1,"a, b",3,"one\ntwo\n\nthree"\n2,"c\nd",4,""\n' * 2 + "3,e,5,\n"
     path = write(tmp_path / "r.csv", text.replace("1,", "0,", 1))
     expected = [(user, item, float(rating)) for user, item, rating, *_ in list(csv.reader(io.StringIO(text)))[1:]]
@@ -110,7 +110,7 @@ def test_a_quoted_field_may_go_on_over_blocks(tmp_path, block_bytes):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_blocks_read_what_the_csv_module_reads(tmp_path, monkeypatch, seed):
+def test_blocks_give_the_rows_of_the_csv_module(tmp_path, monkeypatch, seed):
     draw = random.Random(seed)
     monkeypatch.setattr(delimited, "BLOCK_BYTES", draw.randint(1, 60))
     names = ["5", "31", "07", "q", "x y", 'say "so"', "a,b", "two\nlines"][: draw.choice([2, 8])]
@@ -124,7 +124,7 @@ def test_blocks_read_what_the_csv_module_reads(tmp_path, monkeypatch, seed):
     assert table(path) == [(user, item, float(rating)) for user, item, rating, _ in rows]
 
 
-def test_no_more_than_a_block_is_parsed_at_a_time(tmp_path, monkeypatch):
+def test_at_most_one_block_is_parsed_at_a_time(tmp_path, monkeypatch):
     sizes = []
     read_csv = pd.read_csv
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 1000)
@@ -149,5 +149,5 @@ def test_no_more_than_a_block_is_parsed_at_a_time(tmp_path, monkeypatch):
         ("1;2,3\n", False),
     ],
 )
-def test_only_numbers_that_can_be_written_back_are_read_as_numbers(text, is_plain):
+def test_only_numbers_that_determine_their_text_are_parsed_as_numbers(text, is_plain):
     assert delimited._is_plain(text.encode(), ",") is is_plain

@@ -1,18 +1,22 @@
-"""Downloads from a server on this machine: good, cut short, tampered with and malicious ones."""
+"""Downloads from a local server: intact, truncated, modified and malicious archives."""
 
 import functools
 import hashlib
 import http.server
 import io
+import subprocess
+import sys
 import threading
 import zipfile
+from dataclasses import replace
 
 import pytest
+from conftest import ROOT
 
 import dataset
 from config.errors import UserError
 from sources import download
-from sources.download import MOVIELENS, Source
+from sources.catalog import DATASETS, MOVIELENS
 
 ROWS = "".join(
     f"{user}\t{item}\t{1 + (user + item) % 5}\t880000000\n" for user in range(1, 31) for item in range(1, 21)
@@ -47,14 +51,15 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A folder that is served where GroupLens would be, holding an ml-100k of 600 ratings."""
+    """A folder served in place of GroupLens; ml-100k is expected to have 600 ratings."""
     folder = tmp_path / "server"
     folder.mkdir()
     handler = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setattr(download, "ADDRESS", f"http://127.0.0.1:{running.server_port}")
-        source = Source("ml-100k", "u.data", "u.item", (1, 5), 600, hashlib.sha256(ROWS.encode()).hexdigest())
+        digest = hashlib.sha256(ROWS.encode()).hexdigest()
+        source = replace(MOVIELENS["ml-100k"], num_ratings=600, sha256=digest)
         monkeypatch.setitem(MOVIELENS, "ml-100k", source)
         yield folder
         running.shutdown()
@@ -69,7 +74,7 @@ def test_a_download_is_verified_unpacked_and_used_again(server, tmp_path):
     assert dataset.load("ml-100k", tmp_path / "data").fingerprint == data.fingerprint
 
 
-def test_an_archive_that_somebody_put_there_is_used(server, tmp_path):
+def test_an_archive_in_the_data_folder_is_used(server, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "ml-100k.zip").write_bytes(archive(GOOD))
     assert dataset.load("ml-100k", tmp_path / "data").name == "ml-100k"
@@ -87,12 +92,12 @@ BAD = {
 }
 
 
-def test_a_folder_in_the_way_is_told_by_a_sentence(server, tmp_path):
+def test_an_incomplete_folder_is_reported_and_left_alone(server, tmp_path):
     folder = tmp_path / "data" / "ml-100k"
     folder.mkdir(parents=True)
     (folder / "README").write_text("only this")
     (server / "ml-100k.zip").write_bytes(archive(GOOD))
-    with pytest.raises(UserError, match="cannot take ml-100k"):
+    with pytest.raises(UserError, match="ml-100k cannot be written to"):
         dataset.load("auto", tmp_path / "data")
     (tmp_path / "data" / "ml-100k.zip").write_bytes(archive(GOOD))
     with pytest.raises(UserError, match="cannot be unpacked"):
@@ -100,42 +105,42 @@ def test_a_folder_in_the_way_is_told_by_a_sentence(server, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["README"]
 
 
-def test_an_unpacked_copy_that_was_cut_short_is_used_and_named(server, tmp_path, recwarn):
+def test_a_truncated_unpacked_copy_is_used_with_a_note(server, tmp_path, recwarn):
     folder = tmp_path / "data" / "ml-100k"
     folder.mkdir(parents=True)
     (folder / "u.data").write_text("".join(ROWS.splitlines(keepends=True)[:400]))
     data = dataset.load("auto", tmp_path / "data")
     assert "holds 400 ratings, not the 600" in data.notes[0]
-    assert data.titles == list(data.items)  # there is no catalogue beside it
+    assert data.titles == list(data.items)  # there is no catalog beside it
     assert not recwarn.list
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_archive_is_refused_and_nothing_is_kept(server, tmp_path, case):
-    content, complaint = BAD[case]
+def test_a_bad_archive_is_rejected_and_nothing_is_kept(server, tmp_path, case):
+    content, message = BAD[case]
     (server / "ml-100k.zip").write_bytes(content)
     with pytest.raises(UserError) as error:
         dataset.load("auto", tmp_path / "data")
-    assert complaint in str(error.value)
+    assert message in str(error.value)
     assert list((tmp_path / "data").iterdir()) == []
     assert not (tmp_path / "evil.txt").exists()
 
 
-def test_a_download_cut_short_is_refused_and_nothing_is_kept(server, tmp_path, monkeypatch):
+def test_a_truncated_download_is_rejected_and_nothing_is_kept(server, tmp_path, monkeypatch):
     monkeypatch.setitem(MOVIELENS, "short", MOVIELENS["ml-100k"])
     with pytest.raises(UserError, match="broke off"):
         dataset.load("short", tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_too_few_rows_are_refused(server, tmp_path, monkeypatch):
-    monkeypatch.setitem(MOVIELENS, "ml-1m", Source("ml-1m", "ratings.dat", "movies.dat", (1, 5), 3))
+def test_too_few_rows_are_rejected(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(MOVIELENS, "ml-1m", replace(MOVIELENS["ml-1m"], num_ratings=3))
     (server / "ml-1m.zip").write_bytes(archive({"ml-1m/ratings.dat": "1::1::5::1\n2::2::5::1\n"}))
     with pytest.raises(UserError, match="holds 2 ratings, not the 3"):
         dataset.load("ml-1m", tmp_path / "data")
 
 
-def test_without_a_network_auto_falls_back_and_says_so(tmp_path, monkeypatch):
+def test_without_a_network_auto_falls_back_to_the_simulated_set_with_a_note(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ADDRESS", "http://127.0.0.1:9")
     data = dataset.load("auto", tmp_path / "data")
     assert data.simulated
@@ -144,14 +149,14 @@ def test_without_a_network_auto_falls_back_and_says_so(tmp_path, monkeypatch):
     assert not (tmp_path / "data").exists()
 
 
-def test_without_a_network_a_named_set_is_refused(tmp_path, monkeypatch):
+def test_without_a_network_a_named_set_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ADDRESS", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="cannot be reached"):
         dataset.load("ml-100k", tmp_path / "data")
 
 
 @pytest.mark.parametrize("name", ["ml-latest-small", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m"])
-def test_every_release_is_read_in_its_own_format(tmp_path, name):
+def test_every_movielens_format_is_read(tmp_path, name):
     source = MOVIELENS[name]
     separator, header = ("::", "") if source.ratings.endswith(".dat") else (",", "userId,movieId,rating,timestamp\n")
     folder = tmp_path / source.folder
@@ -165,3 +170,31 @@ def test_every_release_is_read_in_its_own_format(tmp_path, name):
     assert (len(data.users), list(data.items)) == (3, ["5", "50"])
     assert data.titles == ["5", "Heat (1995)"]
     assert data.train.ratings.unique().tolist() == [float(rating)]
+
+
+@pytest.mark.parametrize("name", ["ml-2m", "simulated-xing"])
+def test_an_unknown_name_is_an_error_that_lists_the_names(tmp_path, name):
+    with pytest.raises(UserError, match=f"no MovieLens data set '{name}'; choose one of ml-100k, ml-latest-small, "):
+        dataset.load(name, tmp_path)
+
+
+def test_data_readme_lists_every_data_set_with_its_size():
+    page = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    del rows["--dataset"]  # the header
+    assert list(rows) == list(DATASETS)
+    for name, source in MOVIELENS.items():
+        assert f"`{source.folder}/{source.ratings}`" in rows[name]
+        assert f"{source.scale[0]:g} to {source.scale[1]:g}" in rows[name]
+        if source.num_ratings:
+            assert f"{source.num_ratings:,} | " in rows[name]
+            assert f"{source.num_users:,} x {source.num_items:,}" in rows[name]
+
+
+def test_the_catalog_imports_only_the_standard_library():
+    code = (
+        "import sys; import sources.catalog as catalog; "
+        "assert not {'numpy', 'pandas', 'torch', 'tqdm'} & set(sys.modules); print(*catalog.DATASETS)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(DATASETS)

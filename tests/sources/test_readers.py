@@ -1,4 +1,4 @@
-"""Files of every format, and every way in which one can be wrong."""
+"""Files of every format, and every kind of error in them."""
 
 import gzip
 
@@ -36,19 +36,19 @@ def test_columns_are_found_by_name_in_any_order(tmp_path):
     assert table(path) == ROWS
 
 
-def test_ids_stay_what_they_are(tmp_path):
+def test_ids_are_kept_character_by_character(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text('007,NA,1\n7,"Heat, 1995",2\nnull,1e3,3\n')
     assert table(path) == [("007", "NA", 1.0), ("7", "Heat, 1995", 2.0), ("null", "1e3", 3.0)]
 
 
-def test_spreadsheet_mark_and_blank_lines_are_passed_over(tmp_path):
+def test_a_byte_order_mark_and_blank_lines_are_skipped(tmp_path):
     path = tmp_path / "r.csv"
     path.write_bytes(b"\xef\xbb\xbfuser,item,rating\nu1,x,4\n\nu2,y,3.5\nu1,y,1\n\n")
     assert table(path) == ROWS
 
 
-def test_the_last_of_repeated_pairs_counts_and_the_note_says_how_many(tmp_path):
+def test_the_last_of_repeated_pairs_is_kept_and_the_note_counts_the_others(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("a,x,1\nb,x,2\na,x,3\na,y,4\na,x,5\n")
     found, notes = read_ratings(path, (0.5, 5))
@@ -92,13 +92,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_files_are_refused_by_file_line_and_value(tmp_path, case):
-    content, complaint = WRONG[case]
+def test_errors_name_file_line_and_value(tmp_path, case):
+    content, message = WRONG[case]
     path = tmp_path / "r.csv"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         read_ratings(path, (0.5, 5))
-    assert complaint in str(error.value)
+    assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -114,13 +114,13 @@ def test_wrong_files_are_refused_by_file_line_and_value(tmp_path, case):
         ("movies.csv", b"movieId,title,genres\n7,Am\xe9lie,Comedy\n"),
     ],
 )
-def test_a_damaged_catalogue_is_refused(tmp_path, name, content):
+def test_a_damaged_catalog_is_rejected(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=r"the catalogue .* is damaged"):
+    with pytest.raises(UserError, match=r"the catalog .* is damaged"):
         read_movies(tmp_path / name)
 
 
-def test_no_warning_of_pandas_reaches_the_user(tmp_path, recwarn):
+def test_pandas_prints_no_warnings(tmp_path, recwarn):
     path = tmp_path / "r.csv"
     rows = [f"{u},{u % 7},3,{'x' if u > 300_000 else u}" for u in range(310_000)]
     path.write_text("user,item,rating,what\n" + "\n".join(rows))
@@ -128,12 +128,12 @@ def test_no_warning_of_pandas_reaches_the_user(tmp_path, recwarn):
     assert not recwarn.list
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="there is no file"):
         read_ratings(tmp_path / "nothing.csv", (0.5, 5))
 
 
-def test_catalogues_of_all_movielens_formats(tmp_path):
+def test_catalogs_of_all_movielens_formats(tmp_path):
     genres = tmp_path / "u.genre"
     genres.write_text("unknown|0\nAction|1\nComedy|2\n\n")
     old = tmp_path / "u.item"
@@ -182,7 +182,7 @@ def test_every_format_of_feedback_reads_the_same(tmp_path, separator, header, ro
     assert feedback(path) == FEEDBACK
 
 
-def test_labels_come_in_the_order_and_by_the_names_asked_for(tmp_path):
+def test_labels_come_in_the_requested_order_under_the_requested_names(tmp_path):
     path = tmp_path / "f.csv"
     path.write_text("buy,add_to_cart,rating,item,user,paid,paid_id\n0,1,5,x,a,1,9\n1,1,4,y,b,0,9\n")
     assert feedback(path, ["Add to Cart", "buy"]) == [("a", "x", 1, 0), ("b", "y", 1, 1)]
@@ -190,7 +190,7 @@ def test_labels_come_in_the_order_and_by_the_names_asked_for(tmp_path):
     assert feedback(path, ("paid",)) == [("a", "x", 1), ("b", "y", 0)]
 
 
-def test_a_label_may_be_called_like_the_column_of_ratings(tmp_path):
+def test_a_label_may_be_called_rating(tmp_path):
     path = tmp_path / "f.csv"
     path.write_text("user,item,rating\na,x,1\nb,y,0\n")
     assert feedback(path, ("rating",)) == [("a", "x", 1), ("b", "y", 0)]
@@ -206,12 +206,12 @@ def test_labels_may_be_words_and_decimals(tmp_path):
     assert (found[["view", "like"]].dtypes == "float32").all()
 
 
-def test_the_last_of_repeated_impressions_counts_for_every_label(tmp_path):
+def test_the_last_of_repeated_impressions_is_kept_for_every_label(tmp_path):
     path = tmp_path / "f.csv"
     path.write_text("user,item,view,like\na,x,1,1\nb,x,1,0\na,x,0,0\na,y,1,1\n")
     found, notes = read_feedback(path, ("view", "like"))
     assert list(found.itertuples(index=False, name=None)) == [("b", "x", 1, 0), ("a", "x", 0, 0), ("a", "y", 1, 1)]
-    assert notes == (f"1 of 4 rows of {path} repeat a (user, item) pair; the last of each counts",)
+    assert notes == (f"1 of 4 rows of {path} repeat a (user, item) pair; the last of each is kept",)
 
 
 WRONG_FEEDBACK = {
@@ -255,29 +255,29 @@ WRONG_FEEDBACK = {
 
 
 @pytest.mark.parametrize("case", WRONG_FEEDBACK)
-def test_wrong_feedback_is_refused_by_file_line_and_value(tmp_path, case):
-    content, complaint = WRONG_FEEDBACK[case]
+def test_errors_in_feedback_name_file_line_and_value(tmp_path, case):
+    content, message = WRONG_FEEDBACK[case]
     path = tmp_path / "f.csv"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         read_feedback(path, ("view", "like"))
-    assert str(error.value).startswith(f"{path}{complaint}")
+    assert str(error.value).startswith(f"{path}{message}")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("labels", "complaint"),
+    ("labels", "message"),
     [
-        ((), "no label is named for {}; --labels takes the names of its columns of 0 and 1"),
-        (("view", " "), "no label is named for {}; --labels takes the names of its columns of 0 and 1"),
-        (("view", "User ID"), "the label 'User ID' means the user column of {}; name a column of 0 and 1"),
-        (("movieId",), "the label 'movieId' means the item column of {}; name a column of 0 and 1"),
+        ((), "no label is given for {}; --labels takes the names of its columns of 0 and 1"),
+        (("view", " "), "no label is given for {}; --labels takes the names of its columns of 0 and 1"),
+        (("view", "User ID"), "the label 'User ID' names the user column of {}; choose a column of 0 and 1"),
+        (("movieId",), "the label 'movieId' names the item column of {}; choose a column of 0 and 1"),
         (("view", "View"), "the labels view, View name one column of {} twice; name each column once"),
     ],
 )
-def test_labels_that_cannot_be_are_refused(tmp_path, labels, complaint):
+def test_invalid_labels_are_rejected(tmp_path, labels, message):
     path = tmp_path / "f.csv"
     path.write_text("user,item,view,like\n1,2,1,0\n")
     with pytest.raises(UserError) as error:
         read_feedback(path, labels)
-    assert str(error.value) == complaint.format(path)
+    assert str(error.value) == message.format(path)
