@@ -137,6 +137,9 @@ def understand(words: list[str]) -> None:
     program, *arguments = words
     if program == "python":
         script, *arguments = arguments
+        if script == "-m":
+            script, *arguments = arguments
+            script = script.replace(".", "/") + ".py"
         assert (ROOT / script).is_file(), words
         understand_script(script, arguments)
     elif program == "torchrun":
@@ -156,12 +159,16 @@ def understand(words: list[str]) -> None:
 
 
 def understand_script(script: str, arguments: list[str]) -> None:
+    with contextlib.suppress(SystemExit) if "--help" in arguments else contextlib.nullcontext():
+        parse_script(script, arguments)
+
+
+def parse_script(script: str, arguments: list[str]) -> None:
     if script == "main.py":
         if "--config" in arguments:  # the config.json of an earlier run of the page
             place = arguments.index("--config")
             arguments = arguments[:place] + arguments[place + 2 :]
-        with contextlib.suppress(SystemExit) if "--help" in arguments else contextlib.nullcontext():
-            parse_main(arguments)
+        parse_main(arguments)
     elif script == "experiments.py":
         assert experiments.parse(arguments).command
     elif script == "benchmark.py":
