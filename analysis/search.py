@@ -24,13 +24,14 @@ COMMON = {
     "ranking_loss": "softmax", "schedule": "cosine", "init_rating_bias": True, "factorization_weight": 1.0,
     "shared_embeddings": True,
 }  # fmt: skip
-# The first trials: the best settings of softmax ensemble_size, with num_item_based for a half of these, of four and of two.
+# The first trials: the best settings of softmax networks, half of them item-based, for ensembles of four and of two.
 PLAIN = {
-    "regression_weight": 0.2, "lr": 0.02, "embedding_decay": 1.2, "batch_size": 2000, "epochs": 12, "user_weight_exponent": 0.3,
+    "regression_weight": 0.2, "lr": 0.02, "embedding_decay": 1.2, "batch_size": 2000, "epochs": 12,
+    "user_weight_exponent": 0.3,
 }  # fmt: skip
 STARTS = (
-    {"ensemble_size": 4, "num_item_based": 2, **PLAIN, "embedding_dim": 1024, "layer_sizes": [3072]},
-    {"ensemble_size": 2, "num_item_based": 1, **PLAIN, "embedding_dim": 512, "layer_sizes": [1536]},
+    {"ensemble_size": 4, "num_item_based": 2, **PLAIN, "embedding_dim": 1024, "layer_sizes": (3072,)},
+    {"ensemble_size": 2, "num_item_based": 1, **PLAIN, "embedding_dim": 512, "layer_sizes": (1536,)},
 )
 SPACE = {
     "ensemble_size": (2, 3, 4),
@@ -85,7 +86,7 @@ def draw(trials: int) -> list[dict[str, object]]:
     while len(drawn) < trials:
         trial = {"lr": 0.02, "embedding_decay": 1.2} | {name: dice.choice(values) for name, values in SPACE.items()}
         trial["embedding_dim"] = trial["ensemble_size"] * trial.pop("member_dim")
-        trial["layer_sizes"] = [3 * trial["embedding_dim"]]
+        trial["layer_sizes"] = (3 * trial["embedding_dim"],)
         if trial not in drawn:
             drawn.append(trial)
     return drawn
@@ -105,7 +106,7 @@ def leave_out(chosen: dict[str, object]) -> dict[str, dict[str, object]]:
     differing = {name: chosen | {name: usual[name]} for name in options if chosen.get(name) != usual[name]}
     differing["shared_embeddings"]["num_item_based"] = 0  # which have one pair of tables
     width = chosen["embedding_dim"] // chosen["ensemble_size"]
-    one = {"ensemble_size": 1, "num_item_based": 0, "embedding_dim": width, "layer_sizes": [3 * width]}
+    one = {"ensemble_size": 1, "num_item_based": 0, "embedding_dim": width, "layer_sizes": (3 * width,)}
     return {"nothing": chosen} | differing | {"ensemble_size": chosen | one}
 
 

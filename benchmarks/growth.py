@@ -89,7 +89,7 @@ def grow(size: Sequence[int], plain_epoch: PlainEpoch) -> dict[str, tuple[float,
     found["ours"] = (rows / deadline.seconds(), "rows per CPU s")
     found["epochs"] = (rows / len(data.train), "epochs")
     start = cpu_seconds()
-    task.metrics(model, "test")
+    training.task.metrics(training.model, "test")
     found["evaluation"] = (cpu_seconds() - start, "CPU s")
     found["evaluated users"] = (float(len(data.test.user_ids.unique())), "users")
     found["peak memory"] = (peak_memory_mb(), "MB")

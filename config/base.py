@@ -239,7 +239,7 @@ class GradientConfig(RunConfig):
         for name in ("patience", "monitor"):
             if getattr(self, name) is not None and self.val_fraction == 0:
                 raise UserError(
-                    f"--{name} needs a validation part, since nothing is chosen on the test set: add --val_fraction 0.05"
+                    f"--{name} needs a validation part, as nothing is chosen on the test set: add --val_fraction 0.05"
                 )
         if self.dataset == "simulated-xing":
             raise UserError("--dataset simulated-xing holds clicks, bookmarks and replies: it is for --model dyadic")

@@ -78,7 +78,7 @@ class LearnerOptions(Options):
         or the total loss ("total", the authors' code), changes by more than eps between two epochs.
     emb_grad: the gradients of all tasks reach the embeddings ("full", the paper), or that of the fourth alone
         ("emb_only", the authors' code).
-    init: w = 0 and U, I normal ("zero"), all normal ("normal"), or all uniform in [0, 1) ("uniform", the authors' code).
+    init: w = 0 and U, I normal ("zero"), all normal ("normal"), or all uniform in [0, 1) ("uniform", the authors).
     learn: the tasks to learn; one alone is single-task learning.
     """
 

@@ -37,7 +37,7 @@ class ItemBasedNet(MultiTaskNet):
             nn.init.normal_(table.weight, std=embedding_dim**-0.5)
 
     def encode_users(self, item_ids: Tensor, counts: Tensor) -> Tensor:
-        """User embeddings from items, counts[0] items for the first user and so on: (sum of counts,), (K,) -> (K, d)."""
+        """User embeddings from items, counts[0] of them for the first user: (sum of counts,), (K,) -> (K, d)."""
         starts = counts.cumsum(0) - counts
         sums = F.embedding_bag(item_ids, self.V.weight, starts, mode="sum")
         return sums / counts.clamp(min=1).sqrt().unsqueeze(1)

@@ -44,7 +44,7 @@ class MultiTaskRecipe:
         if config.ensemble_size > 1:
             return _build_ensemble(config, data, device)
         training = _build_network(config, data, device)
-        if group.size > 1:
+        if group.world_size > 1:
             return replace(training, make_stepper=partial(make_data_parallel_stepper, group=group))
         return training
 

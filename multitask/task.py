@@ -25,8 +25,8 @@ class WatchAndRate:
         ranking_loss: a name in losses.PAIRWISE_LOSSES.
         negatives: N, items drawn for each rating.
         negative_sampling: "uniform" draws from all items, as in eq. (3); "unseen" from those that the user does
-            not have in train; "hardest" takes the one of N unseen items that the model scores highest. With the first two the
-            ranking loss is the mean over all N pairs.
+            not have in train; "hardest" takes the one of N unseen items that the model scores highest. With the first
+            two, the ranking loss is the mean over all N pairs.
         seed: each epoch's order and negatives come from (seed, epoch), so that a resumed run repeats them exactly.
     """
 
@@ -131,7 +131,7 @@ class WatchAndRate:
         return {name: getattr(model, name).weight.detach() for name in ("Q", "Q_fact", "Q_reg") if hasattr(model, name)}
 
     def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Ranking scores p, shown beside the predicted ratings, which are clipped to the scale here and nowhere else."""
+        """Ranking scores p, shown beside the predicted ratings, which are clipped to the scale here alone."""
         predictions, ratings = model(user_ids, item_ids)
         return predictions, {"score": predictions, "predicted_rating": ratings.clamp(*self.data.rating_scale)}
 

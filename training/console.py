@@ -28,6 +28,8 @@ def run_command(name: str, work: Callable[[], int], interrupted: str = "stopped"
     except BrokenPipeError:  # the reader, such as `| head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except ModuleNotFoundError as error:
+        return report_error(name, f"the package {error.name} is missing: run pip install -r requirements.txt")
     except NotImplementedError as error:  # raised by the starter's models.py
         return report_error(name, f"models.py is not finished: {error}")
     except MemoryError:

@@ -47,7 +47,7 @@ class ZooRecipe:
         options = {name: getattr(config, name) for name in config.network_fields()}
         torch.manual_seed(config.seed)
         model = build_network(config.model, len(data.users), len(data.items), tasks=config.label_names, **options)
-        make = partial(DataParallelStepper, group=group) if group.size > 1 else GradientStepper
+        make = partial(DataParallelStepper, group=group) if group.world_size > 1 else GradientStepper
         return Training(model.to(device), task, make, (NO_CHAIN,) if config.chain == "none" else ())
 
 

@@ -12,6 +12,7 @@ from torch import nn
 import losses
 import models
 import registry as family
+from config.multitask import MultiTaskConfig
 from dataset import Interactions
 from losses import joint_loss
 from models import MultiTaskNet
