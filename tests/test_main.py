@@ -125,7 +125,7 @@ def test_recommendations_are_unseen_in_order_and_what_the_model_says(capsys, tmp
     assert (answer["user"], answer["known"], answer["simulated"]) == ("5", True, True)
     assert len(answer["recommended"]) == 10
 
-    data = main.load_data(settings.Settings(dataset="simulated", simulated_size=[60, 80, 2400]), {})
+    data = main.load_data(settings.make_config(dataset="simulated", simulated_size=(60, 80, 2400)), {})
     model = MultiTaskNet(60, 80)
     model.load_state_dict(torch.load(tmp_path / "run" / "a" / "last.pt", weights_only=True)["model"])
     everything = data.train + data.test
@@ -234,7 +234,7 @@ def test_output_that_nobody_reads_any_more_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ['{"learning_rate": 1}', '{"lr": "fast"}', '{"epochs": 1.5}', "[1]", '{"bpr": "hinge"}']
+    "content", ['{"learning_rate": 1}', '{"lr": "fast"}', '{"epochs": 1.5}', "[1]", '{"ranking_loss": "hinge"}']
 )
 def test_a_wrong_config_file_is_refused(capsys, tmp_path, content):
     (tmp_path / "c.json").write_text(content)

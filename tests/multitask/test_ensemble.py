@@ -4,20 +4,19 @@ from itertools import count
 
 import pytest
 import torch
-from config.settings import Settings
 from conftest import refused
 from torch import nn
 
-import registry as family
 from models import MultiTaskNet
 from multitask.ensemble import APART, average_into
+from registry import make_config, recipe_for
 from training.loop import fit
 from training.run_folder import RunFolder
 
 CPU = torch.device("cpu")
 SMALL = {
-    "dataset": "simulated", "simulated_size": [30, 50, 700], "batch_size": 60, "epochs": 3, "embedding_dim": 12,
-    "layer_sizes": [36], "members": 3,
+    "dataset": "simulated", "simulated_size": (30, 50, 700), "batch_size": 60, "epochs": 3, "embedding_dim": 12,
+    "layer_sizes": (36,), "ensemble_size": 3,
 }  # fmt: skip
 
 
@@ -44,20 +43,22 @@ def test_the_merged_network_says_the_mean_of_what_its_members_say(sharing, numbe
 
 
 def make(**options):
-    settings = Settings(**SMALL | options)
-    data = family.load_data(settings)
-    model, task, make_stepper = family.build(settings, data, CPU)
+    settings = make_config(**SMALL | options)
+    data = recipe_for(settings).load_data(settings)
+    model, task, make_stepper = recipe_for(settings).build(settings, data, CPU)
     return model, task, settings, make_stepper
 
 
-@pytest.mark.parametrize("option", [{}, {"bpr": "softmax"}, {"shared_embeddings": False}, {"start_at_mean": True}])
+@pytest.mark.parametrize(
+    "option", [{}, {"ranking_loss": "softmax"}, {"shared_embeddings": False}, {"init_rating_bias": True}]
+)
 def test_each_member_learns_as_it_would_alone(option):
     model, task, settings, make_stepper = make(**option)
     stepper = make_stepper(model, task, settings, CPU)
     stepper.run_epoch(1, [], lambda: False)
     for number, member in enumerate(stepper.members):
         alone, its_task, its_settings, its_steps = make(
-            **option, members=1, embedding_dim=4, layer_sizes=[12], seed=number * APART
+            **option, ensemble_size=1, embedding_dim=4, layer_sizes=(12,), seed=number * APART
         )
         its_task.data = task.data  # split by the seed of the run
         if option.get("bpr") == "softmax":
@@ -79,7 +80,7 @@ def test_members_differ_and_the_network_is_their_mean_from_the_start():
 @pytest.mark.parametrize("denoisers", [0, 1, 3])
 def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path, denoisers):
     def train(path, stop=lambda: False):
-        model, task, settings, make_stepper = make(bpr="softmax", denoisers=denoisers)
+        model, task, settings, make_stepper = make(ranking_loss="softmax", num_item_based=denoisers)
         path.mkdir(exist_ok=True)
         return fit(model, task, settings, RunFolder(path), CPU, lambda line: None, stop, make_stepper)
 
@@ -91,10 +92,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path, denoisers):
 
 
 REFUSED = {
-    "hidden layers": (["--members", 2], "--layer_sizes one number"),
-    "width": (["--members", 3, "--embedding_dim", 32, "--layer_sizes", 96], "must be a multiple"),
-    "none": (["--members", 0], "--members must be at least 1"),
-    "zoo": (["--members", 2, "--model", "mmoe"], "--members means nothing to --model mmoe"),
+    "hidden layers": (["--ensemble_size", 2], "--layer_sizes one number"),
+    "width": (["--ensemble_size", 3, "--embedding_dim", 32, "--layer_sizes", 96], "must be a multiple"),
+    "none": (["--ensemble_size", 0], "--members must be at least 1"),
+    "zoo": (["--ensemble_size", 2, "--model", "mmoe"], "--members means nothing to --model mmoe"),
 }
 
 

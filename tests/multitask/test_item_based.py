@@ -2,22 +2,20 @@
 
 import pytest
 import torch
-from config.settings import Settings
 from conftest import refused
-from multitask.item_based_task import WatchAndRateByDenoising
 from torch import nn
 
 import dataset
-import registry as family
 from losses import MASKED_ITEM_TARGET, masked_item_loss
 from multitask.ensemble import APART
-from multitask.item_based import ItemBasedNet
-from multitask.softmax import WatchAndRateBySoftmax
+from multitask.item_based import ItemBasedNet, ItemBasedTask
+from multitask.softmax import SoftmaxTask
+from registry import make_config, recipe_for
 
 CPU = torch.device("cpu")
 SMALL = {
-    "dataset": "simulated", "simulated_size": [30, 50, 700], "bpr": "softmax", "batch_size": 60, "epochs": 3,
-    "embedding_dim": 4, "layer_sizes": [12], "denoisers": 1,
+    "dataset": "simulated", "simulated_size": (30, 50, 700), "ranking_loss": "softmax", "batch_size": 60, "epochs": 3,
+    "embedding_dim": 4, "layer_sizes": (12,), "num_item_based": 1,
 }  # fmt: skip
 
 
@@ -54,7 +52,7 @@ def test_where_all_was_watched_and_all_of_it_hidden_or_kept(is_hidden):
 
 
 def test_blocks_of_one_user_are_learnt_from_whatever_is_hidden(data):
-    task, model = WatchAndRateByDenoising(data, batch_size=1), network()
+    task, model = ItemBasedTask(data, batch_size=1), network()
     for batch in task.batches(1):
         for is_hidden in (True, False):
             losses = task.losses(model, batch | {"hidden": torch.full_like(batch["hidden"], is_hidden)})
@@ -90,7 +88,7 @@ def test_encoded_users_are_scored_and_rated_as_those_that_are_written(data):
 
 
 def test_batches_are_those_of_the_softmax_with_half_of_them_hidden_anew_each_epoch(data):
-    task, plain = (make(data, batch_size=100, seed=3) for make in (WatchAndRateByDenoising, WatchAndRateBySoftmax))
+    task, plain = (make(data, batch_size=100, seed=3) for make in (ItemBasedTask, SoftmaxTask))
     hidden = {}
     for epoch in (1, 2):
         batches = list(task.batches(epoch))
@@ -103,7 +101,7 @@ def test_batches_are_those_of_the_softmax_with_half_of_them_hidden_anew_each_epo
 
 
 def test_what_is_hidden_is_not_seen_and_what_was_kept_is_not_asked_for(data):
-    task = WatchAndRateByDenoising(data, batch_size=10**6)
+    task = ItemBasedTask(data, batch_size=10**6)
     batch = next(task.batches(1))
     asked, given = (set(batch["item_ids"][mask].tolist()) for mask in (batch["hidden"], ~batch["hidden"]))
     batch["hidden"] = batch["item_ids"] == min(asked & given)  # one item, of everybody
@@ -122,8 +120,8 @@ def test_what_is_hidden_is_not_seen_and_what_was_kept_is_not_asked_for(data):
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_training_learns_all_but_users_and_writes_these_after_each_epoch(epochs):
-    settings = Settings(**SMALL, regression_weight=1.0)
-    model, task, make_stepper = family.build(settings, family.load_data(settings), CPU)
+    settings = make_config(**SMALL, regression_weight=1.0)
+    model, task, make_stepper = recipe_for(settings).build(settings, recipe_for(settings).load_data(settings), CPU)
     stepper = make_stepper(model, task, settings, CPU)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for epoch in range(1, epochs + 1):
@@ -136,15 +134,21 @@ def test_training_learns_all_but_users_and_writes_these_after_each_epoch(epochs)
 
 
 def test_the_last_members_are_denoisers_without_decay_and_learn_as_they_would_alone():
-    options = SMALL | {"members": 3, "denoisers": 2, "embedding_dim": 12, "layer_sizes": [36], "embedding_decay": 0.5}
-    settings = Settings(**options)
-    data = family.load_data(settings)
-    model, task, make_stepper = family.build(settings, data, CPU)
+    options = SMALL | {
+        "ensemble_size": 3,
+        "num_item_based": 2,
+        "embedding_dim": 12,
+        "layer_sizes": (36,),
+        "embedding_decay": 0.5,
+    }
+    settings = make_config(**options)
+    data = recipe_for(settings).load_data(settings)
+    model, task, make_stepper = recipe_for(settings).build(settings, data, CPU)
     stepper = make_stepper(model, task, settings, CPU)
     assert [isinstance(member, ItemBasedNet) for member in stepper.members] == [False, True, True]
     stepper.run_epoch(1, [], lambda: False)
-    alone = Settings(**SMALL, seed=2 * APART)
-    network, its_task, its_steps = family.build(alone, data, CPU)
+    alone = make_config(**SMALL, seed=2 * APART)
+    network, its_task, its_steps = recipe_for(alone).build(alone, data, CPU)
     its_steps(network, its_task, alone, CPU).run_epoch(1, [], lambda: False)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(stepper.members[2].state_dict()[name], value, rtol=0, atol=0)
@@ -156,8 +160,10 @@ def test_the_last_members_are_denoisers_without_decay_and_learn_as_they_would_al
 
 
 def test_denoisers_alone_rate_themselves():
-    settings = Settings(**SMALL | {"members": 2, "denoisers": 2, "embedding_dim": 8, "layer_sizes": [24]})
-    model, task, make_stepper = family.build(settings, family.load_data(settings), CPU)
+    settings = make_config(
+        **SMALL | {"ensemble_size": 2, "num_item_based": 2, "embedding_dim": 8, "layer_sizes": (24,)}
+    )
+    model, task, make_stepper = recipe_for(settings).build(settings, recipe_for(settings).load_data(settings), CPU)
     stepper = make_stepper(model, task, settings, CPU)
     users, items = torch.arange(30), torch.arange(30)
     ratings = [member(users, items)[1] for member in stepper.members]
@@ -165,11 +171,14 @@ def test_denoisers_alone_rate_themselves():
 
 
 REFUSED = {
-    "more than members": (["--denoisers", 1, "--members", 0], "--members must be at least 1"),
-    "too many": (["--denoisers", 2, "--bpr", "softmax"], "--denoisers 2 are more than all --members, 1"),
-    "pairs": (["--denoisers", 1], "add --bpr softmax"),
-    "separate": (["--denoisers", 1, "--bpr", "softmax", "--no_shared_embeddings"], "leave out --no_shared_embeddings"),
-    "zoo": (["--denoisers", 1, "--model", "mmoe"], "--denoisers means nothing to --model mmoe"),
+    "more than members": (["--num_item_based", 1, "--ensemble_size", 0], "--members must be at least 1"),
+    "too many": (["--num_item_based", 2, "--ranking_loss", "softmax"], "--denoisers 2 are more than all --members, 1"),
+    "pairs": (["--num_item_based", 1], "add --bpr softmax"),
+    "separate": (
+        ["--num_item_based", 1, "--ranking_loss", "softmax", "--no_shared_embeddings"],
+        "leave out --no_shared_embeddings",
+    ),
+    "zoo": (["--num_item_based", 1, "--model", "mmoe"], "--denoisers means nothing to --model mmoe"),
 }
 
 

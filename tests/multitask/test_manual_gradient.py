@@ -6,12 +6,10 @@ from functools import partial
 
 import pytest
 import torch
-from config.settings import Settings
 from torch import nn
 
 import losses
 import models
-import registry as family
 from config.multitask import MultiTaskConfig
 from dataset import Interactions
 from losses import joint_loss
@@ -26,6 +24,7 @@ from multitask.manual_gradient import (
     matches_autograd,
 )
 from multitask.task import WatchAndRate
+from registry import make_config, recipe_for
 from training.data_parallel import DataParallelStepper
 from training.loop import fit
 from training.process_group import SINGLE_PROCESS
@@ -55,7 +54,7 @@ def new_model(**options) -> MultiTaskNet:
 
 def both(model, task, **options) -> tuple[GradientStepper, ManualGradientStepper]:
     """(autograd, manual): a stepper of each kind, from the same weights."""
-    settings = Settings(quiet=True, **options)
+    settings = make_config(quiet=True, **options)
     return tuple(make(copy.deepcopy(model), task, settings, CPU) for make in (GradientStepper, ManualGradientStepper))
 
 
@@ -74,8 +73,8 @@ def assert_same(plain, ours, tolerance: float) -> None:
 TASKS = [
     {},
     {"negatives": 3},
-    {"bpr": "bpr"},
-    {"bpr": "bpr", "negatives": 3, "negative_sampling": "unseen"},
+    {"ranking_loss": "bpr"},
+    {"ranking_loss": "bpr", "negatives": 3, "negative_sampling": "unseen"},
     {"negatives": 4, "negative_sampling": "hardest"},
     {"batch_size": 1},
     {"batch_size": 1000},
@@ -159,7 +158,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(tiny, tmp_pat
         folder = RunFolder(tmp_path / path)
         if not folder.has("last"):
             folder.write_config({"settings": {}, "data": {}})
-        settings = Settings(epochs=epochs, weight_decay=weight_decay)
+        settings = make_config(epochs=epochs, weight_decay=weight_decay)
         made = []
 
         def recording_make_stepper(*arguments):
@@ -198,7 +197,7 @@ def test_checkpoints_of_either_stepper_resume_with_the_other(world, sharing):
 
 
 def stepper_type(model, task, device=CPU, **settings) -> type:
-    return type(make_stepper(model, task, Settings(**settings), device))
+    return type(make_stepper(model, task, make_config(**settings), device))
 
 
 @pytest.mark.parametrize("sharing", [True, False])
@@ -211,9 +210,9 @@ def test_registry_uses_it_for_the_multitask_net_only():
     from dataset import load
 
     data = load("simulated", simulated_size=(60, 80, 2400))
-    model, task, make_stepper = family.build(Settings(), data, CPU)
-    assert type(make_stepper(model, task, Settings(), CPU)) is ManualGradientStepper
-    assert family.build(Settings(model="mmoe"), data, CPU)[2] is GradientStepper
+    model, task, make_stepper = family.build(make_config(), data, CPU)
+    assert type(make_stepper(model, task, make_config(), CPU)) is ManualGradientStepper
+    assert family.build(make_config(model="mmoe"), data, CPU)[2] is GradientStepper
 
 
 @pytest.mark.parametrize("weighting", ["uncertainty", "gradnorm", "dwa", "pcgrad"])
@@ -316,7 +315,7 @@ def test_a_failing_forward_raises_in_training_not_before(world, monkeypatch):
         raise NotImplementedError("to do")
 
     monkeypatch.setattr(models.MultiTaskNet, "forward", forward)
-    stepper = make_stepper(new_model(), WatchAndRate(world), Settings(quiet=True), CPU)
+    stepper = make_stepper(new_model(), WatchAndRate(world), make_config(quiet=True), CPU)
     with pytest.raises(NotImplementedError, match="to do"):
         run(stepper, [1])
 
@@ -346,6 +345,6 @@ def test_losses_are_those_of_the_task_and_their_weighted_sum(world):
     ("bpr", "kind"), [("bpr_sigmoid", DataParallelManualGradientStepper), ("softmax", DataParallelStepper)]
 )
 def test_data_parallel_runs_use_the_manual_gradient_too(bpr, kind):
-    settings = Settings(dataset="simulated", simulated_size=[30, 40, 600], bpr=bpr, quiet=True)
-    model, task, _ = family.build(settings, family.load_data(settings), CPU)
+    settings = make_config(dataset="simulated", simulated_size=(30, 40, 600), ranking_loss=bpr, quiet=True)
+    model, task, _ = recipe_for(settings).build(settings, recipe_for(settings).load_data(settings), CPU)
     assert type(make_data_parallel_stepper(model, task, settings, CPU, SINGLE_PROCESS)) is kind

@@ -5,20 +5,25 @@ from itertools import count
 
 import pytest
 import torch
-from config.settings import Settings
 from conftest import refused, run
 from torch import nn
 
 import dataset
-import registry as family
 from losses import softmax_loss
 from models import MultiTaskNet
-from multitask.softmax import WatchAndRateBySoftmax
+from multitask.softmax import SoftmaxTask
+from registry import make_config, recipe_for
 from training.loop import fit
 from training.run_folder import RunFolder
 from training.steps import GradientStepper, split_by_decay
 
-SMALL = {"dataset": "simulated", "simulated_size": [30, 50, 700], "bpr": "softmax", "batch_size": 60, "epochs": 3}
+SMALL = {
+    "dataset": "simulated",
+    "simulated_size": (30, 50, 700),
+    "ranking_loss": "softmax",
+    "batch_size": 60,
+    "epochs": 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def test_the_loss_stays_finite_where_scores_are_large():
 
 
 def test_batches_hold_every_rating_once_and_users_whole(data):
-    task = WatchAndRateBySoftmax(data, batch_size=100, seed=3)
+    task = SoftmaxTask(data, batch_size=100, seed=3)
     batches = list(task.batches(1))
     assert len(batches) == task.num_batches
     found = {
@@ -68,7 +73,7 @@ def test_batches_hold_every_rating_once_and_users_whole(data):
 
 def test_epochs_differ_and_repeat_themselves(data):
     def first(epoch, seed=0):
-        return next(iter(WatchAndRateBySoftmax(data, 100, seed=seed).batches(epoch)))["user_ids"].tolist()
+        return next(iter(SoftmaxTask(data, 100, seed=seed).batches(epoch)))["user_ids"].tolist()
 
     assert first(1) == first(1)
     assert first(1) != first(2)
@@ -77,7 +82,7 @@ def test_epochs_differ_and_repeat_themselves(data):
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
 def test_weights_balance_users_as_they_say(data, balance):
-    task = WatchAndRateBySoftmax(data, batch_size=10_000, user_balance=balance)
+    task = SoftmaxTask(data, batch_size=10_000, user_weight_exponent=balance)
     (batch,) = task.batches(1)
     assert batch["weights"].mean().item() == pytest.approx(1)
     counts = torch.bincount(batch["user_ids"], minlength=30)
@@ -88,7 +93,7 @@ def test_weights_balance_users_as_they_say(data, balance):
 
 def test_users_without_ratings_are_left_out(data):
     train = data.train[data.train.user_ids != 4]
-    task = WatchAndRateBySoftmax(dataset.Data(**vars(data) | {"train": train}), batch_size=100)
+    task = SoftmaxTask(dataset.Data(**vars(data) | {"train": train}), batch_size=100)
     assert all(len(batch["ratings"]) and 4 not in batch["user_ids"] for batch in task.batches(1))
 
 
@@ -97,7 +102,7 @@ def test_losses_are_those_of_a_loop_over_ratings(data):
     model = MultiTaskNet(30, 50, 8, [24, 5]).double()
     nn.init.normal_(model.B.weight)
     nn.init.normal_(model.U.weight)
-    task = WatchAndRateBySoftmax(data, batch_size=150, user_balance=0.5)
+    task = SoftmaxTask(data, batch_size=150, user_weight_exponent=0.5)
     batch = next(iter(task.batches(1)))
     batch = {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
     items = torch.arange(50)
@@ -125,7 +130,7 @@ def test_a_network_without_score_items_learns_the_same(data):
     model = MultiTaskNet(30, 50, 8, [24])
     plain = Plain(30, 50, 8, [24])
     plain.load_state_dict(model.state_dict())
-    task = WatchAndRateBySoftmax(data, batch_size=150)
+    task = SoftmaxTask(data, batch_size=150)
     batch = next(iter(task.batches(1)))
     assert not hasattr(plain, "score_items")
     for name, loss in task.losses(model, batch).items():
@@ -133,9 +138,9 @@ def test_a_network_without_score_items_learns_the_same(data):
 
 
 def stepper_of(**options) -> GradientStepper:
-    settings = Settings(**SMALL | options)
-    data = family.load_data(settings)
-    model, task, make_stepper = family.build(settings, data, torch.device("cpu"))
+    settings = make_config(**SMALL | options)
+    data = recipe_for(settings).load_data(settings)
+    model, task, make_stepper = recipe_for(settings).build(settings, data, torch.device("cpu"))
     return make_stepper(model, task, settings, torch.device("cpu"))
 
 
@@ -168,19 +173,19 @@ def test_the_step_size_falls_along_half_a_cosine():
 
 
 def test_ratings_start_at_the_mean_of_train():
-    settings = Settings(**SMALL, start_at_mean=True)
-    data = family.load_data(settings)
-    model = family.build(settings, data, torch.device("cpu"))[0]
+    settings = make_config(**SMALL, init_rating_bias=True)
+    data = recipe_for(settings).load_data(settings)
+    model = recipe_for(settings).build(settings, data, torch.device("cpu"))[0]
     assert model.mlp_layers[-1].bias.item() == pytest.approx(data.train.ratings.mean().item())
 
 
 @pytest.mark.parametrize(
     "option",
     [
-        {"user_balance": 0.5},
+        {"user_weight_exponent": 0.5},
         {"embedding_decay": 1.0},
         {"schedule": "cosine"},
-        {"start_at_mean": True},
+        {"init_rating_bias": True},
     ],
 )
 def test_every_option_changes_the_result(option):
@@ -190,15 +195,15 @@ def test_every_option_changes_the_result(option):
     assert losses(**option) != losses()
 
 
-ALL = {"schedule": "cosine", "embedding_decay": 1.0, "start_at_mean": True, "user_balance": 0.5}
+ALL = {"schedule": "cosine", "embedding_decay": 1.0, "init_rating_bias": True, "user_weight_exponent": 0.5}
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path):
-    settings = Settings(**SMALL | ALL)
-    data = family.load_data(settings)
+    settings = make_config(**SMALL | ALL)
+    data = recipe_for(settings).load_data(settings)
 
     def train(path, stop=lambda: False):
-        model, task, make_stepper = family.build(settings, data, torch.device("cpu"))
+        model, task, make_stepper = recipe_for(settings).build(settings, data, torch.device("cpu"))
         path.mkdir(exist_ok=True)
         return fit(model, task, settings, RunFolder(path), torch.device("cpu"), lambda line: None, stop, make_stepper)
 
@@ -216,12 +221,15 @@ def test_a_run_under_a_cosine_keeps_its_number_of_epochs(elsewhere, capsys):
 
 
 REFUSED = {
-    "negatives": (["--bpr", "softmax", "--negatives", 3], "draws none: leave out --negatives"),
-    "sampling": (["--bpr", "softmax", "--negative_sampling", "unseen"], "draws none: leave out --negatives"),
-    "balance": (["--user_balance", 0.5], "--user_balance is for the softmax over all items: add --bpr softmax"),
-    "too much balance": (["--bpr", "softmax", "--user_balance", 2], "--user_balance must lie between 0 and 1, not 2"),
+    "negatives": (["--ranking_loss", "softmax", "--negatives", 3], "draws none: leave out --negatives"),
+    "sampling": (["--ranking_loss", "softmax", "--negative_sampling", "unseen"], "draws none: leave out --negatives"),
+    "balance": (["--user_weight_exponent", 0.5], "--user_balance is for the softmax over all items: add --bpr softmax"),
+    "too much balance": (
+        ["--ranking_loss", "softmax", "--user_weight_exponent", 2],
+        "--user_balance must lie between 0 and 1, not 2",
+    ),
     "decay": (["--embedding_decay", -1], "--embedding_decay must be 0 or more, not -1"),
-    "another model": (["--model", "mmoe", "--start_at_mean"], "--start_at_mean means nothing to --model mmoe"),
+    "another model": (["--model", "mmoe", "--init_rating_bias"], "--start_at_mean means nothing to --model mmoe"),
 }
 
 

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from config.settings import Settings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config.errors import UserError
 from models import MultiTaskNet
 from multitask.task import WatchAndRate
+from registry import make_config
 from training.loop import fit
 from training.run_folder import RunFolder
 
 CPU = torch.device("cpu")
-THREE_EPOCHS = Settings(epochs=3)
+THREE_EPOCHS = make_config(epochs=3)
 
 
 def new_model(data, seed: int = 0, **options) -> MultiTaskNet:
@@ -143,7 +143,7 @@ def test_every_column_of_a_row_has_a_tag(tiny, tmp_path):
 
 def test_both_tasks_are_learnt(tiny, tmp_path):
     """Both beat what knows nothing: the mean rating, and a ranking by chance (mean 1 / rank of 80 items is 0.06)."""
-    outcome, _ = run_in(tmp_path / "run", tiny, Settings(epochs=30, factorization_weight=0.9, regression_weight=0.1))
+    outcome, _ = run_in(tmp_path / "run", tiny, make_config(epochs=30, factorization_weight=0.9, regression_weight=0.1))
     spread = tiny.test.ratings.var().item()
     assert min(row["test_mse"] for row in outcome.history) < 0.9 * spread
     assert outcome.history[-1]["test_mrr"] > 2 * sum(1 / rank for rank in range(1, 81)) / 80
@@ -159,7 +159,7 @@ def test_the_same_seed_gives_the_same_run_to_the_last_bit(tiny, tmp_path):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(without_validation, tmp_path, weight_decay):
-    settings = Settings(epochs=4, weight_decay=weight_decay)
+    settings = make_config(epochs=4, weight_decay=weight_decay)
     whole, model = run_in(tmp_path / "whole", without_validation, settings)
     run_in(tmp_path / "parts", without_validation, replace(settings, epochs=2))
     resumed, twin = run_in(tmp_path / "parts", without_validation, settings)
@@ -174,7 +174,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_the_rest_can_be_resumed(without_validat
     stopped, halfway = run_in(tmp_path / "parts", without_validation, task=Interrupting(without_validation))
     assert stopped.ending == "interrupted"
     assert stopped.history == whole.history[:2]
-    assert weights_of(halfway) == weights_of(run_in(tmp_path / "two", without_validation, Settings(epochs=2))[1])
+    assert weights_of(halfway) == weights_of(run_in(tmp_path / "two", without_validation, make_config(epochs=2))[1])
     resumed, twin = run_in(tmp_path / "parts", without_validation)
     assert resumed.history == whole.history
     assert weights_of(twin) == weights_of(model)
@@ -199,7 +199,7 @@ def test_a_finished_run_resumes_to_nothing_new(without_validation, tmp_path):
 
 @pytest.mark.parametrize("monitor", ["mrr", "mse"])
 def test_the_best_epoch_follows_the_direction_of_its_metric(tiny, tmp_path, monitor):
-    outcome, model = run_in(tmp_path / "run", tiny, Settings(epochs=12, val_fraction=0.1, monitor=monitor))
+    outcome, model = run_in(tmp_path / "run", tiny, make_config(epochs=12, val_fraction=0.1, monitor=monitor))
     values = [row[f"val_{monitor}"] for row in outcome.history]
     best = (min if monitor == "mse" else max)(values)
     assert outcome.best_epoch == values.index(best) + 1
@@ -212,7 +212,7 @@ def test_the_best_epoch_follows_the_direction_of_its_metric(tiny, tmp_path, moni
 
 
 def test_patience_stops_after_as_many_epochs_without_a_better_one(tiny, tmp_path):
-    settings = Settings(epochs=200, lr=0.05, val_fraction=0.1, monitor="mse", patience=3)
+    settings = make_config(epochs=200, lr=0.05, val_fraction=0.1, monitor="mse", patience=3)
     outcome, _ = run_in(tmp_path / "run", tiny, settings)
     assert outcome.ending == "stopped early"
     assert len(outcome.history) == outcome.best_epoch + 3
@@ -231,7 +231,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(without_
     run.write_config({"settings": {}, "data": {}})
     task = WatchAndRate(without_validation)
     with pytest.raises(UserError, match=r"in epoch 1: lower --lr \(now 1e\+30\); nothing was kept"):
-        fit(new_model(without_validation), task, Settings(lr=1e30), run, CPU, silence)
+        fit(new_model(without_validation), task, make_config(lr=1e30), run, CPU, silence)
     assert not (tmp_path / "new").exists()
     run_in(tmp_path / "old", without_validation)
     good = (tmp_path / "old" / "last.pt").read_bytes()
@@ -242,13 +242,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(without_
         "regression": model.B.weight.sum(),
     }
     with pytest.raises(UserError, match="3 finished epochs are kept"):
-        fit(model, task, Settings(epochs=5), RunFolder(tmp_path / "old"), CPU, silence)
+        fit(model, task, make_config(epochs=5), RunFolder(tmp_path / "old"), CPU, silence)
     assert (tmp_path / "old" / "last.pt").read_bytes() == good
 
 
 OPTIONS = [
     {"batch_size": 32},
-    {"bpr": "bpr"},
+    {"ranking_loss": "bpr"},
     {"negatives": 4},
     {"negative_sampling": "unseen"},
     {"negatives": 4, "negative_sampling": "hardest"},
@@ -258,9 +258,9 @@ OPTIONS = [
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_every_option_of_the_task_changes_the_result(without_validation, tmp_path, option):
-    plain, _ = run_in(tmp_path / "plain", without_validation, Settings(epochs=1))
+    plain, _ = run_in(tmp_path / "plain", without_validation, make_config(epochs=1))
     other, _ = run_in(
-        tmp_path / "other", without_validation, Settings(epochs=1), WatchAndRate(without_validation, **option)
+        tmp_path / "other", without_validation, make_config(epochs=1), WatchAndRate(without_validation, **option)
     )
     assert plain.history != other.history
 
@@ -270,11 +270,11 @@ def test_every_option_of_the_task_changes_the_result(without_validation, tmp_pat
 
 def test_curves_hold_one_point_an_epoch_and_equal_metrics_csv(tiny, tmp_path):
     path = tmp_path / "run"
-    run_in(path, tiny, Settings(epochs=2))
+    run_in(path, tiny, make_config(epochs=2))
     task = Interrupting(tiny)
     task.stop_in = 4
-    run_in(path, tiny, Settings(epochs=5), task)  # leaves off in epoch 4
-    outcome, _ = run_in(path, tiny, Settings(epochs=5))
+    run_in(path, tiny, make_config(epochs=5), task)  # leaves off in epoch 4
+    outcome, _ = run_in(path, tiny, make_config(epochs=5))
     events = EventAccumulator(str(path)).Reload()
     with (path / "metrics.csv").open() as file:
         table = list(csv.DictReader(file))
@@ -343,13 +343,13 @@ def test_a_run_whose_checkpoint_was_removed_does_not_begin_anew(without_validati
     run_in(tmp_path / "run", without_validation)
     (tmp_path / "run" / "last.pt").unlink()
     with pytest.raises(UserError, match=r"last\.pt is missing"):
-        run_in(tmp_path / "run", without_validation, Settings(epochs=5))
+        run_in(tmp_path / "run", without_validation, make_config(epochs=5))
 
 
 def test_fewer_epochs_than_there_are_is_refused(without_validation, tmp_path):
     run_in(tmp_path / "run", without_validation)
     with pytest.raises(UserError, match="has 3 epochs already"):
-        run_in(tmp_path / "run", without_validation, Settings(epochs=1))
+        run_in(tmp_path / "run", without_validation, make_config(epochs=1))
 
 
 def test_a_summary_that_was_never_written_is_written_on_resuming(without_validation, tmp_path):
@@ -387,7 +387,7 @@ def test_a_damaged_checkpoint_is_refused(without_validation, tmp_path, damage):
         flipped = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
         (path / "last.pt").write_bytes({"cut": content[:middle], "flipped": flipped, "empty": b""}[damage])
     with pytest.raises(UserError, match=r"last\.pt is damaged") as error:
-        run_in(path, without_validation, Settings(epochs=4))
+        run_in(path, without_validation, make_config(epochs=4))
     assert "\n" not in str(error.value)
 
 
@@ -396,4 +396,4 @@ def test_a_checkpoint_of_another_network_is_refused(without_validation, tmp_path
     run_in(path, without_validation)
     model = new_model(without_validation, embedding_sharing=False)
     with pytest.raises(UserError, match="does not fit the network"):
-        fit(model, WatchAndRate(without_validation), Settings(epochs=4), RunFolder(path), CPU, silence)
+        fit(model, WatchAndRate(without_validation), make_config(epochs=4), RunFolder(path), CPU, silence)

@@ -17,7 +17,6 @@ from conftest import run
 from torch.distributed import TCPStore
 
 import main
-import registry as family
 from multitask import task as tasks
 from training import process_group
 
@@ -101,9 +100,18 @@ def float64():
 ZOO = ["--embedding_dim", "4", "--expert_units", "4", "--tower_units", "4", "--negatives", "1"]
 CASES = {
     2: {
-        "separate": ["--no_shared_embeddings", "--bpr", "bpr", "--weight_decay", "0.1"],
+        "separate": ["--no_shared_embeddings", "--ranking_loss", "bpr", "--weight_decay", "0.1"],
         "hardest-of-three": ["--negatives", "3", "--negative_sampling", "hardest"],
-        "softmax": ["--bpr", "softmax", "--user_balance", "0.5", "--schedule", "cosine", "--embedding_decay", "1"],
+        "softmax": [
+            "--ranking_loss",
+            "softmax",
+            "--user_weight_exponent",
+            "0.5",
+            "--schedule",
+            "cosine",
+            "--embedding_decay",
+            "1",
+        ],
         "mmoe": ["--model", "mmoe", *ZOO],
         "conditional-chain": ["--model", "cgc", "--chain", "conditional", *ZOO],
         "uncertainty": ["--weighting", "uncertainty", "--no_shared_embeddings"],

@@ -5,11 +5,10 @@ import json
 import pytest
 import torch
 from config.defaults import DEFAULTS
-from config.settings import Settings
 from conftest import refused, run
 
 import dataset
-import registry as family
+from registry import make_config, recipe_for
 from zoo.networks import NETWORKS
 
 WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
@@ -94,9 +93,9 @@ def test_recommendations_are_unseen_items_ranked_by_the_joint_probability(capsys
     answer = asked(capsys, "--recommend", "5")
     assert (answer["known"], answer["checkpoint"], len(answer["recommended"])) == (True, "best", 10)
 
-    settings = Settings(**json.loads((tmp_path / "run/a/config.json").read_text())["settings"])
+    settings = make_config(**json.loads((tmp_path / "run/a/config.json").read_text())["settings"])
     data = dataset.load(**settings.data_options)
-    network = family.build(settings, data, torch.device("cpu"))[0]
+    network = recipe_for(settings).build(settings, data, torch.device("cpu"))[0]
     network.load_state_dict(torch.load(tmp_path / "run/a/best.pt", weights_only=True)["model"])
     logits = network(torch.full((80,), 4), torch.arange(80))
     view, like = (logit.detach().sigmoid() for logit in logits.values())
@@ -176,7 +175,7 @@ SHOWN = ["--feedback", "shown.csv", "--labels", "click,buy"]
 REFUSED = {
     "no such network": (["--model", "mmo"], "invalid choice: 'mmo'"),
     "experts of esmm": (["--model", "esmm", "--experts", "4"], "--experts means nothing to --model esmm"),
-    "bpr of mmoe": (["--model", "mmoe", "--bpr", "bpr"], "--bpr means nothing to --model mmoe"),
+    "bpr of mmoe": (["--model", "mmoe", "--ranking_loss", "bpr"], "--bpr means nothing to --model mmoe"),
     "labels of the multi-task net": (["--labels", "view"], "--labels means nothing to --model multitask"),
     "no expert": (["--model", "cgc", "--task_experts", "0", "--shared_experts", "0"], "needs more experts"),
     "labels backwards": (["--model", "mmoe", "--labels", "like,view"], "view,like or one of the two"),

@@ -5,10 +5,9 @@ from functools import cache
 
 import pytest
 import torch
-from config.settings import Settings
 
 import dataset
-from registry import build_task
+from registry import build_task, make_config
 from training.loop import fit
 from training.run_folder import RunFolder
 from zoo.networks import NETWORKS, build_network
@@ -27,14 +26,14 @@ def movielens_parts() -> dataset.Data:
 
 @cache
 def baselines() -> dict[str, dict[str, float]]:
-    settings = Settings(model="mmoe", chain="joint")
+    settings = make_config(model="mmoe", chain="joint")
     task = build_task("mmoe", movielens_parts(), **settings.task_options)
     return {name: task.metrics(made, "test") for name, made in task.baselines().items()}
 
 
 def trained(path, model: str, **options):
     """The network at the best of at most eight epochs, its task, and its test metrics."""
-    settings = Settings(model=model, epochs=8, patience=2, **{"chain": CHAIN.get(model, "joint"), **options})
+    settings = make_config(model=model, epochs=8, patience=2, **{"chain": CHAIN.get(model, "joint"), **options})
     data = movielens_parts()
     task = build_task(model, data, **settings.task_options)
     torch.manual_seed(0)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from config.defaults import DEFAULTS
-from config.settings import Settings
 from conftest import interactions
 from sklearn.metrics import log_loss, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -14,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from config.errors import UserError
 from dataset import Data
 from evaluation import LABEL_METRICS, Metric
-from registry import build_task
+from registry import build_task, make_config
 from training.loop import fit
 from training.run_folder import RunFolder
 from training.weighting import METHODS
@@ -31,7 +30,7 @@ def small(model: str = "mmoe", **options) -> Settings:
     few = {"experts": 3, "task_experts": 1, "shared_experts": 2, "expert_units": [8]}
     few = {name: value for name, value in few.items() if name in DEFAULTS[model]}
     chosen = {"chain": "joint", "epochs": 2, "batch_size": 1024, "embedding_dim": 4, "tower_units": [4]}
-    return Settings(model=model, **{**chosen, **few, **options})
+    return make_config(model=model, **{**chosen, **few, **options})
 
 
 def build(data: Data, settings: Settings):
@@ -221,7 +220,7 @@ def test_every_metric_has_a_direction_and_every_monitored_one_is_a_metric(tiny, 
         rising, falling = name.endswith("auc"), name.endswith(("log_loss", "entropy", "like_over_view"))
         assert way == rising - falling, name
     assert set(task.console_metrics) | set(task.compared) | {task.primary_metric} <= set(found)
-    monitored = Settings(model="mmoe", labels=",".join(labels), chain=None if chain == "none" else chain).monitored
+    monitored = make_config(model="mmoe", labels=",".join(labels), chain=None if chain == "none" else chain).monitored
     assert set(monitored) - {name for name in monitored if chain == "none" and "given" in name} <= set(found)
     assert all(task.directions[name] for name in set(monitored) & set(found))
 
