@@ -190,7 +190,7 @@ def load(
     val_fraction: float = 0.0,
     seed: int = 0,
 ) -> Data:
-    """Read or simulate a data set, and split it at random.
+    """Read or simulate a data set, and split it into train, validation and test rows.
 
     Args:
         dataset: a data set of ratings by its name in sources/catalog.py; "auto" is MovieLens 100K if it is in

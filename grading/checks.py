@@ -276,8 +276,8 @@ def _judge_values(name: str, got, right: np.ndarray, hint: str) -> None:
 
 def _judge_gradients(found: dict, weights: dict, batch: tuple, factors: list[float]) -> None:
     off = [0.0] * len(factors)
-    for task, to_ranking, to_rating in [("ranking", factors, off), ("rating", off, factors)]:
-        for name, right in reference.gradients(weights, *batch, to_ranking, to_rating).items():
+    for task, ranking_factors, rating_factors in [("ranking", factors, off), ("rating", off, factors)]:
+        for name, right in reference.gradients(weights, *batch, ranking_factors, rating_factors).items():
             got = found[task].get(name)
             values = np.zeros_like(right) if got is None else np.array(got, dtype=np.float64)
             if not right.any():

@@ -59,21 +59,21 @@ def forward(weights: dict, user_ids, item_ids) -> tuple[np.ndarray, np.ndarray]:
     return _rank(weights, user_ids, item_ids), _rate(weights, user_ids, item_ids)[-1][:, 0]
 
 
-def gradients(weights: dict, user_ids, item_ids, to_ranking, to_rating) -> dict[str, np.ndarray]:
-    """The gradient of sum(to_ranking * predictions + to_rating * score) with respect to every weight, computed by hand.
+def gradients(weights: dict, user_ids, item_ids, ranking_factors, rating_factors) -> dict[str, np.ndarray]:
+    """The gradient of sum(ranking_factors * predictions + rating_factors * score) with respect to every weight.
 
     Names as in the weights; those of the MLP are "mlp.0.weight", "mlp.0.bias" and so on, numbered by dense layer.
     """
     found = {name: np.zeros_like(weights[name]) for name in weights if name != "mlp"}
     u_fact, q_fact, u_reg, q_reg = _names(weights)
     users, items = weights[u_fact][user_ids], weights[q_fact][item_ids]
-    grad = np.asarray(to_ranking)[:, None]
+    grad = np.asarray(ranking_factors)[:, None]
     np.add.at(found[u_fact], user_ids, grad * items)
     np.add.at(found[q_fact], item_ids, grad * users)
     np.add.at(found["B"], item_ids, grad)
 
     *inputs, _ = _rate(weights, user_ids, item_ids)
-    grad = np.asarray(to_rating)[:, None]
+    grad = np.asarray(rating_factors)[:, None]
     for number in reversed(range(len(inputs))):
         weight, _ = weights["mlp"][number]
         found[f"mlp.{number}.weight"] = grad.T @ inputs[number]
