@@ -264,7 +264,7 @@ def _check_value(name: str, value: Any, known: Option) -> None:
         if isinstance(entry, str):
             continue
         if known.high is not None and not (known.low or 0) <= entry <= known.high:
-            raise UserError(f"--{name} must be at least {known.low} and at most {known.high}, not {entry}")
+            raise UserError(f"--{name} must be at least {known.low or 0} and at most {known.high}, not {entry}")
         if known.low is not None and not known.low <= entry < math.inf:
             raise UserError(f"--{name} must be {known.low:g} or more, not {entry:g}")
         if known.above is not None and not known.above < entry < math.inf:

@@ -56,7 +56,7 @@ def parse(argv: Sequence[str] | None, models: Models, choices: Choices) -> Reque
     first = vars(_first_parser(models).parse_known_args(argv)[0])
     source = _settings_source(first)
     from_file = read_settings_file(source, models, choices) if source is not None else {}
-    in_file = from_file.pop("model", None)
+    in_file = from_file.pop("model", None) or _model_of_run(first["resume"], models)
     model = first["model"] or in_file or next(iter(models))
     if first["help"]:
         _make_parser(models, choices, model if first["model"] else None).print_help()
@@ -70,7 +70,7 @@ def parse(argv: Sequence[str] | None, models: Models, choices: Choices) -> Reque
         return Request(None, given, resume=Path(actions["resume"]))
     if actions["recommend"] is not None:
         return Request(None, given, recommend=actions["recommend"], as_json=actions["json"])
-    if model != in_file and source is not None and (foreign := set(from_file) - set(_fields(models[model]))):
+    if source is not None and (foreign := set(from_file) - set(_fields(models[model]))):
         raise UserError(f"{source}: {min(foreign)} does not apply to --model {model}")
     return Request(models[model].from_values(from_file | given), given)
 
@@ -129,7 +129,7 @@ def check_settings(values: object, source: str, models: Models, choices: Choices
         if name not in fields:
             raise UserError(f"{source}: unknown setting {name!r} of --model {model}{_suggest(name, fields)}")
         known: Option = fields[name].metadata["option"]
-        if not _fits(value, kinds[name]):
+        if not _fits(value, kinds[name]) or (value == [] and fields[name].default != ()):
             raise UserError(f"{source}: {name} cannot be {value!r}")
         allowed = choices.get(name, known.choices)
         entries = value if isinstance(value, list) else [value]
@@ -164,7 +164,7 @@ def _first_parser(models: Models) -> Parser:
 
 
 def _settings_source(first: Mapping[str, Any]) -> Path | None:
-    """The settings file that --config or --preset names, or that the run to be resumed holds."""
+    """The settings file that --config or --preset names."""
     if first["preset"] is not None and first["config"] is not None:
         raise UserError("--preset and --config are two sources of settings: give one or the other")
     for action in ("resume", "recommend"):
@@ -173,10 +173,17 @@ def _settings_source(first: Mapping[str, Any]) -> Path | None:
                 raise UserError(f"--{action} takes the settings of its run: leave out --{source}")
     if first["preset"] is not None:
         return find_preset(first["preset"])
-    if first["resume"] is not None:
-        path = Path(first["resume"]) / "config.json"
-        return path if path.is_file() else None
     return Path(first["config"]) if first["config"] is not None else None
+
+
+def _model_of_run(path: str | None, models: Models) -> str | None:
+    """The model of a run that is to be resumed; None where its config.json cannot tell, which is reported later."""
+    try:
+        content = json.loads((Path(path or "") / "config.json").read_text(encoding="utf-8")) if path else {}
+        model = content["settings"]["model"]
+        return model if model in models else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _check_actions(actions: Mapping[str, Any], given: Mapping[str, Any], config: type[RunConfig]) -> None:

@@ -45,7 +45,7 @@ PROGRAMS = ("python", "pip", "pytest", "tensorboard", "torchrun", "bash", "ruff"
 WRITTEN_BY_RUNS = {
     "config.json", "metrics.csv", "result.json", "results.json", "last.pt", "best.pt", "events.out.tfevents.*",
     "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "autograder.zip", ".NAME.npz",
-    "ml-100k.zip", "u.data", "ml-100k/",
+    "ml-100k.zip", "u.data", "ml-100k/", ".ratings.csv.npz", ".simulated-*.npz",
 }  # fmt: skip
 EXAMPLE_MODELS = {"plain"}  # of zoo/plain.py, which docs/extending.md adds
 WRITTEN_BY_READERS = {"zoo/plain.py", "my.csv", "clicks.csv", "shown.csv", "u1.base", "u1.test"}
@@ -86,7 +86,7 @@ def smaller(arguments: list[str]) -> list[str]:
     if "--resume" in arguments:
         return ["2" if argument == "200" else argument for argument in arguments]
     if "--scale" in arguments:
-        return [*arguments, *SMALL_DYADS, "--scale", "0.01", "--epochs", "1"]
+        return [*arguments, "--iterations", "200", "--scale", "0.01", "--epochs", "1"]
     has_data = {"--ratings", "--train_ratings", "--feedback", "--config"} & set(arguments)
     if "--dataset" in arguments:
         place = arguments.index("--dataset")

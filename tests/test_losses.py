@@ -26,7 +26,7 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-EQUATIONS = {"bpr_sigmoid": lambda x: 1 - sigmoid(x), "ranking_loss": lambda x: -math.log(sigmoid(x))}
+EQUATIONS = {"bpr_sigmoid": lambda x: 1 - sigmoid(x), "bpr": lambda x: -math.log(sigmoid(x))}
 
 
 def test_every_form_of_the_ranking_loss_has_its_equation_here():

@@ -1,4 +1,4 @@
-"""Several networks in one: their mean, exactly, and a run of them that goes on to the last bit."""
+"""Ensembles: their exact mean in one network, and resumed runs."""
 
 from itertools import count
 
@@ -8,8 +8,9 @@ from conftest import refused
 from torch import nn
 
 from models import MultiTaskNet
-from multitask.ensemble import APART, average_into
-from registry import make_config, recipe_for
+from multitask.ensemble import average_into
+from multitask.recipe import RECIPE, SEED_STEP
+from registry import make_config
 from training.loop import fit
 from training.run_folder import RunFolder
 
@@ -29,60 +30,68 @@ def network(width: int, sharing: bool) -> MultiTaskNet:
 
 @pytest.mark.parametrize("sharing", [True, False])
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_the_merged_network_says_the_mean_of_what_its_members_say(sharing, number):
+def test_the_wide_network_predicts_the_mean_of_the_networks(sharing, number):
     torch.manual_seed(0)
-    members = [network(4, sharing) for _ in range(number)]
+    networks = [network(4, sharing) for _ in range(number)]
     whole = network(4 * number, sharing)
-    average_into(members, whole)
+    average_into(networks, whole)
     users, items = torch.randint(30, (200,)), torch.randint(50, (200,))
     for place, found in enumerate(whole(users, items)):
-        mean = torch.stack([member(users, items)[place] for member in members]).mean(dim=0)
+        mean = torch.stack([one(users, items)[place] for one in networks]).mean(dim=0)
         torch.testing.assert_close(found, mean)
-    scores = torch.stack([member.score_items(users) for member in members]).mean(dim=0)
+    scores = torch.stack([one.score_items(users) for one in networks]).mean(dim=0)
     torch.testing.assert_close(whole.score_items(users), scores)
 
 
 def make(**options):
-    settings = make_config(**SMALL | options)
-    data = recipe_for(settings).load_data(settings)
-    model, task, make_stepper = recipe_for(settings).build(settings, data, CPU)
-    return model, task, settings, make_stepper
+    config = make_config(**SMALL | options)
+    return RECIPE.build(config, RECIPE.load_data(config), CPU), config
+
+
+def stepper_of(training, config):
+    return training.make_stepper(training.model, training.task, config, CPU)
 
 
 @pytest.mark.parametrize(
     "option", [{}, {"ranking_loss": "softmax"}, {"shared_embeddings": False}, {"init_rating_bias": True}]
 )
-def test_each_member_learns_as_it_would_alone(option):
-    model, task, settings, make_stepper = make(**option)
-    stepper = make_stepper(model, task, settings, CPU)
+def test_each_network_learns_as_it_would_alone(option):
+    training, config = make(**option)
+    stepper = stepper_of(training, config)
     stepper.run_epoch(1, [], lambda: False)
-    for number, member in enumerate(stepper.members):
-        alone, its_task, its_settings, its_steps = make(
-            **option, ensemble_size=1, embedding_dim=4, layer_sizes=(12,), seed=number * APART
+    data = RECIPE.load_data(config)
+    for number, network in enumerate(stepper.networks):
+        alone = make_config(
+            **SMALL
+            | option
+            | {"ensemble_size": 1, "embedding_dim": 4, "layer_sizes": (12,), "seed": number * SEED_STEP}
         )
-        its_task.data = task.data  # split by the seed of the run
-        if option.get("bpr") == "softmax":
-            its_task.__dict__ |= {name: value for name, value in task.__dict__.items() if name != "seed"}
-        if option.get("start_at_mean"):
-            nn.init.constant_(alone.mlp_layers[0].bias, task.data.train.ratings.mean().item())
-        its_steps(alone, its_task, its_settings, CPU).run_epoch(1, [], lambda: False)
-        for name, value in alone.state_dict().items():
-            torch.testing.assert_close(member.state_dict()[name], value, rtol=0, atol=0)
+        trained = RECIPE.build(alone, data, CPU)  # on the split of the ensemble's seed
+        stepper_of(trained, alone).run_epoch(1, [], lambda: False)
+        for name, value in trained.model.state_dict().items():
+            torch.testing.assert_close(network.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_members_differ_and_the_network_is_their_mean_from_the_start():
-    model, task, settings, make_stepper = make()
-    stepper = make_stepper(model, task, settings, CPU)
-    assert not stepper.members[0].U.weight.equal(stepper.members[1].U.weight)
-    torch.testing.assert_close(model.U.weight, torch.cat([member.U.weight for member in stepper.members], dim=1))
+def test_the_networks_differ_and_the_model_is_their_mean_from_the_start():
+    training, config = make()
+    networks = stepper_of(training, config).networks
+    assert not networks[0].U.weight.equal(networks[1].U.weight)
+    tables = torch.cat([network.U.weight for network in networks], dim=1)
+    torch.testing.assert_close(training.model.U.weight, tables)
 
 
-@pytest.mark.parametrize("denoisers", [0, 1, 3])
-def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path, denoisers):
+def test_the_ensemble_comes_with_a_task_that_fits_its_model():
+    training, _ = make(ranking_loss="softmax", num_item_based=2)
+    losses = training.task.losses(training.model, next(iter(training.task.batches(1))))
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("num_item_based", [0, 1, 3])
+def test_a_stopped_run_resumes_bit_equal(tmp_path, num_item_based):
     def train(path, stop=lambda: False):
-        model, task, settings, make_stepper = make(ranking_loss="softmax", num_item_based=denoisers)
+        training, config = make(ranking_loss="softmax", num_item_based=num_item_based)
         path.mkdir(exist_ok=True)
-        return fit(model, task, settings, RunFolder(path), CPU, lambda line: None, stop, make_stepper)
+        return fit(training, config, RunFolder(path), CPU, lambda line: None, stop)
 
     calls = count()
     train(tmp_path / "stopped", lambda: next(calls) > 50)
@@ -94,8 +103,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path, denoisers):
 REFUSED = {
     "hidden layers": (["--ensemble_size", 2], "--layer_sizes one number"),
     "width": (["--ensemble_size", 3, "--embedding_dim", 32, "--layer_sizes", 96], "must be a multiple"),
-    "none": (["--ensemble_size", 0], "--members must be at least 1"),
-    "zoo": (["--ensemble_size", 2, "--model", "mmoe"], "--members means nothing to --model mmoe"),
+    "none": (["--ensemble_size", 0], "--ensemble_size must be at least 1"),
+    "zoo": (["--ensemble_size", 2, "--model", "mmoe"], "--ensemble_size does not apply to --model mmoe"),
 }
 
 

@@ -7,10 +7,10 @@ from torch import nn
 
 import dataset
 from losses import MASKED_ITEM_TARGET, masked_item_loss
-from multitask.ensemble import APART
 from multitask.item_based import ItemBasedNet, ItemBasedTask
+from multitask.recipe import RECIPE, SEED_STEP
 from multitask.softmax import SoftmaxTask
-from registry import make_config, recipe_for
+from registry import make_config
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -55,7 +55,7 @@ def test_blocks_of_one_user_are_learnt_from_whatever_is_hidden(data):
     task, model = ItemBasedTask(data, batch_size=1), network()
     for batch in task.batches(1):
         for is_hidden in (True, False):
-            losses = task.losses(model, batch | {"hidden": torch.full_like(batch["hidden"], is_hidden)})
+            losses = task.losses(model, batch | {"hidden": torch.full_like(batch["masked"], is_hidden)})
             assert all(loss.isfinite() for loss in losses.values())
 
 
@@ -93,9 +93,9 @@ def test_batches_are_those_of_the_softmax_with_half_of_them_hidden_anew_each_epo
     for epoch in (1, 2):
         batches = list(task.batches(epoch))
         for batch, again, other in zip(batches, task.batches(epoch), plain.batches(epoch), strict=True):
-            assert batch["hidden"].equal(again["hidden"])
+            assert batch["masked"].equal(again["masked"])
             assert all(batch[name].equal(other[name]) for name in other)
-        hidden[epoch] = torch.cat([batch["hidden"] for batch in batches])
+        hidden[epoch] = torch.cat([batch["masked"] for batch in batches])
         assert 0.4 < hidden[epoch].double().mean() < 0.6
     assert not hidden[1].equal(hidden[2])
 
@@ -103,16 +103,16 @@ def test_batches_are_those_of_the_softmax_with_half_of_them_hidden_anew_each_epo
 def test_what_is_hidden_is_not_seen_and_what_was_kept_is_not_asked_for(data):
     task = ItemBasedTask(data, batch_size=10**6)
     batch = next(task.batches(1))
-    asked, given = (set(batch["item_ids"][mask].tolist()) for mask in (batch["hidden"], ~batch["hidden"]))
-    batch["hidden"] = batch["item_ids"] == min(asked & given)  # one item, of everybody
+    asked, given = (set(batch["item_ids"][mask].tolist()) for mask in (batch["masked"], ~batch["masked"]))
+    batch["masked"] = batch["item_ids"] == min(asked & given)  # one item, of everybody
     model = network()
     loss = task.losses(model, batch)["factorization"]
     (gradient,) = torch.autograd.grad(loss, model.V.weight)
-    assert gradient[batch["item_ids"][batch["hidden"]]].eq(0).all()
-    assert gradient[batch["item_ids"][~batch["hidden"]]].ne(0).all()
+    assert gradient[batch["item_ids"][batch["masked"]]].eq(0).all()
+    assert gradient[batch["item_ids"][~batch["masked"]]].ne(0).all()
 
     one_user = {name: column[batch["user_ids"] == 7] for name, column in batch.items()}
-    kept = one_user["item_ids"][~one_user["hidden"]]
+    kept = one_user["item_ids"][~one_user["masked"]]
     (gradient,) = torch.autograd.grad(task.losses(model, one_user)["factorization"], model.Q.weight)
     assert gradient[kept].eq(0).all()
     assert gradient.ne(0).any(dim=1).sum() == 50 - len(kept)
@@ -120,9 +120,10 @@ def test_what_is_hidden_is_not_seen_and_what_was_kept_is_not_asked_for(data):
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_training_learns_all_but_users_and_writes_these_after_each_epoch(epochs):
-    settings = make_config(**SMALL, regression_weight=1.0)
-    model, task, make_stepper = recipe_for(settings).build(settings, recipe_for(settings).load_data(settings), CPU)
-    stepper = make_stepper(model, task, settings, CPU)
+    config = make_config(**SMALL, regression_weight=1.0)
+    training = RECIPE.build(config, RECIPE.load_data(config), CPU)
+    model, task = training.model, training.task
+    stepper = training.make_stepper(model, task, config, CPU)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for epoch in range(1, epochs + 1):
         stepper.run_epoch(epoch, [], lambda: False)
@@ -133,7 +134,7 @@ def test_training_learns_all_but_users_and_writes_these_after_each_epoch(epochs)
     torch.testing.assert_close(model.U.weight, encoded.detach())
 
 
-def test_the_last_members_are_denoisers_without_decay_and_learn_as_they_would_alone():
+def test_the_last_networks_are_item_based_without_decay_and_learn_as_they_would_alone():
     options = SMALL | {
         "ensemble_size": 3,
         "num_item_based": 2,
@@ -141,44 +142,45 @@ def test_the_last_members_are_denoisers_without_decay_and_learn_as_they_would_al
         "layer_sizes": (36,),
         "embedding_decay": 0.5,
     }
-    settings = make_config(**options)
-    data = recipe_for(settings).load_data(settings)
-    model, task, make_stepper = recipe_for(settings).build(settings, data, CPU)
-    stepper = make_stepper(model, task, settings, CPU)
-    assert [isinstance(member, ItemBasedNet) for member in stepper.members] == [False, True, True]
+    config = make_config(**options)
+    data = RECIPE.load_data(config)
+    training = RECIPE.build(config, data, CPU)
+    stepper = training.make_stepper(training.model, training.task, config, CPU)
+    assert [isinstance(network, ItemBasedNet) for network in stepper.networks] == [False, True, True]
     stepper.run_epoch(1, [], lambda: False)
-    alone = make_config(**SMALL, seed=2 * APART)
-    network, its_task, its_steps = recipe_for(alone).build(alone, data, CPU)
-    its_steps(network, its_task, alone, CPU).run_epoch(1, [], lambda: False)
-    for name, value in network.state_dict().items():
-        torch.testing.assert_close(stepper.members[2].state_dict()[name], value, rtol=0, atol=0)
+    alone = make_config(**SMALL, seed=2 * SEED_STEP)
+    one = RECIPE.build(alone, data, CPU)
+    one.make_stepper(one.model, one.task, alone, CPU).run_epoch(1, [], lambda: False)
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(stepper.networks[2].state_dict()[name], value, rtol=0, atol=0)
     users, items = torch.arange(30).repeat(50), torch.arange(50).repeat_interleave(30)
-    said = [member(users, items) for member in stepper.members]
-    predictions, score = model(users, items)
-    torch.testing.assert_close(predictions, sum(own for own, _ in said) / 3)
-    torch.testing.assert_close(score, said[0][1])
+    outputs = [network(users, items) for network in stepper.networks]
+    predictions, score = training.model(users, items)
+    torch.testing.assert_close(predictions, sum(own for own, _ in outputs) / 3)
+    torch.testing.assert_close(score, outputs[0][1])
 
 
-def test_denoisers_alone_rate_themselves():
-    settings = make_config(
-        **SMALL | {"ensemble_size": 2, "num_item_based": 2, "embedding_dim": 8, "layer_sizes": (24,)}
-    )
-    model, task, make_stepper = recipe_for(settings).build(settings, recipe_for(settings).load_data(settings), CPU)
-    stepper = make_stepper(model, task, settings, CPU)
+def test_item_based_networks_rate_where_there_are_no_others():
+    config = make_config(**SMALL | {"ensemble_size": 2, "num_item_based": 2, "embedding_dim": 8, "layer_sizes": (24,)})
+    training = RECIPE.build(config, RECIPE.load_data(config), CPU)
+    stepper = training.make_stepper(training.model, training.task, config, CPU)
     users, items = torch.arange(30), torch.arange(30)
-    ratings = [member(users, items)[1] for member in stepper.members]
-    torch.testing.assert_close(model(users, items)[1], sum(ratings) / 2)
+    ratings = [network(users, items)[1] for network in stepper.networks]
+    torch.testing.assert_close(training.model(users, items)[1], sum(ratings) / 2)
 
 
 REFUSED = {
-    "more than members": (["--num_item_based", 1, "--ensemble_size", 0], "--members must be at least 1"),
-    "too many": (["--num_item_based", 2, "--ranking_loss", "softmax"], "--denoisers 2 are more than all --members, 1"),
-    "pairs": (["--num_item_based", 1], "add --bpr softmax"),
+    "empty ensemble": (["--num_item_based", 1, "--ensemble_size", 0], "--ensemble_size must be at least 1"),
+    "too many": (
+        ["--num_item_based", 2, "--ranking_loss", "softmax"],
+        "--num_item_based 2 is more than --ensemble_size 1",
+    ),
+    "pairs": (["--num_item_based", 1], "add --ranking_loss softmax"),
     "separate": (
         ["--num_item_based", 1, "--ranking_loss", "softmax", "--no_shared_embeddings"],
         "leave out --no_shared_embeddings",
     ),
-    "zoo": (["--num_item_based", 1, "--model", "mmoe"], "--denoisers means nothing to --model mmoe"),
+    "zoo": (["--num_item_based", 1, "--model", "mmoe"], "--num_item_based does not apply to --model mmoe"),
 }
 
 

@@ -23,11 +23,13 @@ from multitask.manual_gradient import (
     make_stepper,
     matches_autograd,
 )
+from multitask.recipe import RECIPE
 from multitask.task import WatchAndRate
-from registry import make_config, recipe_for
+from registry import make_config
 from training.data_parallel import DataParallelStepper
 from training.loop import fit
 from training.process_group import SINGLE_PROCESS
+from training.protocols import Training
 from training.run_folder import RunFolder
 from training.steps import GradientStepper, Stopped
 
@@ -165,7 +167,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(tiny, tmp_pat
             made.append(make_stepper(*arguments))
             return made[-1]
 
-        fit(model, WatchAndRate(tiny), settings, folder, CPU, lambda line: None, make_stepper=recording_make_stepper)
+        fit(Training(model, WatchAndRate(tiny), recording_make_stepper), settings, folder, CPU, lambda line: None)
         assert type(made[0]) is ManualGradientStepper
         return (tmp_path / path / "metrics.csv").read_bytes(), model.state_dict()
 
@@ -206,13 +208,10 @@ def test_the_course_network_uses_the_manual_gradient(world, sharing, task):
     assert stepper_type(new_model(embedding_sharing=sharing), WatchAndRate(world, **task)) is ManualGradientStepper
 
 
-def test_registry_uses_it_for_the_multitask_net_only():
-    from dataset import load
-
-    data = load("simulated", simulated_size=(60, 80, 2400))
-    model, task, make_stepper = family.build(make_config(), data, CPU)
-    assert type(make_stepper(model, task, make_config(), CPU)) is ManualGradientStepper
-    assert family.build(make_config(model="mmoe"), data, CPU)[2] is GradientStepper
+def test_the_recipe_of_the_multitask_net_uses_it():
+    config = make_config(dataset="simulated", simulated_size=(60, 80, 2400))
+    training = RECIPE.build(config, RECIPE.load_data(config), CPU)
+    assert type(training.make_stepper(training.model, training.task, config, CPU)) is ManualGradientStepper
 
 
 @pytest.mark.parametrize("weighting", ["uncertainty", "gradnorm", "dwa", "pcgrad"])
@@ -346,5 +345,6 @@ def test_losses_are_those_of_the_task_and_their_weighted_sum(world):
 )
 def test_data_parallel_runs_use_the_manual_gradient_too(bpr, kind):
     settings = make_config(dataset="simulated", simulated_size=(30, 40, 600), ranking_loss=bpr, quiet=True)
-    model, task, _ = recipe_for(settings).build(settings, recipe_for(settings).load_data(settings), CPU)
-    assert type(make_data_parallel_stepper(model, task, settings, CPU, SINGLE_PROCESS)) is kind
+    training = RECIPE.build(settings, RECIPE.load_data(settings), CPU)
+    stepper = make_data_parallel_stepper(training.model, training.task, settings, CPU, SINGLE_PROCESS)
+    assert type(stepper) is kind

@@ -11,12 +11,14 @@ from torch import nn
 import dataset
 from losses import softmax_loss
 from models import MultiTaskNet
+from multitask.recipe import RECIPE
 from multitask.softmax import SoftmaxTask
-from registry import make_config, recipe_for
+from registry import make_config
 from training.loop import fit
 from training.run_folder import RunFolder
 from training.steps import GradientStepper, split_by_decay
 
+CPU = torch.device("cpu")
 SMALL = {
     "dataset": "simulated",
     "simulated_size": (30, 50, 700),
@@ -138,10 +140,9 @@ def test_a_network_without_score_items_learns_the_same(data):
 
 
 def stepper_of(**options) -> GradientStepper:
-    settings = make_config(**SMALL | options)
-    data = recipe_for(settings).load_data(settings)
-    model, task, make_stepper = recipe_for(settings).build(settings, data, torch.device("cpu"))
-    return make_stepper(model, task, settings, torch.device("cpu"))
+    config = make_config(**SMALL | options)
+    training = RECIPE.build(config, RECIPE.load_data(config), CPU)
+    return training.make_stepper(training.model, training.task, config, CPU)
 
 
 def test_only_embeddings_decay_by_embedding_decay():
@@ -173,9 +174,9 @@ def test_the_step_size_falls_along_half_a_cosine():
 
 
 def test_ratings_start_at_the_mean_of_train():
-    settings = make_config(**SMALL, init_rating_bias=True)
-    data = recipe_for(settings).load_data(settings)
-    model = recipe_for(settings).build(settings, data, torch.device("cpu"))[0]
+    config = make_config(**SMALL, init_rating_bias=True)
+    data = RECIPE.load_data(config)
+    model = RECIPE.build(config, data, CPU).model
     assert model.mlp_layers[-1].bias.item() == pytest.approx(data.train.ratings.mean().item())
 
 
@@ -199,13 +200,12 @@ ALL = {"schedule": "cosine", "embedding_decay": 1.0, "init_rating_bias": True, "
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path):
-    settings = make_config(**SMALL | ALL)
-    data = recipe_for(settings).load_data(settings)
+    config = make_config(**SMALL | ALL)
+    data = RECIPE.load_data(config)
 
     def train(path, stop=lambda: False):
-        model, task, make_stepper = recipe_for(settings).build(settings, data, torch.device("cpu"))
         path.mkdir(exist_ok=True)
-        return fit(model, task, settings, RunFolder(path), torch.device("cpu"), lambda line: None, stop, make_stepper)
+        return fit(RECIPE.build(config, data, CPU), config, RunFolder(path), CPU, lambda line: None, stop)
 
     calls = count()
     train(tmp_path / "stopped", lambda: next(calls) > 15)
@@ -223,13 +223,16 @@ def test_a_run_under_a_cosine_keeps_its_number_of_epochs(elsewhere, capsys):
 REFUSED = {
     "negatives": (["--ranking_loss", "softmax", "--negatives", 3], "draws none: leave out --negatives"),
     "sampling": (["--ranking_loss", "softmax", "--negative_sampling", "unseen"], "draws none: leave out --negatives"),
-    "balance": (["--user_weight_exponent", 0.5], "--user_balance is for the softmax over all items: add --bpr softmax"),
+    "balance": (
+        ["--user_weight_exponent", 0.5],
+        "--user_weight_exponent is for the softmax over all items: add --ranking_loss softmax",
+    ),
     "too much balance": (
         ["--ranking_loss", "softmax", "--user_weight_exponent", 2],
-        "--user_balance must lie between 0 and 1, not 2",
+        "--user_weight_exponent must be at least 0 and at most 1, not 2",
     ),
     "decay": (["--embedding_decay", -1], "--embedding_decay must be 0 or more, not -1"),
-    "another model": (["--model", "mmoe", "--init_rating_bias"], "--start_at_mean means nothing to --model mmoe"),
+    "another model": (["--model", "mmoe", "--init_rating_bias"], "--init_rating_bias does not apply to --model mmoe"),
 }
 
 

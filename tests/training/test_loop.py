@@ -13,7 +13,9 @@ from models import MultiTaskNet
 from multitask.task import WatchAndRate
 from registry import make_config
 from training.loop import fit
+from training.protocols import Training
 from training.run_folder import RunFolder
+from training.steps import GradientStepper
 
 CPU = torch.device("cpu")
 THREE_EPOCHS = make_config(epochs=3)
@@ -36,7 +38,7 @@ def run_in(path, data, settings=THREE_EPOCHS, task=None):
     model = new_model(data)
     task = task or WatchAndRate(data)
     stop = getattr(task, "pressed", lambda: False)
-    return fit(model, task, settings, run, CPU, silence, stop), model
+    return fit(Training(model, task, GradientStepper), settings, run, CPU, silence, stop), model
 
 
 def weights_of(model) -> dict[str, list]:
@@ -231,7 +233,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(without_
     run.write_config({"settings": {}, "data": {}})
     task = WatchAndRate(without_validation)
     with pytest.raises(UserError, match=r"in epoch 1: lower --lr \(now 1e\+30\); nothing was kept"):
-        fit(new_model(without_validation), task, make_config(lr=1e30), run, CPU, silence)
+        fit(Training(new_model(without_validation), task, GradientStepper), make_config(lr=1e30), run, CPU, silence)
     assert not (tmp_path / "new").exists()
     run_in(tmp_path / "old", without_validation)
     good = (tmp_path / "old" / "last.pt").read_bytes()
@@ -242,7 +244,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(without_
         "regression": model.B.weight.sum(),
     }
     with pytest.raises(UserError, match="3 finished epochs are kept"):
-        fit(model, task, make_config(epochs=5), RunFolder(tmp_path / "old"), CPU, silence)
+        fit(Training(model, task, GradientStepper), make_config(epochs=5), RunFolder(tmp_path / "old"), CPU, silence)
     assert (tmp_path / "old" / "last.pt").read_bytes() == good
 
 
@@ -396,4 +398,10 @@ def test_a_checkpoint_of_another_network_is_refused(without_validation, tmp_path
     run_in(path, without_validation)
     model = new_model(without_validation, embedding_sharing=False)
     with pytest.raises(UserError, match="does not fit the network"):
-        fit(model, WatchAndRate(without_validation), make_config(epochs=4), RunFolder(path), CPU, silence)
+        fit(
+            Training(model, WatchAndRate(without_validation), GradientStepper),
+            make_config(epochs=4),
+            RunFolder(path),
+            CPU,
+            silence,
+        )

@@ -18,7 +18,9 @@ from torch.distributed import TCPStore
 
 import main
 from multitask import task as tasks
+from multitask.recipe import MultiTaskRecipe
 from training import process_group
+from training.interrupts import CtrlC
 
 WORLD = ["--dataset", "simulated", "--simulated_size", "30", "40", "600", "--batch_size", "200", "--epochs", "2"]
 TOLERANCE = 1e-6  # for float64 weights and float32 labels: only the order of summation differs
@@ -150,7 +152,7 @@ def press_ctrl_c_on_rank_1_in_the_second_epoch(rank: int) -> None:
     """In the process of rank 1 only, as by a user at the second machine."""
     if rank == 1:
         times = iter([False] * 4)
-        main.CtrlC.pressed = lambda self: next(times, True)
+        CtrlC.pressed = lambda self: next(times, True)
 
 
 def test_an_interrupted_run_resumes_bit_equal():
@@ -188,7 +190,8 @@ def test_a_mistake_is_printed_once_per_machine_and_ends_all_processes(machines):
 
 def load_other_data_on_rank_1(rank: int) -> None:
     if rank == 1:
-        family.load_data = lambda settings, load=family.load_data: load(replace(settings, seed=7))
+        load = MultiTaskRecipe.load_data
+        MultiTaskRecipe.load_data = lambda self, config: load(self, replace(config, seed=7))
 
 
 def exit_rank_1_in_the_second_epoch(rank: int) -> None:

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from config.defaults import DEFAULTS
 from conftest import refused, run
 
 import dataset
-from registry import make_config, recipe_for
+from config import cli
+from registry import CHOICES, MODELS, recipe_for
 from zoo.networks import NETWORKS
 
 WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
@@ -35,7 +35,12 @@ def files(elsewhere):
 
 def small(model: str, *arguments) -> list:
     """The flags of a run that takes about a second."""
-    few = [part for name, value in FEW.items() if name in DEFAULTS[model] for part in (f"--{name}", value)]
+    few = [
+        part
+        for name, value in FEW.items()
+        if name in MODELS[model].__dataclass_fields__
+        for part in (f"--{name}", value)
+    ]
     return ["--model", model, "--epochs", 1, "--embedding_dim", 4, *few, *arguments]
 
 
@@ -93,9 +98,10 @@ def test_recommendations_are_unseen_items_ranked_by_the_joint_probability(capsys
     answer = asked(capsys, "--recommend", "5")
     assert (answer["known"], answer["checkpoint"], len(answer["recommended"])) == (True, "best", 10)
 
-    settings = make_config(**json.loads((tmp_path / "run/a/config.json").read_text())["settings"])
-    data = dataset.load(**settings.data_options)
-    network = recipe_for(settings).build(settings, data, torch.device("cpu"))[0]
+    settings = json.loads((tmp_path / "run/a/config.json").read_text())["settings"]
+    config = cli.config_of(settings, "config.json", MODELS, CHOICES)
+    data = dataset.load(**config.data_options)
+    network = recipe_for(config).build(config, data, torch.device("cpu")).model
     network.load_state_dict(torch.load(tmp_path / "run/a/best.pt", weights_only=True)["model"])
     logits = network(torch.full((80,), 4), torch.arange(80))
     view, like = (logit.detach().sigmoid() for logit in logits.values())
@@ -174,10 +180,10 @@ BROKEN = ["--feedback", "broken.csv", "--labels", "click,buy"]
 SHOWN = ["--feedback", "shown.csv", "--labels", "click,buy"]
 REFUSED = {
     "no such network": (["--model", "mmo"], "invalid choice: 'mmo'"),
-    "experts of esmm": (["--model", "esmm", "--experts", "4"], "--experts means nothing to --model esmm"),
-    "bpr of mmoe": (["--model", "mmoe", "--ranking_loss", "bpr"], "--bpr means nothing to --model mmoe"),
-    "labels of the multi-task net": (["--labels", "view"], "--labels means nothing to --model multitask"),
-    "no expert": (["--model", "cgc", "--task_experts", "0", "--shared_experts", "0"], "needs more experts"),
+    "experts of esmm": (["--model", "esmm", "--experts", "4"], "does not apply to --model esmm; it is for omoe, mmoe"),
+    "bpr of mmoe": (["--model", "mmoe", "--ranking_loss", "bpr"], "--ranking_loss does not apply to --model mmoe"),
+    "labels of the multi-task net": (["--labels", "view"], "--labels does not apply to --model multitask"),
+    "no expert": (["--model", "cgc", "--task_experts", "0", "--shared_experts", "0"], "needs an expert"),
     "labels backwards": (["--model", "mmoe", "--labels", "like,view"], "view,like or one of the two"),
     "a label that ratings do not have": (["--model", "mmoe", "--labels", "click"], "view,like or one of the two"),
     "a label twice": (["--model", "mmoe", "--labels", "view,view"], "--labels takes different names"),
@@ -191,7 +197,7 @@ REFUSED = {
     ),
     "calibrator below zero": (["--model", "mmoe", "--calibrator", "-1"], "--calibrator must be 0 or more"),
     "calibrator that is no number": (["--model", "mmoe", "--calibrator", "nan"], "--calibrator must be"),
-    "a like that is no rating": (["--model", "mmoe", "--like_from", "nan"], "--like_from must be a rating"),
+    "a like that is no rating": (["--model", "mmoe", "--like_from", "nan"], "--like_from must be at least -1000000"),
     "conditional esmm": (["--model", "esmm", "--chain", "conditional"], "its --chain is joint"),
     "conditional aitm": (["--model", "aitm", "--calibrator", "0", "--chain", "conditional"], "its --chain is joint"),
     "ratings side by side": (["--model", "mmoe", "--chain", "none"], "--chain none is for --feedback"),
@@ -207,7 +213,7 @@ REFUSED = {
     ),
     "a column that is not there": (["--feedback", "shown.csv", "--labels", "click,like", "--model", "mmoe"], "like"),
     "feedback that is not there": (["--feedback", "none.csv", "--labels", "click", "--model", "mmoe"], "none.csv"),
-    "feedback for the multi-task net": (["--feedback", "shown.csv"], "--feedback means nothing to --model multitask"),
+    "feedback for the multi-task net": (["--feedback", "shown.csv"], "--feedback does not apply to --model multitask"),
     "feedback and ratings": ([*SHOWN, "--model", "mmoe", "--ratings", "x.csv"], "two sources of data"),
     "one class alone": ([*WORLD, "--model", "mmoe", "--negatives", "0"], "the label view is 1 in all"),
     "likes of nothing": ([*WORLD, "--model", "mmoe", "--like_from", "6"], "the label like is 0 in all"),
@@ -227,5 +233,5 @@ def test_invalid_settings_exit_with_one_sentence_and_code_2(capsys, tmp_path, ca
     )
 
 
-def test_every_network_has_settings():
-    assert set(DEFAULTS) == {"multitask", "dyadic", *NETWORKS}
+def test_every_network_has_a_config():
+    assert set(MODELS) == {"multitask", "dyadic", *NETWORKS}

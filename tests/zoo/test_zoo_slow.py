@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import dataset
-from registry import build_task, make_config
+from registry import make_config
 from training.loop import fit
 from training.run_folder import RunFolder
-from zoo.networks import NETWORKS, build_network
+from zoo.networks import NETWORKS
+from zoo.recipe import RECIPE, make_task
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ def movielens_parts() -> dataset.Data:
 @cache
 def baselines() -> dict[str, dict[str, float]]:
     settings = make_config(model="mmoe", chain="joint")
-    task = build_task("mmoe", movielens_parts(), **settings.task_options)
+    task = make_task(settings, movielens_parts())
     return {name: task.metrics(made, "test") for name, made in task.baselines().items()}
 
 
@@ -35,12 +36,11 @@ def trained(path, model: str, **options):
     """The network at the best of at most eight epochs, its task, and its test metrics."""
     settings = make_config(model=model, epochs=8, patience=2, **{"chain": CHAIN.get(model, "joint"), **options})
     data = movielens_parts()
-    task = build_task(model, data, **settings.task_options)
-    torch.manual_seed(0)
-    network = build_network(model, len(data.users), len(data.items), **settings.network_options)
+    training = RECIPE.build(settings, data, torch.device("cpu"))
+    network, task = training.model, training.task
     run = RunFolder(path)
     run.write_config({"settings": {}, "data": {}})
-    outcome = fit(network, task, settings, run, torch.device("cpu"), lambda line: None)
+    outcome = fit(training, settings, run, torch.device("cpu"), lambda line: None)
     row = outcome.history[outcome.best_epoch - 1]
     return network, task, {name: row[f"test_{name}"] for name in task.directions}
 
