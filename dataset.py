@@ -6,11 +6,12 @@ Users and items have two kinds of ids. *Raw ids* are arbitrary strings; files, f
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -64,19 +65,22 @@ class Interactions:
 
     def __getitem__(self, rows) -> "Interactions":
         """Select rows by a slice, a mask or indices, over the same users and items."""
-        columns = (self.user_ids, self.item_ids, self.ratings)
         if isinstance(rows, Tensor) and rows.dtype in (torch.int32, torch.int64):  # several times as fast as indexing
-            return Interactions(*(c.index_select(0, rows) for c in columns), self.num_users, self.num_items)
-        return Interactions(*(column[rows] for column in columns), self.num_users, self.num_items)
+            return self._map(lambda column: column.index_select(0, rows))
+        return self._map(lambda column: column[rows])
 
     def __add__(self, other: "Interactions") -> "Interactions":
         """Concatenate the rows of two objects over the same users and items."""
-        pairs = [(self.user_ids, other.user_ids), (self.item_ids, other.item_ids), (self.ratings, other.ratings)]
-        return Interactions(*(_join(*pair) for pair in pairs), self.num_users, self.num_items)
+        user_ids, item_ids = _join(self.user_ids, other.user_ids), _join(self.item_ids, other.item_ids)
+        return Interactions(user_ids, item_ids, _join(self.ratings, other.ratings), self.num_users, self.num_items)
 
     def to(self, device: torch.device) -> "Interactions":
-        tensors = (t.to(device) for t in (self.user_ids, self.item_ids, self.ratings))
-        return Interactions(*tensors, self.num_users, self.num_items)
+        return self._map(lambda column: column.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Interactions":
+        """The same users and items with every column changed."""
+        columns = change(self.user_ids), change(self.item_ids), change(self.ratings)
+        return Interactions(*columns, self.num_users, self.num_items)
 
     @property
     def pair_keys(self) -> Tensor:
@@ -103,7 +107,7 @@ class Interactions:
     def offsets(self) -> Tensor:
         """(num_users + 1,) int64: the items of user u are `items_by_user[offsets[u] : offsets[u + 1]]`."""
         blocks = self.user_ids.split(CHUNK_ROWS)  # bincount converts its input to int64
-        counts = sum(torch.bincount(block, minlength=self.num_users) for block in blocks)
+        counts = cast(Tensor, sum(torch.bincount(block, minlength=self.num_users) for block in blocks))
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
@@ -209,7 +213,7 @@ def load(
         UserError: the data are not available, hold an invalid value, or have too few rows to split.
     """
     fractions = {"test_fraction": test_fraction, "val_fraction": val_fraction, "seed": seed}
-    if train_ratings is not None:
+    if train_ratings is not None and test_ratings is not None:
         return _load_ready_split(Path(train_ratings), Path(test_ratings), rating_scale, val_fraction, seed)
     if ratings is not None:
         return _assemble(cache.read_ratings(Path(ratings), rating_scale), ratings, None, rating_scale, **fractions)
@@ -312,7 +316,7 @@ def _load_movielens(name: str, folder: Path, fractions: dict) -> Data:
 def _load_simulated(size: Sequence[int], folder: Path, notes: tuple[str, ...], fractions: dict) -> Data:
     table, titles, genres = cache.simulate(size, folder)
     table.notes = notes
-    metadata = {"titles": titles, "genres": genres, "rating_scale": (1.0, 5.0), "simulated": True}
+    metadata: dict[str, Any] = {"titles": titles, "genres": genres, "rating_scale": (1.0, 5.0), "simulated": True}
     return _split(table, name="simulated", **metadata, **fractions)
 
 

@@ -292,8 +292,8 @@ def score_all_items(model: nn.Module, users: Tensor, num_items: int) -> Tensor:
 
     Uses the model's `score_items(user_ids)` if it has one, else `forward` on all pairs, which is slower.
     """
-    if hasattr(model, "score_items"):
-        return model.score_items(users)
+    if (score_items := getattr(model, "score_items", None)) is not None:
+        return score_items(users)
     items = torch.arange(num_items, device=users.device).repeat(len(users))
     repeated_users = users.repeat_interleave(num_items)
     parts = zip(repeated_users.split(BLOCK_PAIRS), items.split(BLOCK_PAIRS), strict=True)

@@ -6,6 +6,7 @@ Symbols: B rows in a batch, U users, N sampled items per row; p ranking score, r
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -130,7 +131,7 @@ def regression_loss(observed_ratings: Tensor, predicted_ratings: Tensor) -> Tens
     return F.mse_loss(predicted_ratings, observed_ratings)
 
 
-def joint_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+def joint_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float | Tensor] | Mapping[str, float]) -> Tensor:
     """Weighted sum of named losses: L = lambda_F L_F + lambda_R L_R, for any names.
 
     Raises:
@@ -138,7 +139,7 @@ def joint_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Te
     """
     if losses.keys() != weights.keys():
         raise ValueError(f"losses {sorted(losses)} and weights {sorted(weights)} must have the same names")
-    return sum(weights[name] * loss for name, loss in losses.items())
+    return cast(Tensor, sum(weights[name] * loss for name, loss in losses.items()))
 
 
 def masked_log_loss(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -44,7 +44,7 @@ def train(request: cli.Request, group) -> int:
     import torch
 
     from training import session
-    from training.data_parallel import release_followers
+    from training.data_parallel import follow, release_followers
     from training.interrupts import CtrlC
     from training.loop import fit
     from training.report import header, profile, report
@@ -60,8 +60,8 @@ def train(request: cli.Request, group) -> int:
     training = recipe.build(config, data, device, group)
     with CtrlC() as ctrl_c:
         if not group.is_main:
-            stepper = training.make_stepper(training.model, training.task, config, device)
-            return EXIT_INTERRUPTED if stepper.follow(ctrl_c.pressed) else EXIT_OK
+            return follow(training, config, device, ctrl_c.pressed)
+        assert run_folder is not None  # rank 0 has one
         print(header(training, data, config, device, group.world_size, run_folder.path), flush=True)
         with release_followers(group):
             run_folder.write_config(session.describe(config, record, data))

@@ -48,7 +48,7 @@ def option(default: Any, doc: str, group: str, **details: Any) -> Any:
 
 def redefine(base: type, name: str, default: Any, **details: Any) -> Any:
     """The field `name` of a base class with another default, and with other details where given."""
-    known: Option = base.__dataclass_fields__[name].metadata["option"]
+    known: Option = {field.name: field for field in dataclasses.fields(base)}[name].metadata["option"]
     return dataclasses.field(default=default, metadata={"option": dataclasses.replace(known, **details)})
 
 

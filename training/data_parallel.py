@@ -10,14 +10,15 @@ that a resumed run repeats it exactly even if the machines have different proces
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from config.base import GradientConfig
-from config.errors import UserError
+from config.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
 from training.process_group import SingleProcess
-from training.protocols import GradientTask, History, Row, Stop
+from training.protocols import GradientTask, History, Row, Stop, Training
 from training.steps import GradientStepper, Stopped
 
 
@@ -48,7 +49,8 @@ class DataParallelStepper(GradientStepper):
             UserError: the run of rank 0 ended with an error; the message is the same.
         """
         stopped = False
-        while "epoch" in (order := self.group.broadcast({}, self.device)):
+        nothing: dict[str, Any] = {}
+        while "epoch" in (order := self.group.broadcast(nothing, self.device)):
             for name, part in self._synchronized_parts().items():
                 part.load_state_dict(order["state"][name])
             try:
@@ -88,7 +90,8 @@ class DataParallelStepper(GradientStepper):
         return torch.stack([*losses, losses[0].new_tensor(float(self._stop()))])
 
     def _run_shards(self, epoch: int, history: History, stop: Stop) -> Row:
-        self._stop, self._stop_votes = stop, 0
+        self._stop = stop
+        self._stop_votes = torch.zeros(())
         # The votes of a step are read before the next step, so that a GPU need not be waited for.
         return super().run_epoch(epoch, history, lambda: bool(self._stop_votes))
 
@@ -103,6 +106,13 @@ class _SumOverProcesses(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
+
+
+def follow(training: Training, config: GradientConfig, device: torch.device, stop: Stop) -> int:
+    """What all processes but rank 0 do instead of `fit`; returns the exit code."""
+    stepper = training.make_stepper(training.model, training.task, config, device)
+    assert isinstance(stepper, DataParallelStepper)
+    return EXIT_INTERRUPTED if stepper.follow(stop) else EXIT_OK
 
 
 @contextmanager

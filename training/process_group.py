@@ -117,7 +117,7 @@ class ProcessGroup(SingleProcess):
         return value if self.is_main else torch.load(io.BytesIO(sent[0]), map_location=device, weights_only=True)
 
     def require_same(self, value: str, complaint: str) -> None:
-        if len(different := sorted(set(self._all_gather(value)))) > 1:
+        if len(different := sorted(map(str, set(self._all_gather(value))))) > 1:
             raise UserError(f"{complaint}: {' against '.join(different)}")
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> list[Tensor]:

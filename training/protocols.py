@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from config.base import RunConfig
 from training.process_group import SingleProcess
 
 Row = dict[str, float]  # one epoch: "epoch", "train_<loss>", "val_<metric>", "test_<metric>" and others
@@ -27,11 +26,16 @@ Stop = Callable[[], bool]
 class RunData(Protocol):
     """What the loop, the report and config.json need to know of any data set."""
 
-    name: str
-    users: Any
-    items: Any
-    notes: tuple[str, ...]
-    simulated: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def users(self) -> Any:
+        """Raw ids, one per row number."""
+
+    @property
+    def items(self) -> Any:
+        """Raw ids, one per row number."""
 
     @property
     def titles(self) -> Sequence[str]: ...
@@ -40,19 +44,43 @@ class RunData(Protocol):
     def genres(self) -> Sequence[str]: ...
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user."""
+
+    @property
+    def simulated(self) -> bool:
+        """True where the program made the data: figures from them say nothing about real users."""
+
+    @property
     def fingerprint(self) -> str:
         """Equal for equal data and equal splits."""
 
 
 class Task(Protocol):
-    """What a network is trained for and measured by."""
+    """What a network is trained for and measured by. `model` is always the network of the task's family."""
 
-    data: Any
-    primary_metric: str  # chooses the best epoch unless --monitor names another
-    directions: Mapping[str, int]  # {metric: +1 where more is better, -1 where less is, 0 where neither}
-    console_metrics: tuple[str, ...]  # the metrics in the line of an epoch
-    compared: tuple[str, ...]  # the metrics shown beside those of the baselines
-    can_recommend: bool  # True where `score` ranks any item for any user
+    @property
+    def data(self) -> RunData: ...
+
+    @property
+    def primary_metric(self) -> str:
+        """Chooses the best epoch unless --monitor names another metric."""
+
+    @property
+    def directions(self) -> Mapping[str, int]:
+        """{metric: +1 where more is better, -1 where less is, 0 where neither}."""
+
+    @property
+    def console_metrics(self) -> tuple[str, ...]:
+        """The metrics in the line of an epoch."""
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The metrics shown beside those of the baselines."""
+
+    @property
+    def can_recommend(self) -> bool:
+        """True where `score` ranks any item for any user."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -62,27 +90,32 @@ class Task(Protocol):
     def tags(self) -> Mapping[str, str]:
         """The TensorBoard tag of every column of a history row."""
 
-    def metrics(self, model: nn.Module, split: str) -> dict[str, float]:
+    def metrics(self, model: Any, split: str) -> dict[str, float]:
         """{metric: value} on one of the splits."""
 
-    def diagnostics(self, model: nn.Module) -> dict[str, float]:
+    def diagnostics(self, model: Any) -> dict[str, float]:
         """{TensorBoard tag: value}, drawn beside the metrics."""
 
     def baselines(self) -> Mapping[str, nn.Module]:
         """{name: module} of predictions without a network, measured like one."""
 
-    def embeddings(self, model: nn.Module) -> dict[str, Tensor]:
+    def embeddings(self, model: Any) -> dict[str, Tensor]:
         """{name: (items, d)} for TensorBoard's projector."""
 
-    def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def score(self, model: Any, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Scores (B,) to rank items by, and the columns (B,) to show beside them; UserError unless can_recommend."""
 
 
 class GradientTask(Task, Protocol):
     """A task whose losses are minimized on batches, by training.steps."""
 
-    squared_errors: tuple[str, ...]  # the losses that are squared errors, for uncertainty weighting
-    regularizers: tuple[str, ...]  # the losses that are no tasks and that no weighting balances
+    @property
+    def squared_errors(self) -> tuple[str, ...]:
+        """The losses that are squared errors, for uncertainty weighting."""
+
+    @property
+    def regularizers(self) -> tuple[str, ...]:
+        """The losses that are no tasks and that no weighting balances."""
 
     @property
     def loss_names(self) -> tuple[str, ...]:
@@ -98,7 +131,7 @@ class GradientTask(Task, Protocol):
     def batch_rows(self, batch: dict[str, Tensor]) -> int:
         """How many rows a batch holds."""
 
-    def losses(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """{name: scalar}, each a sum over rows divided by its divisor."""
 
     def divisors(self, batch: dict[str, Tensor]) -> Mapping[str, int | Tensor]:
@@ -108,7 +141,9 @@ class GradientTask(Task, Protocol):
 class Stepper(Protocol):
     """Trains a network for an epoch at a time."""
 
-    checkpoint_parts: dict[str, Any]  # what a checkpoint holds of it: {name: what has state_dict and load_state_dict}
+    @property
+    def checkpoint_parts(self) -> Mapping[str, Any]:
+        """What a checkpoint holds of it: {name: what has state_dict and load_state_dict}."""
 
     def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:
         """Train for one epoch and return columns of its row, "train_<loss>" and others; raises Stopped."""
@@ -145,9 +180,3 @@ class Recipe(Protocol):
 
     def build(self, config: Any, data: Any, device: torch.device, group: SingleProcess) -> Training:
         """A fresh network on the device, drawn from config.seed, with its task and stepper."""
-
-
-__all__ = [
-    "GradientTask", "History", "Log", "MakeStepper", "Recipe", "Row", "RunConfig", "RunData", "Stepper", "Stop", "Task",
-    "Training",
-]  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ def recommend(model: nn.Module, task: Task, raw_user: str) -> dict:
             recommended: list of {item, title, columns of task.score}; for an unknown user {item, title, ratings}, where
             ratings is the number of ratings.
     """
-    data = task.data
+    data = cast(Data, task.data)
     interactions = data.seen + data.test
     found = np.flatnonzero(data.users == raw_user)
     if len(found) == 0:

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -59,7 +60,7 @@ def report(outcome: Outcome, task: Task, path: Path, config: RunConfig) -> str:
     return "\n".join(lines)
 
 
-def metric_table(history: list[dict[str, float]], chosen: int | None, directions: dict[str, int]) -> list[str]:
+def metric_table(history: list[dict[str, float]], chosen: int | None, directions: Mapping[str, int]) -> list[str]:
     """Every loss and metric: its last and its best value, and its value at the chosen epoch where there is one.
 
     Nothing is best of what should be neither high nor low.

@@ -27,7 +27,9 @@ def begin(
     request: Request, group: SingleProcess, models: Models, choices: Choices
 ) -> tuple[RunFolder | None, dict[str, Any], RunConfig]:
     """The run folder (on the first process alone), config.json so far, and the config, the same on all processes."""
-    run, record, values = None, {}, {}
+    run: RunFolder | None = None
+    record: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     with group.collective_errors():
         if group.is_main and request.resume is not None:
             run, record, config = reopen(request.resume, request.given, models, choices)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from config.base import GradientConfig
 from training.protocols import GradientTask, History, Row, Stop
 from training.weighting import make_weighting
+from training.weighting.fixed import AllReduce
 
 
 class Stopped(Exception):
@@ -27,7 +28,7 @@ class GradientStepper:
         device: of the network.
     """
 
-    all_reduce = None  # sums gradients over processes (data_parallel.py); None for a single process
+    all_reduce: AllReduce | None = None  # sums gradients over processes (data_parallel.py)
 
     def __init__(self, model: nn.Module, task: GradientTask, config: GradientConfig, device: torch.device) -> None:
         self.model, self.task, self.config, self.device = model, task, config, device

@@ -27,8 +27,9 @@ def draw_summary(
     # The HPARAMS page reads its numbers from these tags. The summary of the experiment is left out: TensorBoard would
     # take that of one arbitrary run for all. writer.add_hparams would write it, and create a stray run folder as well.
     _, start, end = hparams(flat, final)
-    writer.file_writer.add_summary(start)
-    writer.file_writer.add_summary(end)
+    file_writer = writer._get_file_writer()
+    file_writer.add_summary(start)
+    file_writer.add_summary(end)
     data = task.data
     # The metadata table has one line per item and tabs between columns: no text may hold either, and none may be empty.
     columns = (data.items, data.titles, data.genres)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from training.weighting.fixed import Fixed
+from training.weighting.fixed import Factors, Fixed
 
 TEMPERATURE = 2.0  # the higher, the more even the factors; value of the paper
 
@@ -28,5 +28,5 @@ class DWA(Fixed):
             fractions = torch.softmax(torch.tensor(ratios, dtype=torch.float64) / TEMPERATURE, dim=0)
             self.w = (len(self.tasks) * fractions).tolist()
 
-    def factors(self) -> dict[str, float]:
+    def factors(self) -> Factors:
         return dict(zip(self.tasks, self.w, strict=True))

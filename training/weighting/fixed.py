@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from losses import joint_loss
 
 AllReduce = Callable[[list[Tensor]], list[Tensor]]  # sums each tensor over the processes
+Factors = Mapping[str, float | Tensor]  # {task: w_t}; a loss without an entry has factor 1
 
 
 class Fixed:
@@ -40,7 +41,7 @@ class Fixed:
     def begin_epoch(self, epoch: int, history: Sequence[Mapping[str, float]]) -> None:
         """Prepare for an epoch (counted from 1); history: one row per finished epoch, with "train_<loss>"."""
 
-    def factors(self) -> dict[str, float | Tensor]:
+    def factors(self) -> Factors:
         """The current w_t, {task: scalar}. A loss without an entry has factor 1."""
         return {}
 
@@ -51,7 +52,8 @@ class Fixed:
             ValueError: `losses` and the lambdas have different names.
         """
         factors = self.factors()
-        return joint_loss(losses, {name: weight * factors.get(name, 1.0) for name, weight in self.weights.items()})
+        weights = {name: weight * factors.get(name, 1.0) for name, weight in self.weights.items()}
+        return joint_loss(losses, weights)
 
     def backward(self, losses: Mapping[str, Tensor], model: nn.Module, all_reduce: AllReduce | None = None) -> Tensor:
         """Add the gradient of the joint loss to .grad.
@@ -67,8 +69,8 @@ class Fixed:
         joint = self.joint(losses)
         joint.backward()
         if all_reduce is not None:
-            reached = [parameter for parameter in model.parameters() if parameter.grad is not None]
-            for parameter, gradient in zip(reached, all_reduce([parameter.grad for parameter in reached]), strict=True):
+            reached = {parameter: parameter.grad for parameter in model.parameters() if parameter.grad is not None}
+            for parameter, gradient in zip(reached, all_reduce(list(reached.values())), strict=True):
                 parameter.grad = gradient
         return joint.detach()
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from config.errors import UserError
+from training.weighting.fixed import Factors
 from training.weighting.per_task_gradients import PerTaskGradients, TaskGradients
 
 ALPHA = 1.5  # strength of the pull towards a common training rate; from the paper's experiments
@@ -35,10 +36,10 @@ class GradNorm(PerTaskGradients):
         self.w = torch.ones(len(self.tasks), device=self.device)
         self.first_losses = torch.zeros(len(self.tasks), device=self.device)
 
-    def factors(self) -> dict[str, Tensor]:
+    def factors(self) -> Factors:
         return dict(zip(self.tasks, self.w, strict=True))
 
-    def combine(self, task_gradients: list[TaskGradients], losses: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    def combine(self, task_gradients: list[TaskGradients], losses: Mapping[str, Tensor]) -> list[Factors]:
         """Return the current w, then update it.
 
         Raises:

@@ -1,11 +1,13 @@
 """PCGrad, gradient surgery (Yu, Kumar, Gupta, Levine, Hausman and Finn 2020)."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from training.streams import stream
+from training.weighting.fixed import Factors
 from training.weighting.per_task_gradients import PerTaskGradients, TaskGradients
 
 STREAM_OFFSET = -1000  # keeps the random streams of the task orders apart from those of the batches
@@ -29,14 +31,16 @@ class PCGrad(PerTaskGradients):
 
     def begin_epoch(self, epoch: int, history: Sequence[Mapping[str, float]]) -> None:
         self.generator = stream(self.seed, STREAM_OFFSET - epoch)
-        self.steps, self.steps_in_conflict = 0, 0
+        self.steps = 0
+        self.steps_in_conflict: int | Tensor = 0
 
-    def combine(self, task_gradients: list[TaskGradients], losses: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    def combine(self, task_gradients: list[TaskGradients], losses: Mapping[str, Tensor]) -> list[Factors]:
         self.steps += 1
         is_shared = [sum(gradient is not None for gradient in of_tasks) > 1 for of_tasks in task_gradients]
         if not any(is_shared):
             return [{}] * len(task_gradients)
-        gram = sum(inner_products(one) for one, shared in zip(task_gradients, is_shared, strict=True) if shared)
+        products = [inner_products(one) for one, shared in zip(task_gradients, is_shared, strict=True) if shared]
+        gram = cast(Tensor, sum(products))
         self.steps_in_conflict = self.steps_in_conflict + (gram < 0).any()  # stays a tensor: no GPU synchronization
         summed = dict(zip(self.tasks, project_conflicts(gram, self.generator).sum(dim=0), strict=True))
         return [summed if shared else {} for shared in is_shared]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from training.weighting.fixed import AllReduce, Fixed
+from training.weighting.fixed import AllReduce, Factors, Fixed
 
 TaskGradients = tuple[Tensor | None, ...]  # g_t of one parameter for each task; None where the task does not reach it
 
@@ -16,9 +16,7 @@ class PerTaskGradients(Fixed):
     Subclasses implement `combine`.
     """
 
-    def combine(
-        self, task_gradients: list[TaskGradients], losses: Mapping[str, Tensor]
-    ) -> list[Mapping[str, float | Tensor]]:
+    def combine(self, task_gradients: list[TaskGradients], losses: Mapping[str, Tensor]) -> list[Factors]:
         """For each parameter, the factors by which the g_t are multiplied before they are summed.
 
         Args:
@@ -50,7 +48,7 @@ def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter], all_reduce: A
     """The gradient of a scalar loss in each parameter; None where the loss does not depend on it."""
     if not loss.requires_grad:
         return [None] * len(parameters)
-    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    found: Sequence[Tensor | None] = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     if all_reduce is not None:
         summed = iter(all_reduce([gradient for gradient in found if gradient is not None]))
         found = [None if gradient is None else next(summed) for gradient in found]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from training.weighting.fixed import Fixed
+from training.weighting.fixed import Factors, Fixed
 
 
 class Uncertainty(Fixed):
@@ -30,7 +30,7 @@ class Uncertainty(Fixed):
     def parameters(self) -> list[nn.Parameter]:
         return [self.s]
 
-    def factors(self) -> dict[str, Tensor]:
+    def factors(self) -> Factors:
         return dict(zip(self.tasks, self.scales * torch.exp(-self.s), strict=True))
 
     def joint(self, losses: Mapping[str, Tensor]) -> Tensor:
