@@ -1,6 +1,7 @@
 """Imports point one way: no room imports from a room above it, and there is no cycle between modules."""
 
 import ast
+import builtins
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,40 @@ def test_no_cycle_between_modules():
 
     for name in GRAPH:
         visit(name)
+
+
+def definitions(path: Path) -> dict[str, ast.AST]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name: node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+def handed_on(node: ast.AST) -> set[str]:
+    """Names that a definition passes on as callbacks; those passed to builtins, such as map, stay in place."""
+    calls = [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+    calls = [call for call in calls if not (isinstance(call.func, ast.Name) and hasattr(builtins, call.func.id))]
+    values = [value for call in calls for value in (*call.args, *(keyword.value for keyword in call.keywords))]
+    local = {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
+    return {value.id for value in values if isinstance(value, ast.Name)} - local
+
+
+def used(node: ast.AST) -> set[str]:
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load)}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_definition_hands_itself_on_as_a_callback(module):
+    """A function that passes itself, or one that leads back to it, to another module hides a cycle between the two."""
+    own = definitions(MODULES[module])
+    reach = {name: used(node) & set(own) - {name} for name, node in own.items()}
+
+    def leads_to(start: str, goal: str, visited: set[str]) -> bool:
+        visited.add(start)
+        return goal in reach[start] or any(leads_to(name, goal, visited) for name in reach[start] - visited)
+
+    for name, node in own.items():
+        for callback in handed_on(node) & set(own):
+            assert callback != name, f"{module}.{name} passes itself on"
+            assert not leads_to(callback, name, set()), f"{module}.{name} passes {callback}, which leads back to it"
 
 
 def test_the_longest_chain_of_rooms_is_at_most_ten():
