@@ -95,7 +95,9 @@ def handed_on(node: ast.AST) -> set[str]:
 
 
 def used(node: ast.AST) -> set[str]:
-    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load)}
+    names = [name for name in ast.walk(node) if isinstance(name, ast.Name)]
+    local = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    return {name.id for name in names} - local
 
 
 @pytest.mark.parametrize("module", MODULES)
