@@ -1,23 +1,22 @@
-"""Metrics: pure functions of ranks, scores and labels, and the entry points mrr_score and mse_score.
+"""Metrics of rankings and ratings: pure functions, and the entry points mrr_score and mse_score.
 
-METRICS holds the metrics of ranking (RANKING_METRICS) and of ratings (RATING_METRICS), LABEL_METRICS and CHAIN_METRICS
-those of 0/1 labels. To add a metric, write its function and enter it in the table of its kind: metrics.csv, the closing
-table of a run and the TensorBoard tags are made from these tables.
+METRICS holds the metrics of ranking (RANKING_METRICS) and of ratings (RATING_METRICS). To add a metric, write its
+function and enter it in its table: metrics.csv, the closing table of a run and the TensorBoard tags are made from
+these tables. The metrics of 0/1 labels are in zoo/metrics.py.
 
 Ranks start at 1 for the best item. Items with equal scores share the average of the ranks they cover, so the rank of an
 item never depends on the order in which items are stored, and a constant model ranks every item in the middle.
 
-Symbols: U users, T test items of all users, R rows with labels, n items.
+Symbols: U users, T test items of all users, n items.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dataset import Interactions
@@ -54,9 +53,6 @@ def metric_tags(metrics: Mapping[str, Metric]) -> dict[str, str]:
         for split, group in TAG_GROUPS.items()
         for name, metric in metrics.items()
     }
-
-
-# Ranking of items
 
 
 @dataclass(frozen=True)
@@ -312,130 +308,3 @@ def ranges(starts: Tensor, ends: Tensor) -> Tensor:
     lengths = ends - starts
     first = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
     return first + torch.arange(len(first), device=first.device)
-
-
-# Labels of 0 and 1
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """R rows of one label, on the CPU.
-
-    logits: (R,) float64; sigmoid(logit) is the predicted probability of label 1.
-    labels: (R,) float64, 0 or 1.
-    user_ids: (R,) the user of each row.
-    """
-
-    logits: Tensor
-    labels: Tensor
-    user_ids: Tensor
-
-
-def label_auc(scores: LabelScores) -> float:
-    """The AUC over all rows; nan if there is one class only."""
-    return roc_auc(scores.logits, scores.labels)
-
-
-def log_loss(scores: LabelScores) -> float:
-    """Mean cross-entropy in nats."""
-    return F.binary_cross_entropy_with_logits(scores.logits, scores.labels).item()
-
-
-def normalized_entropy(scores: LabelScores) -> float:
-    """The log loss divided by that of always predicting the mean label of these rows; nan if there is one class only.
-
-    1 for a model that knows the mean label only. He et al. 2014, who take the mean label of the training rows.
-    """
-    rate = scores.labels.mean()
-    entropy = -(torch.xlogy(rate, rate) + torch.xlogy(1 - rate, 1 - rate)).item()
-    return log_loss(scores) / entropy if entropy else math.nan
-
-
-def calibration(scores: LabelScores) -> float:
-    """Mean predicted probability over mean label; 1 is ideal, nan if no label is 1."""
-    rate = scores.labels.mean()
-    return (scores.logits.sigmoid().mean() / rate).item() if rate else math.nan
-
-
-def user_auc(scores: LabelScores) -> float:
-    """The AUC within each user, mean over the users with both classes; nan if there is none."""
-    return auc_by_group(scores.logits, scores.labels, scores.user_ids).nanmean().item()
-
-
-LABEL_METRICS = {
-    "auc": Metric(label_auc, +1, "auc"),
-    "log_loss": Metric(log_loss, -1, "log loss"),
-    "entropy": Metric(normalized_entropy, -1, "entropy"),
-    "calibration": Metric(calibration, 0, "calibration"),
-    "user_auc": Metric(user_auc, +1, "user auc"),
-}  # functions of LabelScores
-
-
-def fraction_above(later: Tensor, earlier: Tensor) -> float:
-    """Fraction of rows with later > earlier, both (R,): a later step of a chain more probable than an earlier one."""
-    return (later > earlier).float().mean().item()
-
-
-# Functions of the joint logits of a label and of the label before it.
-CHAIN_METRICS = {"over": Metric(fraction_above, -1, "over")}
-
-
-def label_metrics(
-    logits: Tensor, labels: Tensor, user_ids: Tensor, names: Iterable[str] | None = None
-) -> dict[str, float]:
-    """Metrics of one label's logits by their names.
-
-    Args:
-        logits: (R,) sigmoid(logit) is the predicted probability of label 1.
-        labels: (R,) 0 or 1.
-        user_ids: (R,) the user of each row.
-        names: which metrics of LABEL_METRICS; None computes all.
-
-    Raises:
-        FloatingPointError: a logit is nan or infinite.
-    """
-    if not logits.isfinite().all():
-        raise FloatingPointError("the model scores a pair with nan or infinity")
-    scores = LabelScores(logits.cpu().double(), labels.cpu().double(), user_ids.cpu())
-    return {name: LABEL_METRICS[name].function(scores) for name in names or LABEL_METRICS}
-
-
-def roc_auc(scores: Tensor, labels: Tensor) -> float:
-    """Probability that a row with label 1 scores above one with label 0, ties counting half: (R,), (R,) -> number.
-
-    nan if there is one class only.
-    """
-    return auc_by_group(scores, labels, torch.zeros_like(labels, dtype=torch.long)).item()
-
-
-def auc_by_group(scores: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-    """The AUC within each group, from the rank sum with average ranks (Mann and Whitney 1947).
-
-    Args:
-        scores: (R,) any numbers.
-        labels: (R,) 0 or 1.
-        groups: (R,) the group of each row, an integer.
-
-    Returns:
-        (number of groups,) float64, groups ascending; nan for groups with one class only.
-    """
-    scores, labels, groups = scores.cpu(), labels.cpu(), groups.cpu()  # some devices have no float64
-    order = torch.argsort(scores, stable=True)
-    order = order[torch.argsort(groups[order], stable=True)]
-    scores, labels = scores[order], labels[order].double()
-    place = torch.unique_consecutive(groups[order], return_inverse=True)[1]
-    ranks = _average_positions(scores, place)
-    sizes = torch.bincount(place).double()
-    starts = sizes.cumsum(0) - sizes
-    positives = torch.bincount(place, weights=labels)
-    rank_sums = torch.bincount(place, weights=(ranks - starts[place]) * labels)
-    return (rank_sums - positives * (positives + 1) / 2) / (positives * (sizes - positives))
-
-
-def _average_positions(scores: Tensor, groups: Tensor) -> Tensor:
-    """Positions, from 1, of rows sorted by group and score; ties share their average: (R,), (R,) -> (R,) float64."""
-    starts_tie = torch.ones_like(groups, dtype=torch.bool)
-    starts_tie[1:] = (groups[1:] != groups[:-1]) | (scores[1:] != scores[:-1])
-    tie = starts_tie.cumsum(0) - 1
-    counts = torch.bincount(tie).double()
-    return (counts.cumsum(0) - (counts - 1) / 2)[tie]

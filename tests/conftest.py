@@ -43,6 +43,17 @@ def interactions(pairs, num_users: int, num_items: int, ratings=None) -> Interac
     )
 
 
+# user, item, view, like, buy
+FEEDBACK = [("a", "x", 1, 1, 0), ("a", "y", 1, 0, 0), ("b", "x", 0, 0, 0), ("b", "z", 1, 1, 1), ("c", "y", 1, 0, 0)]
+
+
+def feedback_file(path: Path, rows=FEEDBACK) -> str:
+    """A file of feedback with these rows: its path."""
+    lines = ["user,item,view,like,buy", *(",".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
 class Lookup(torch.nn.Module):
     """A model that scores by a table (users, items): predictions and ratings can be written down by hand."""
 

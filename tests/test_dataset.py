@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from conftest import interactions
+from conftest import FEEDBACK, feedback_file, interactions
 from scipy.stats import chisquare
 
 import dataset
@@ -100,14 +100,6 @@ def test_a_single_user_or_item_is_rejected(tmp_path):
             dataset.load(ratings=write(tmp_path / "r.csv", text), test_fraction=0.3)
 
 
-FEEDBACK = [("a", "x", 1, 1, 0), ("a", "y", 1, 0, 0), ("b", "x", 0, 0, 0), ("b", "z", 1, 1, 1), ("c", "y", 1, 0, 0)]
-
-
-def feedback_file(path, rows=FEEDBACK) -> str:
-    lines = ["user,item,view,like,buy", *(",".join(map(str, row)) for row in rows)]
-    return write(path, "\n".join(lines))
-
-
 def rows_of(data: dataset.Data) -> list[tuple]:
     """Every row, whatever its part, by raw ids."""
     parts = [part for part in (data.train, data.validation, data.test) if part is not None]
@@ -182,37 +174,6 @@ def test_the_fingerprint_of_ratings_is_unchanged(tmp_path):
     path = write(tmp_path / "r.csv", "1,10,5\n1,20,4\n2,10,3\n2,30,1\n3,10,2\n")
     fingerprint = dataset.load(ratings=path, test_fraction=0.2).fingerprint
     assert fingerprint == "b31add6c9b0c95cd0159165c4b9065155e4e6947356e8f8331864fa621c34ac2"
-
-
-def test_a_broken_chain_is_reported_with_its_row(tmp_path):
-    path = feedback_file(tmp_path / "f.csv")
-    kept = dataset.load(feedback=path, labels=("view", "like", "buy"), test_fraction=0.2)
-    assert dataset.require_chain(kept) is None
-    turned = dataset.load(feedback=path, labels=("view", "buy", "like"), test_fraction=0.2, val_fraction=0.25)
-    with pytest.raises(UserError) as error:
-        dataset.require_chain(turned)
-    assert str(error.value) == (
-        f"{path}: like is 1 where buy is 0 for user 'a' and item 'x', one of 1 such rows; models that assume a chain "
-        "view > buy > like (ESMM, AITM, --chain conditional, --calibrator) require a label to be 0 wherever an earlier "
-        "one is 0; fix the rows, give --labels in the order of the chain, or choose another model"
-    )
-
-
-@pytest.mark.parametrize("labels", [(0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 1)])
-@pytest.mark.parametrize("seed", range(5))
-def test_a_broken_chain_is_found_in_every_part(tmp_path, labels, seed):
-    path = feedback_file(tmp_path / "f.csv", [*FEEDBACK, ("c", "z", *labels)])
-    how = {"test_fraction": 0.2, "val_fraction": 0.2, "seed": seed}
-    data = dataset.load(feedback=path, labels=("view", "like", "buy"), **how)
-    with pytest.raises(UserError, match="for user 'c' and item 'z', one of 1 such rows"):
-        dataset.require_chain(data)
-
-
-def test_ratings_and_a_single_label_always_pass_the_chain_check(tmp_path, tiny):
-    assert dataset.require_chain(tiny) is None
-    data = dataset.load(feedback=feedback_file(tmp_path / "f.csv"), labels=("buy",), test_fraction=0.2)
-    assert data.train.ratings.shape == (4, 1)
-    assert dataset.require_chain(data) is None
 
 
 def test_the_parts_are_adjacent_in_memory_and_concatenated_without_a_copy(tiny):

@@ -7,11 +7,12 @@ import torch
 
 import dataset
 from config.zoo import ZooConfig
-from dataset import Data, is_chain, require_chain
+from dataset import Data
 from training.data_parallel import DataParallelStepper
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import Log, Training
 from training.steps import GradientStepper
+from zoo.chain import is_chain, require_chain
 from zoo.networks import build_network
 from zoo.task import LabelTask
 

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from config.errors import UserError
 from dataset import Data
-from evaluation import CHAIN_METRICS, LABEL_METRICS, Metric, evaluating, label_metrics, metric_tags
+from evaluation import Metric, evaluating, metric_tags
 from losses import calibrator, chain_logits, masked_log_loss
 from training.negatives import CHUNK_ROWS
 from training.streams import stream
 from zoo.baselines import Baseline, make_baselines
 from zoo.labels import LabelledRows, Labeller
+from zoo.metrics import CHAIN_METRICS, LABEL_METRICS, label_metrics
 
 CHUNK_PAIRS = 2**14  # pairs scored at a time in evaluation: bounds memory
 

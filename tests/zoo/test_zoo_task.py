@@ -12,12 +12,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from config.errors import UserError
 from config.zoo import ZooConfig
 from dataset import Data
-from evaluation import LABEL_METRICS, Metric
+from evaluation import Metric
 from registry import MODELS, make_config
 from training.loop import fit
 from training.run_folder import RunFolder
 from training.weighting import METHODS
 from zoo import task as zoo_task
+from zoo.metrics import LABEL_METRICS
 from zoo.networks import NETWORKS, build_network
 from zoo.recipe import RECIPE
 from zoo.task import LabelTask
