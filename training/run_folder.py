@@ -66,6 +66,13 @@ class RunFolder:
                 f"{self.path / 'config.json'} is damaged ({error!r}); train again with another --logdir"
             ) from None
 
+    def has_format(self, number: int) -> bool:
+        """True if config.json can be read and has this format number."""
+        try:
+            return self.read_config().get("format") == number
+        except UserError:
+            return False
+
     def write_config(self, config: dict) -> None:
         """Write config.json and create the folder. Raises UserError if that fails."""
         try:

@@ -64,8 +64,12 @@ def unused_path(config: RunConfig) -> Path:
 
 
 def newest_run() -> Path:
-    """The folder of the run under run/ that was saved last; UserError where there is none."""
+    """The folder of the run under run/ that was saved last; UserError where there is none.
+
+    Folders without a config.json of this format do not count: somebody's own loop may have written them.
+    """
     checkpoints = sorted(RUNS.rglob("last.pt"), key=lambda path: path.stat().st_mtime)
+    checkpoints = [path for path in checkpoints if RunFolder(path.parent).has_format(FORMAT)]
     if not checkpoints:
         raise UserError(
             f"there is no trained run under {RUNS}/: train one with python main.py, or name its folder with --logdir"

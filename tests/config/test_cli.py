@@ -1,0 +1,152 @@
+"""The command line: help, flags by model, settings files and presets."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, refused, run
+
+from config import cli
+from config.base import RunConfig
+from config.errors import UserError
+from registry import CHOICES, MODELS, make_config
+
+WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
+
+
+def parse(*arguments: str) -> cli.Request:
+    return cli.parse(arguments, MODELS, CHOICES)
+
+
+def without_packages(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess:
+    """main.py in a Python that sees the standard library alone, as before the requirements are installed."""
+    environment = {**os.environ, "COLUMNS": str(columns)}
+    environment.pop("PYTHONPATH", None)
+    command = [sys.executable, "-S", ROOT / "main.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_help_needs_no_packages_fits_a_screen_and_names_every_model():
+    done = without_packages("--help")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 80
+    assert all(any(line.startswith(f"  {model} ") for line in lines) for model in MODELS)
+
+
+def test_the_width_of_the_help_follows_the_terminal():
+    narrow, wide = (without_packages("--model", "ple", "--help", columns=width).stdout for width in (70, 140))
+    assert len(wide.splitlines()) < len(narrow.splitlines())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_help_of_a_model_lists_all_its_fields_and_no_others(model, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse("--model", model, "--help")
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    own = {field.name for field in dataclasses.fields(MODELS[model])}
+    everything = {field.name for config in MODELS.values() for field in dataclasses.fields(config)}
+    listed = {name for name in everything if f"--{name} " in text or f"--{name}\n" in text}
+    assert listed == own
+
+
+def test_without_the_requirements_one_sentence_says_what_to_install():
+    done = without_packages("--epochs", "1")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install -r requirements.txt" in done.stderr
+
+
+FOREIGN = [
+    ("dyadic", ["--schedule", "cosine"]),
+    ("dyadic", ["--weighting", "gradnorm"]),
+    ("dyadic", ["--test_fraction", "0.1"]),
+    ("mmoe", ["--tune"]),
+    ("mmoe", ["--task_experts", "3"]),
+    ("esmm", ["--expert_units", "8"]),
+    ("multitask", ["--labels", "view"]),
+    ("multitask", ["--no_exclude_self"]),
+]
+
+
+@pytest.mark.parametrize(("model", "flags"), FOREIGN, ids=str)
+def test_a_flag_of_another_model_is_rejected_by_name(model, flags):
+    with pytest.raises(UserError, match=rf"{flags[0]} does not apply to --model {model}; it is for "):
+        parse("--model", model, *flags)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_defaults_are_values_of_the_right_type(model):
+    config = make_config(model)
+    assert parse("--model", model).config == config
+    again = cli.check_settings(json.loads(json.dumps(config.to_dict())), "config.json", MODELS, CHOICES)
+    assert MODELS[again.pop("model")].from_values(again) == config
+
+
+def test_every_choice_that_is_listed_elsewhere_is_a_field():
+    assert set(CHOICES) <= {field.name for config in MODELS.values() for field in dataclasses.fields(config)}
+    assert RunConfig.dataset in CHOICES["dataset"]
+
+
+def test_a_preset_names_its_model_and_flags_override_it():
+    request = parse("--preset", "champion", "--epochs", "3")
+    assert (request.config.model, request.config.epochs, request.config.ensemble_size) == ("multitask", 3, 4)
+    assert parse("--preset", "paper").config.model == "dyadic"
+
+
+def test_a_preset_of_another_model_is_rejected_by_what_does_not_apply():
+    with pytest.raises(UserError, match=r"champion\.json: .* does not apply to --model mmoe"):
+        parse("--preset", "champion", "--model", "mmoe")
+
+
+def test_defaults_may_depend_on_other_flags():
+    assert parse("--model", "mmoe", "--feedback", "shown.csv", "--labels", "a,b").config.negatives == 0
+    assert parse("--model", "aitm").config.calibrator == 0.6
+    assert parse("--model", "aitm", "--labels", "view").config.calibrator == 0
+
+
+def test_data_flags_that_would_be_ignored_are_rejected():
+    for flags, sentence in [
+        (["--rating_scale", "1", "5"], "add --ratings FILE"),
+        (["--ratings", "a.csv", "--data_dir", "d"], "leave out --ratings"),
+        (["--train_ratings", "a", "--test_ratings", "b", "--test_fraction", "0.2"], "does not apply to a ready split"),
+        (["--simulated_size", "1", "2", "3"], "add --dataset simulated"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            parse(*flags)
+
+
+def test_resuming_with_spent_patience_says_what_would_go_on(elsewhere, capsys):
+    flags = [*WORLD, "--val_fraction", 0.1, "--patience", 1, "--monitor", "mse", "--lr", 0.05, "--logdir", "early"]
+    assert run(*flags, "--epochs", 30) == 0
+    assert "stopped early" in capsys.readouterr().out
+    assert run("--resume", "early", "--epochs", 40) == 0
+    said = capsys.readouterr().out
+    assert "nothing was trained: val_mse has not improved since epoch" in said
+    words = said[said.index("--resume early --patience ") :].split()
+    before = len((elsewhere / "early/metrics.csv").read_text().splitlines())
+    assert run("--resume", "early", "--patience", words[3], "--epochs", 40) == 0
+    assert len((elsewhere / "early/metrics.csv").read_text().splitlines()) > before
+
+
+def test_a_config_of_another_format_is_rejected(elsewhere, capsys):
+    assert run(*WORLD, "--epochs", 1, "--logdir", "old") == 0
+    path = elsewhere / "old/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    capsys.readouterr()
+    assert "has the format 99" in refused(capsys, "--resume", "old")
+    assert "has the format 99" in refused(capsys, "--recommend", "1", "--logdir", "old")
+
+
+def test_the_newest_run_is_one_of_this_program(elsewhere, capsys):
+    assert run(*WORLD, "--epochs", 1, "--logdir", "run/mine") == 0
+    (elsewhere / "run/other").mkdir()
+    (elsewhere / "run/other/last.pt").write_bytes(b"newer, and of somebody's own loop")
+    (elsewhere / "run/other/config.json").write_text('{"settings": {}, "data": {}}')
+    assert run("--recommend", 1) == 0
+    assert "run/mine" in capsys.readouterr().out
