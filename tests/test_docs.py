@@ -39,7 +39,7 @@ def tensorboard_tags() -> set[str]:
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "data" / "README.md"])
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PROGRAMS = ("python", "pip", "pytest", "tensorboard", "torchrun", "bash", "ruff")
+PROGRAMS = ("python", "pip", "pytest", "tensorboard", "torchrun", "bash", "ruff", "mypy")
 
 # Names in the pages that are no files of the project: what runs write, and what a reader writes.
 WRITTEN_BY_RUNS = {
@@ -155,7 +155,7 @@ def understand(words: list[str]) -> None:
     elif program == "bash":
         assert (ROOT / arguments[0]).is_file(), words
     else:
-        assert program == "ruff", words
+        assert program in ("ruff", "mypy"), words
 
 
 def understand_script(script: str, arguments: list[str]) -> None:
