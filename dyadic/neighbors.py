@@ -8,28 +8,34 @@ from scipy import sparse
 
 from config.dyadic import FeatureOptions
 from dyadic.data import DyadicData
+from dyadic.split import position_in_group
 
 CHUNK_USERS = 512
 
 
 def best_k(closeness: np.ndarray, k: int) -> np.ndarray:
-    """Mark the k greatest of each row, of equals those further left: (n, r) -> (n, r) bool with k True a row, k < r."""
-    place = closeness.shape[1] - k
-    bound = np.partition(closeness, place, axis=1)[:, place, None]
+    """Mark the k largest of each row, of equal ones the leftmost: (n, r) -> (n, r) bool with k True per row, k < r."""
+    rank = closeness.shape[1] - k
+    bound = np.partition(closeness, rank, axis=1)[:, rank, None]
     chosen = closeness >= bound
-    crowded = np.flatnonzero(chosen.sum(1) > k)
-    tied = closeness[crowded] == bound[crowded]
-    surplus = tied & (np.cumsum(tied[:, ::-1], axis=1)[:, ::-1] <= chosen[crowded].sum(1, keepdims=True) - k)
-    chosen[crowded] &= ~surplus
+    overfull = np.flatnonzero(chosen.sum(1) > k)
+    tied = closeness[overfull] == bound[overfull]
+    surplus = tied & (np.cumsum(tied[:, ::-1], axis=1)[:, ::-1] <= chosen[overfull].sum(1, keepdims=True) - k)
+    chosen[overfull] &= ~surplus
     return chosen
 
 
-class _Neighbourhood:
-    """The known dyads as matrices, and the neighbours of every dyad.
+class Neighborhood:
+    """The known dyads as matrices, and the search for the neighbors of every dyad.
 
-    Neighbours of u are ordered by W_u . W_k / |W_k|, from above, then by user number. Left out of the cosine is |W_u|,
-    which is the same for every k: so the order cannot depend on whether the dyad itself is known. Squares are
-    compared: integers divided by integers, in which equal similarities come out equal to the last bit.
+    Neighbors k of u are sorted by W_u . W_k / |W_k|, descending, then by row number. This is the cosine without the
+    factor 1 / |W_u|, which is equal for all k, so the label of the dyad itself cannot change the order through |W_u|.
+    The code compares squares: quotients of integers, so equal similarities are equal to the last bit.
+
+    Args:
+        data: all dyads.
+        known: (T,) dyads that the features may use.
+        options: similarity, neighbors, num_neighbors and exclude_self.
     """
 
     def __init__(self, data: DyadicData, known: np.ndarray, options: FeatureOptions) -> None:
@@ -40,19 +46,23 @@ class _Neighbourhood:
         cells = (data.user_ids[known], data.item_ids[known])
         self.weights = sparse.csr_matrix((weight.astype(np.float32), cells), shape)
         self.weights_by_item = self.weights.T.tocsr()
+        self.products = _row_products(self.weights, self.weights_by_item)
         self.own_weight = np.zeros(len(data))
         if options.exclude_self:
             self.own_weight[known] = weight
         self.norms = np.maximum(np.bincount(cells[0], weights=weight.astype(float) ** 2, minlength=shape[0]), 1)
-        # A user with a single entry compares it with nothing, and counts as not having observed the item.
+        # A user with a single entry has nothing to compare it with: the item counts as unobserved.
         comparable = np.flatnonzero(np.bincount(cells[0])[cells[0]] > 1)
         order = comparable[np.lexsort((cells[0][comparable], cells[1][comparable]))]
         self.entries, self.raters, self.rater_weight = order, cells[0][order], weight[order].astype(float)
         self.first_rater = np.searchsorted(cells[1][order], np.arange(data.num_items + 1))
 
     def blocks(self, bar) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield rows (n,) of dyads, how many neighbours each has (n,), and these: (sum,) positions in `known`."""
-        self.products = _row_products(self.weights, self.weights_by_item)
+        """Yield dyads (n,), their numbers of neighbors (n,), and the neighbors' entries: (sum,) positions in `known`.
+
+        Args:
+            bar: a progress bar, updated by the number of dyads.
+        """
         per_item = self.options.neighbors == "per_item"
         by, choose = (self.item_ids, self._of_item) if per_item else (self.user_ids, self._of_user)
         order = np.argsort(by, kind="stable")
@@ -63,12 +73,13 @@ class _Neighbourhood:
             bar.update(len(rows))
 
     def _closeness(self, products: np.ndarray, users: np.ndarray | slice) -> np.ndarray:
+        """Squared similarities up to a factor of the user u; overwrites `products`."""
         products *= products
         products /= self.norms[users]
         return products
 
     def _of_item(self, item: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of those who observed the item, the k closest to each of `rows`, all of them dyads with this item."""
+        """The k most similar users who observed the item, for each dyad of `rows`, all of this item."""
         here = slice(self.first_rater[item], self.first_rater[item + 1])
         raters, users = self.raters[here], self.user_ids[rows]
         chosen = raters != users[:, None]  # (dyads, raters)
@@ -81,9 +92,9 @@ class _Neighbourhood:
         return chosen.sum(1), self.entries[here][np.nonzero(chosen)[1]]
 
     def _of_user(self, user: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the k users closest to this one, those who observed the items of `rows`, all dyads of this user."""
-        special = np.flatnonzero(self.own_weight[rows])  # their own entry moves the similarities; others share line 0
-        line = np.zeros(len(rows), dtype=np.int64)
+        """Those of the k most similar users who observed the item, for each dyad of `rows`, all of this user."""
+        special = np.flatnonzero(self.own_weight[rows])  # excluding their own entry changes similarities
+        line = np.zeros(len(rows), dtype=np.int64)  # the other dyads share line 0
         line[special] = 1 + np.arange(len(special))
         pool, listed = self._closest(user, rows[special])
         column = np.full(len(self.norms), -1)  # the last column of `listed` is False
@@ -91,45 +102,51 @@ class _Neighbourhood:
         first = self.first_rater[self.item_ids[rows]]
         candidates = self.first_rater[self.item_ids[rows] + 1] - first
         dyad = np.repeat(np.arange(len(rows)), candidates)
-        place = np.arange(len(dyad)) + np.repeat(first - np.cumsum(candidates) + candidates, candidates)
-        kept = listed[line[dyad], column[self.raters[place]]]
-        return np.bincount(dyad[kept], minlength=len(rows)), self.entries[place[kept]]
+        position = np.repeat(first, candidates) + position_in_group(candidates)
+        kept = listed[line[dyad], column[self.raters[position]]]
+        return np.bincount(dyad[kept], minlength=len(rows)), self.entries[position[kept]]
 
     def _closest(self, user: int, special: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A pool (r,) of users, and who of them are the k closest: (1 + len(special), r + 1) bool, one line for all
-        dyads of the user, and one for each dyad of `special`, whose own entry does not count.
+        """The k users most similar to one user, among a pool of candidates.
 
-        The pool is the best 2k: an entry that does not count only moves users down, and while at most k of the pool
-        move, the k that stay keep out everybody else. If more do, the pool is everybody.
+        The pool holds the 2k most similar users. Excluding an entry only lowers similarities. If it lowers at most k
+        users of the pool, the other k still precede everybody outside. If it lowers more, the pool holds all users.
+
+        Args:
+            special: dyads of the user whose own entry is excluded.
+
+        Returns:
+            The pool (r,), and (1 + len(special), r + 1) bool that mark the k users: line 0 without any exclusion, then
+            one line per dyad of `special`. The last column is False.
         """
         k = self.options.num_neighbors
         pool, products = np.arange(len(self.norms)), self.products[user].astype(np.float64)
         if 2 * k < len(pool):
             pool = np.flatnonzero(best_k(self._closeness(products[None].copy(), pool), 2 * k)[0])
-        moved = self._own_share(special, pool)
-        if len(special) and np.count_nonzero(moved, axis=1).max() > k:
+        own = self._own_products(special, pool)
+        if len(special) and np.count_nonzero(own, axis=1).max() > k:
             pool = np.arange(len(self.norms))
-            moved = self._own_share(special, pool)
-        closeness = self._closeness(products[pool] - np.vstack([np.zeros(len(pool)), moved]), pool)
+            own = self._own_products(special, pool)
+        closeness = self._closeness(products[pool] - np.vstack([np.zeros(len(pool)), own]), pool)
         closeness[:, pool == user] = 0
         listed = closeness > 0
         if k < len(pool):
             listed &= best_k(closeness, k)
         return pool, np.column_stack([listed, np.zeros(len(listed), dtype=bool)])
 
-    def _own_share(self, dyads: np.ndarray, pool: np.ndarray) -> np.ndarray:
-        """(len(dyads), len(pool)) what the entry of a dyad adds to the products of its user with those of the pool."""
+    def _own_products(self, dyads: np.ndarray, pool: np.ndarray) -> np.ndarray:
+        """What the entry of a dyad adds to its user's products with the pool: (len(dyads), len(pool))."""
         columns = self.weights_by_item[self.item_ids[dyads]][:, pool].toarray()
         return columns * self.own_weight[dyads, None]
 
 
 def _row_products(matrix: sparse.csr_matrix, transposed: sparse.csr_matrix) -> np.ndarray:
-    """matrix @ transposed as a dense table, made a block of rows at a time: (U, I), (I, U) -> (U, U) float32.
+    """matrix @ transposed as a dense table, computed in chunks of rows: (U, I), (I, U) -> (U, U) float32.
 
-    Exact: products are sums of whole numbers up to 36, and float32 counts to 16 million without a gap.
+    Exact: products are sums of integers up to 36, and float32 represents all integers up to 2**24.
     """
     products = np.empty((matrix.shape[0],) * 2, dtype=np.float32)
-    for start in range(0, matrix.shape[0], USERS_AT_A_TIME):
-        rows = slice(start, start + USERS_AT_A_TIME)
+    for start in range(0, matrix.shape[0], CHUNK_USERS):
+        rows = slice(start, start + CHUNK_USERS)
         (matrix[rows] @ transposed).toarray(out=products[rows])
     return products

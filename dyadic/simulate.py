@@ -1,8 +1,8 @@
 """A simulated job platform, shaped like the filtered RecSys Challenge 2016 data (XING) that the paper describes.
 
-It matches the published counts of the paper's Table 1 (users, offers, dyads; clicks, bookmarks and replies per user) and
-their skew. Everything else is invented: latent tastes of users and traits of offers decide which offers are
-displayed and which are liked. The license of the real data forbids passing them on. Figures from this set say nothing
+It matches the counts of the paper's Table 1 (users, offers, dyads; clicks, bookmarks and replies per user) and their
+skew. Everything else is invented: latent tastes of users and traits of offers decide which offers are displayed and
+which are liked. The license of the real data forbids passing them on. Figures from this set say nothing
 about XING and must be called simulated wherever they appear.
 """
 
