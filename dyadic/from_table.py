@@ -68,8 +68,7 @@ def from_table(
     _check_table(table, name, columns)
     if columns.displayed is not None:
         observed = (table[list(columns.flags)] == 1).any(axis=1)
-        if not observed.all():
-            notes = (*notes, f"{(~observed).sum():,} rows of {name} were neither displayed nor acted on: left out")
+        notes += _note_dropped((~observed).sum(), name)
         table = table[observed]
     table = table[keep_frequent(*(pd.factorize(table[column])[0] for column in (columns.user, columns.item)), options)]
     users, user_ids = np.unique(table[columns.user].astype(str).to_numpy(), return_inverse=True)
@@ -90,6 +89,10 @@ def from_table(
         label_names=columns.labels,
         notes=notes,
     )
+
+
+def _note_dropped(count: int, name: str) -> tuple[str, ...]:
+    return (f"{count:,} rows of {name} were neither displayed nor acted on: left out",) if count else ()
 
 
 def _check_table(table: pd.DataFrame, name: str, columns: Columns) -> None:

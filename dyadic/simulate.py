@@ -50,10 +50,7 @@ def simulate(scale: float = 1.0, split: str = "random30", seed: int = SEED) -> D
     tastes = random.normal(size=(num_users, LATENT_DIM)) / math.sqrt(LATENT_DIM)
     traits = random.normal(size=(num_offers, LATENT_DIM))
     degrees = _draw_degrees(random, num_users, num_offers, num_dyads)
-    user_ids, item_ids = _draw_offers(random, tastes, traits, degrees)
-    item_ids = _cover_all_offers(random, item_ids, num_offers)
-    order = np.lexsort((item_ids, user_ids))
-    user_ids, item_ids = user_ids[order], item_ids[order]
+    user_ids, item_ids = _draw_dyads(random, tastes, traits, degrees)
     labels = _act(random, tastes, traits, user_ids, item_ids, degrees)
     context = np.hstack([_describe(random, tastes, 9)[user_ids], _describe(random, traits, 7)[item_ids]])
     weeks = random.integers(1, WEEKS + 1, size=num_dyads)
@@ -93,7 +90,15 @@ def _allocate(random: np.random.Generator, weights: np.ndarray, low: int, high: 
     return counts
 
 
-def _draw_offers(random: np.random.Generator, tastes, traits, degrees) -> tuple[np.ndarray, np.ndarray]:
+def _draw_dyads(random: np.random.Generator, tastes, traits, degrees) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of the user and the offer of each dyad, sorted: (D,), (D,). Every offer occurs."""
+    user_ids = np.repeat(np.arange(len(tastes)), degrees)
+    item_ids = _cover_all_offers(random, _draw_offers(random, tastes, traits, degrees), len(traits))
+    order = np.lexsort((item_ids, user_ids))
+    return user_ids[order], item_ids[order]
+
+
+def _draw_offers(random: np.random.Generator, tastes, traits, degrees) -> np.ndarray:
     """Draw each user's offers without replacement, weighted by popularity and affinity (Gumbel top-k)."""
     popularity = random.normal(0, POPULARITY_SIGMA, size=len(traits)).astype(np.float32)
     tastes, traits = tastes.astype(np.float32), traits.astype(np.float32)
@@ -104,7 +109,7 @@ def _draw_offers(random: np.random.Generator, tastes, traits, degrees) -> tuple[
         appeal -= np.log(np.maximum(waiting, np.finfo(np.float32).tiny))  # the generator can return 0
         counts = degrees[start : start + CHUNK_USERS]
         chosen += [np.argpartition(row, -count)[-count:] for row, count in zip(appeal, counts, strict=True)]
-    return np.repeat(np.arange(len(tastes)), degrees), np.concatenate(chosen)
+    return np.concatenate(chosen)
 
 
 def _cover_all_offers(random: np.random.Generator, item_ids: np.ndarray, num_offers: int) -> np.ndarray:

@@ -95,9 +95,7 @@ class DyadicTask:
         return {"I": model.I.detach()} if self.options.embedding_dim else {}
 
     def score(self, model: DyadicNet, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        raise UserError(
-            "the dyadic learner scores observed dyads only and cannot recommend: choose a run of another model"
-        )
+        raise UserError("the dyadic learner scores observed dyads only and cannot recommend: choose another run")
 
 
 class DyadicSGD:

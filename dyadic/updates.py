@@ -104,13 +104,11 @@ def exact_steps(net: DyadicNet, inputs: Inputs, triples: np.ndarray, options: Le
         score_i, score_j = (x @ weights.T).tolist()
 
         l1, grad1 = _logistic(score_i[0] - score_j[0])
-        l2_i, grad2_i = _classify(score_i[1], signs[0][0], halves[0][0])
-        l2_j, grad2_j = _classify(score_j[1], signs[1][0], halves[1][0])
-        l3_i, grad3_i = _classify(score_i[2], signs[0][1], halves[0][1])
-        l3_j, grad3_j = _classify(score_j[2], signs[1][1], halves[1][1])
         l4, grad4 = _logistic(float(user.dot(apart)))
         grad1, grad4 = on[0] * grad1, on[3] * grad4
-        score_grad = np.array([[grad1, grad2_i, grad3_i], [-grad1, grad2_j, grad3_j]])  # G
+        (l2_i, l3_i), grads_i = _classify(score_i, signs[0], halves[0])
+        (l2_j, l3_j), grads_j = _classify(score_j, signs[1], halves[1])
+        score_grad = np.array([[grad1, *grads_i], [-grad1, *grads_j]])  # G
 
         user_grad, item_grad = grad4 * apart, grad4 * user
         item_grads = np.array([item_grad, -item_grad])
@@ -253,10 +251,11 @@ def _logistic(margin: float) -> tuple[float, float]:
     return math.log1p(small) - margin, -1 / (1 + small)
 
 
-def _classify(score: float, sign: float, half_weight: float) -> tuple[float, float]:
-    """The part of l2 or l3 of one dyad, and its gradient in the score."""
-    loss, gradient = _logistic(sign * score)
-    return half_weight * loss, half_weight * sign * gradient
+def _classify(scores: list[float], signs: list[float], halves: list[float]) -> tuple[tuple, tuple]:
+    """The parts of l2 and l3 of one dyad, and their gradients in the scores w2 . x and w3 . x."""
+    l2, grad2 = _logistic(signs[0] * scores[1])
+    l3, grad3 = _logistic(signs[1] * scores[2])
+    return (halves[0] * l2, halves[1] * l3), (halves[0] * signs[0] * grad2, halves[1] * signs[1] * grad3)
 
 
 def _switches(options: LearnerOptions) -> np.ndarray:
