@@ -211,7 +211,9 @@ REFUSED = {
     "no iterations": ([*WORLD, "--iterations", "0"], "--iterations must be a positive number, auto or formula"),
     "two labels": (["--model", "dyadic", "--feedback", "shown.csv", "--labels", "click,buy"], "of dyads are three"),
     "no such context": ([*FEEDBACK, "--context", "rank"], "column rank"),
-    "context without feedback": ([*WORLD, "--context", "age"], "--context names columns of --feedback, which is missing"),
+    "context without feedback": (
+        [*WORLD, "--context", "age"], "--context names columns of --feedback, which is missing",
+    ),
     "time split without times": ([*WORLD, "--split", "time67"], "needs timestamps, and simulated has none"),
     "time split without a column": (
         [*FEEDBACK, "--split", "time67"], "needs a --time column",
