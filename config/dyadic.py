@@ -229,9 +229,10 @@ class DyadicConfig(RunConfig, DyadOptions, FeatureOptions, LearnerOptions):
     def _refuse(self, reason: str, *names: str) -> None:
         """Raises UserError where one of these fields, which the run would ignore, differs from its default."""
         for name in names:
-            if getattr(self, name) != getattr(DyadicConfig, name):
-                flag = f"--no_{name}" if getattr(self, name) is False else f"--{name}"
-                raise UserError(f"{flag} does not apply to {reason}: leave it out")
+            default = getattr(DyadicConfig, name)
+            if getattr(self, name) != default:
+                flag, reset = (_to_flag(name, value) for value in (getattr(self, name), default))
+                raise UserError(f"{flag} does not apply to {reason}: leave it out; if a preset sets it, add {reset}")
 
     def _check_feedback(self) -> None:
         self._refuse("--feedback", "mapping", "score")
@@ -246,6 +247,13 @@ class DyadicConfig(RunConfig, DyadOptions, FeatureOptions, LearnerOptions):
                 raise UserError(f"--{name} names columns of --feedback, which is missing: add --feedback FILE")
         if self.split == "time67" and self.train_ratings is not None:
             raise UserError("--split time67 does not apply to a ready split, read without timestamps: give --ratings")
+
+
+def _to_flag(name: str, value: object) -> str:
+    """The flag that sets a field: "--mapping P", "--no_iterate", "--class_weights 1 1"."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no_{name}"
+    return " ".join([f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))])
 
 
 CONFIGS = (DyadicConfig,)

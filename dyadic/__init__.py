@@ -5,7 +5,7 @@
     from_table.py    dyads from a table with three label columns
     simulate.py      dyads from a generator with the published statistics of the paper's data
     split.py         filter by frequency, and the split into train and test
-    features.py      neighborhood statistics of every dyad (win, loss, tie), from training dyads alone
+    features.py      neighborhood statistics of every dyad (win, loss, tie), from training dyads only
     neighbors.py     the most similar users, for the features
     sampling.py      dyads as tensors, and the draw of triples
     network.py       the parameters of the four tasks, and their scores

@@ -1,4 +1,4 @@
-"""Win, loss and tie: fifteen neighborhood statistics of every dyad, from training dyads alone.
+"""Win, loss and tie: fifteen neighborhood statistics of every dyad, from training dyads only.
 
 Source: Volkovs and Zemel 2012 (the statistics, neighbors per item, g = 1 in their notation); Moura et al. (IM as the
 score). Where the two or the authors' code disagree, `FeatureOptions` has an option; the defaults leak nothing.
@@ -56,14 +56,14 @@ def add_features(data: DyadicData, options: FeatureOptions = DEFAULT, quiet: boo
     neighborhood = Neighborhood(data, known, options)
     table = compare(data.user_ids[known], score[known])
     statistics = np.zeros((len(data), len(FEATURES)))
-    alone = np.ones(len(data), dtype=bool)
+    no_neighbor = np.ones(len(data), dtype=bool)
     bar = tqdm(total=len(data), desc="features", unit="dyad", leave=False, disable=quiet or not sys.stderr.isatty())
     with bar:
         for rows, counts, entries in _gather(neighborhood.blocks(bar)):
             length = counts if options.absent == "drop" else np.full_like(counts, options.num_neighbors)
             statistics[rows] = summarize(table[entries], counts, length, options.spread)
-            alone[rows] = False
-    bias = [np.ones(len(data)), alone.astype(float)][: {"none": 0, "const": 1, "vz": 2}[options.bias]]
+            no_neighbor[rows] = False
+    bias = [np.ones(len(data)), no_neighbor.astype(float)][: {"none": 0, "const": 1, "vz": 2}[options.bias]]
     notes = (*data.notes, LEAK) if options.source == "all" else data.notes
     return replace(data, features=np.column_stack([statistics, *bias]), notes=notes)
 

@@ -53,7 +53,7 @@ class Sampler:
 
         Args:
             count: number of triples.
-            key: usually (seed, epoch); it alone determines the draw.
+            key: usually (seed, epoch); the draw depends on nothing else.
 
         Returns:
             (count, 2) dyads (u, i) and (u, j).

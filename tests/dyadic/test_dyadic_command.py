@@ -197,7 +197,16 @@ IGNORED = {
 @pytest.mark.parametrize("case", IGNORED)
 def test_an_option_that_the_run_would_ignore_is_refused_by_name(capsys, case):
     arguments, reason = IGNORED[case]
-    assert f"{case.split()[0]} does not apply to {reason}" in refused(capsys, *arguments)
+    message = refused(capsys, *arguments)
+    assert message.startswith(f"main.py: error: {case.split()[0]}")
+    assert f" does not apply to {reason}" in message
+
+
+def test_a_refused_option_of_a_preset_can_be_reset(capsys):
+    paper = ["--preset", "paper", *XING[2:]]
+    assert "if a preset sets it, add --iterate" in refused(capsys, *paper)
+    assert parse(*paper, "--iterate").neighbors == "global"
+    assert "add --class_weights 1.0 1.0" in refused(capsys, *WORLD, "--tune", "--class_weights", "7", "5")
 
 
 def test_more_options_of_feedback_that_would_be_ignored_are_refused(capsys):

@@ -28,7 +28,7 @@ VARIANTS = [
 ]
 
 
-LABELS_OF_IM = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)]  # 3: a reply alone
+LABELS_OF_IM = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)]  # 3: only a reply
 
 
 def dyads(pairs, im, *args, **kwargs) -> DyadicData:
