@@ -70,7 +70,8 @@ def from_table(
         observed = (table[list(columns.flags)] == 1).any(axis=1)
         notes += _note_dropped((~observed).sum(), name)
         table = table[observed]
-    table = table[keep_frequent(*(pd.factorize(table[column])[0] for column in (columns.user, columns.item)), options)]
+    user_ids, item_ids = (pd.factorize(table[column])[0] for column in (columns.user, columns.item))
+    table = table[keep_frequent(user_ids, item_ids, options)]
     users, user_ids = np.unique(table[columns.user].astype(str).to_numpy(), return_inverse=True)
     items, item_ids = np.unique(table[columns.item].astype(str).to_numpy(), return_inverse=True)
     times = None if columns.time is None else table[columns.time].to_numpy()

@@ -166,7 +166,7 @@ def evaluate(
         precision = average_precision_per_user(user_ids, item_ids, labels, scores, num_users, k, map_norm)
         per_user[f"map@{k}"] = precision if map_users == "all" else np.where(without, np.nan, precision)
     means = {name: _mean(values) for name, values in per_user.items()} | {"f1": f1(labels, predicted)}
-    users = np.count_nonzero(np.bincount(user_ids))
+    users = int(np.count_nonzero(np.bincount(user_ids)))
     return TaskMetrics(means, per_user, users - int(np.isfinite(per_user["auc"]).sum()), users)
 
 

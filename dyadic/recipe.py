@@ -41,7 +41,12 @@ class DyadicRecipe:
             return config
         untuned = replace(config, tune=False)
         found = tune(data, untuned, untuned, log=log)
-        return replace(found.options, thresholds=tuple(found.thresholds.get(task, 0.5) for task in TASKS))
+        return replace(
+            untuned,
+            lambdas=found.options.lambdas,
+            class_weights=found.options.class_weights,
+            thresholds=tuple(found.thresholds.get(task, 0.5) for task in TASKS),
+        )
 
     def check_processes(self, config: DyadicConfig, num_processes: int) -> None:
         if num_processes > 1:
@@ -61,18 +66,18 @@ def read_dyads(config: DyadicConfig) -> DyadicData:
     """The dyads that the config names, split, without features."""
     if config.dataset == "simulated-xing":
         return simulate(config.scale, config.split, config.seed)
-    return _from_feedback(config) if config.feedback is not None else _from_ratings(config)
+    return _from_ratings(config) if config.feedback is None else _from_feedback(config, config.feedback)
 
 
-def _from_feedback(config: DyadicConfig) -> DyadicData:
+def _from_feedback(config: DyadicConfig, path: str) -> DyadicData:
     columns = Columns(
         labels=config.label_names,
         displayed=config.displayed,
         context=tuple(config.context.split(",")) if config.context else (),
         time=config.time,
     )
-    table, notes = readers.read_feedback(Path(config.feedback), columns.flags, columns.numbers)
-    return from_table(table, config.feedback, columns, config, config.seed, notes)
+    table, notes = readers.read_feedback(Path(path), columns.flags, columns.numbers)
+    return from_table(table, path, columns, config, config.seed, notes)
 
 
 def _from_ratings(config: DyadicConfig) -> DyadicData:

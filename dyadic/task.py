@@ -74,7 +74,7 @@ class DyadicTask:
     def metrics(self, model: DyadicNet, split: str) -> dict[str, float]:
         """F1 at the threshold of each task; means over users of AUC, MAP@1 and MAP@5; all on the test dyads."""
         rows, data = self.data.test, self.data
-        found = {}
+        found: dict[str, float] = {}
         for task, score in scores(model, self.inputs, rows, self.options).items():
             if not np.isfinite(score).all():
                 raise FloatingPointError(f"a score of the {task} task is nan or infinite")

@@ -1,6 +1,7 @@
 """Thresholds, class weights and lambdas, chosen by F1 on folds of the training dyads."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -84,17 +85,19 @@ def tune(
     if not (grid.lambdas and grid.class_weights and grid.thresholds):
         raise UserError("tuning needs at least one lambda, one class weight and one threshold")
     parts = list(folds(data, features, grid.num_folds, options.seed))
-    best, table = None, []
+    table: list[dict[str, float]] = []
+    best, best_f1 = Tuned(options, {}, table), -math.inf
     pairs = list(itertools.product(grid.lambdas, grid.class_weights))
     for lam, weight in pairs:
         trial = replace(options, lambdas=(lam,), class_weights=(weight,) * 2)
         chosen = _choose_thresholds(parts, trial, grid.thresholds, device)
         values = {f"f1/{task}": value for task, (_, value) in chosen.items()}
-        table.append({"lam": lam, "class_weight": weight, "f1": float(np.mean(list(values.values())))} | values)
-        log(f"tuning {len(table)}/{len(pairs)}: lambda {lam:g}, class weight {weight:g}: F1 {table[-1]['f1']:.4f}")
-        if best is None or table[-1]["f1"] > best[0]:
-            best = table[-1]["f1"], trial, {task: threshold for task, (threshold, _) in chosen.items()}
-    return Tuned(best[1], best[2], table)
+        f1 = float(np.mean(list(values.values())))
+        table.append({"lam": lam, "class_weight": weight, "f1": f1} | values)
+        log(f"tuning {len(table)}/{len(pairs)}: lambda {lam:g}, class weight {weight:g}: F1 {f1:.4f}")
+        if f1 > best_f1:
+            best, best_f1 = Tuned(trial, {task: value for task, (value, _) in chosen.items()}, table), f1
+    return best
 
 
 def _choose_thresholds(

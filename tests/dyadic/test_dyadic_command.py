@@ -155,7 +155,7 @@ def test_every_task_can_be_learned_alone(capsys, tmp_path, task):
 
 
 def test_one_pass_of_the_filter_keeps_more_dyads(tmp_path):
-    """20 users rated all of 20 items. A further user and item fall short only after each other's rows are dropped."""
+    """One pass drops user 20, which leaves item 20 with 9 dyads. Only a second pass drops item 20."""
     pairs = [(user, item) for user in range(20) for item in range(20)]
     pairs += [(20, item) for item in range(9)] + [(20, 20)] + [(user, 20) for user in range(9)] + [(20, 21)]
     lines = "\n".join(f"{user},{item},{1 + (user + item) % 5}" for user, item in pairs)
