@@ -1,7 +1,7 @@
-"""Metrics of the dyadic tasks: pure functions of labels and scores, and the two Wilcoxon tests between models.
+"""Metrics of the dyadic tasks, pure functions of labels and scores, and two Wilcoxon tests between models.
 
-Every metric by user comes as a vector over all users, nan where a user has none, so that two models can be compared
-user by user. Scores are logits; a threshold theta is one of sigmoid(score).
+Every metric per user is a vector over all users, nan for users without a value, so that two models can be compared user
+by user. Scores are logits; thresholds apply to sigmoid(score).
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ METRICS = ("f1", "auc", "map@1", "map@5")
 class TaskMetrics:
     """One task on a set of dyads.
 
-    means: {name of METRICS: value}, nan where no user has one; "f1" is pooled over all dyads, not a mean over users.
-    per_user: {name: (num_users,)}, nan where a user has no value.
-    skipped: users with dyads of a single class, who have no AUC.
-    users: users with dyads.
+    means: {name of METRICS: value}, nan if no user has a value; "f1" is pooled over all dyads, not a mean over users.
+    per_user: {name: (num_users,)}, nan for users without a value.
+    skipped: number of users whose dyads belong to a single class, so that they have no AUC.
+    users: number of users with dyads.
     """
 
     means: dict[str, float]
@@ -38,11 +38,12 @@ class TaskMetrics:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of two models: their means, and p values of the two Wilcoxon tests.
+    """One metric of two models.
 
-    ranksum_p: of the rank-sum test, as in the paper; it ignores that both vectors are about the same users.
-    signed_rank_p: of the signed-rank test, which does not. The two can disagree.
-    worse: "first", "second" or None: the side that the rank-sum test calls worse.
+    first, second: the means of the models.
+    ranksum_p: p value of the rank-sum test, as in the paper; it ignores that both vectors belong to the same users.
+    signed_rank_p: p value of the signed-rank test, which pairs the users. The two tests can disagree.
+    worse: "first", "second" or None: the model that the rank-sum test finds worse.
     """
 
     first: float
@@ -53,7 +54,7 @@ class Comparison:
 
 
 def f1(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """F1 of the positive class over (n,) dyads; 0 if none is positive and none is predicted."""
+    """F1 of the positive class over (n,) dyads; 0 without positive labels and positive predictions."""
     hits = np.count_nonzero(labels & predicted)
     made = np.count_nonzero(labels) + np.count_nonzero(predicted)
     return float(2 * hits / made) if made else 0.0
@@ -67,14 +68,14 @@ def predict(scores: np.ndarray, threshold: float) -> np.ndarray:
 def best_threshold(
     labels: np.ndarray, scores: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
 ) -> tuple[float, float]:
-    """The threshold of the grid with the highest F1, the first of equals, and that F1. Not for test dyads."""
+    """The threshold with the highest F1, the first of equal ones, and this F1. Not for test dyads."""
     values = [f1(labels.astype(bool), predict(scores, threshold)) for threshold in thresholds]
     best = int(np.argmax(values))
     return thresholds[best], values[best]
 
 
 def f1_per_user(user_ids: np.ndarray, labels: np.ndarray, predicted: np.ndarray, num_users: int) -> np.ndarray:
-    """F1 within each user: (num_users,), nan for users without dyads."""
+    """F1 over the dyads of each user: (num_users,), nan for users without dyads."""
     hits, positives, made = (
         np.bincount(user_ids, weights=column, minlength=num_users) for column in (labels & predicted, labels, predicted)
     )
@@ -83,9 +84,9 @@ def f1_per_user(user_ids: np.ndarray, labels: np.ndarray, predicted: np.ndarray,
 
 
 def auc_per_user(user_ids: np.ndarray, labels: np.ndarray, scores: np.ndarray, num_users: int) -> np.ndarray:
-    """The chance that a positive dyad of a user outscores a negative one, a tie counting half: (num_users,).
+    """Probability that a positive dyad of a user outscores a negative one; ties count half: (num_users,).
 
-    By the sum of average ranks (Mann and Whitney 1947). nan for users with dyads of one class, or none.
+    Computed from the sum of average ranks (Mann and Whitney 1947). nan for users without dyads of both classes.
     """
     values = np.full(num_users, np.nan)
     columns = (torch.from_numpy(np.asarray(column)) for column in (scores, labels, user_ids))
@@ -106,8 +107,8 @@ def average_precision_per_user(
 
         AP@k = 1/k sum_{r <= k} rel_r (hits up to r) / r
 
-    The k best by score, equal scores by item id. The authors divide by k, so that a user with fewer than k positives
-    cannot reach 1; norm="minkp" divides by min(k, positives), the usual definition.
+    The k dyads with the highest scores; equal scores are sorted by item id. The authors divide by k, so users with
+    fewer than k positives cannot reach 1. norm="minkp" divides by min(k, positives), the usual definition.
 
     Raises:
         ValueError: the norm is unknown.
@@ -141,16 +142,17 @@ def evaluate(
 
     Args:
         user_ids, item_ids, labels, scores: (n,) each; labels of 0 and 1.
-        num_users: length of the vectors by user.
-        threshold: of sigmoid(score), chosen on training dyads.
+        num_users: length of the vectors per user.
+        threshold: for sigmoid(score), chosen on training dyads.
         map_norm: see `average_precision_per_user`.
-        map_users: mean over "all" users with dyads, as the authors do, or over those with a positive ("with_pos").
+        map_users: average MAP over "all" users with dyads, as the authors do, or over those with a positive dyad
+            ("with_pos").
 
     Raises:
         ValueError: there are no dyads, a score is not finite, or an option is unknown.
     """
     if len(user_ids) == 0 or not np.isfinite(scores).all():
-        raise ValueError("evaluation takes at least one dyad and finite scores")
+        raise ValueError("evaluate needs at least one dyad and finite scores")
     if map_users not in MAP_USERS:
         raise ValueError(f"unknown map_users {map_users!r}: choose one of {', '.join(MAP_USERS)}")
     labels = labels.astype(bool)
@@ -164,14 +166,17 @@ def evaluate(
         precision = average_precision_per_user(user_ids, item_ids, labels, scores, num_users, k, map_norm)
         per_user[f"map@{k}"] = precision if map_users == "all" else np.where(without, np.nan, precision)
     means = {name: _mean(values) for name, values in per_user.items()} | {"f1": f1(labels, predicted)}
-    users = np.count_nonzero(np.bincount(user_ids))
+    users = int(np.count_nonzero(np.bincount(user_ids)))
     return TaskMetrics(means, per_user, users - int(np.isfinite(per_user["auc"]).sum()), users)
 
 
 def compare(first: TaskMetrics, second: TaskMetrics, level: float = 0.01) -> dict[str, Comparison]:
-    """Two models on the same dyads, metric by metric, by their values per user.
+    """Compare two models on the same dyads by their values per user: {name of METRICS: Comparison}.
 
-    p is nan where either has no values, and 1 where no user tells the two apart.
+    p is nan if no user has values of both models, and the signed-rank p is 1 if all these values are equal.
+
+    Args:
+        level: p below it makes a model worse.
     """
     return {
         name: _compare(first.means[name], second.means[name], first.per_user[name], second.per_user[name], level)

@@ -1,4 +1,4 @@
-"""How the dyadic learner is trained: its data, task, network and stepper."""
+"""The recipe of the dyadic learner: its data, task, network and stepper."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,10 @@ import torch
 import dataset
 from config.dyadic import TASKS, DyadicConfig
 from config.errors import UserError
-from dyadic.data import DyadicData, from_ratings, from_table, item_context, movielens_user_context
+from dyadic.data import DyadicData
 from dyadic.features import add_features
+from dyadic.from_ratings import Catalog, Ratings, from_ratings, item_context, movielens_user_context
+from dyadic.from_table import Columns, from_table
 from dyadic.simulate import simulate
 from dyadic.task import DyadicSGD, DyadicTask
 from dyadic.tuning import tune
@@ -19,28 +21,36 @@ from sources.ids import encode_pairs
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import Log, Training
 
+POOLED = "the files of the ready split are pooled, and their dyads are split again: see --split"
+
 
 class DyadicRecipe:
     """Four tasks on dyads, by the stochastic updates of Moura et al."""
 
     def load_data(self, config: DyadicConfig) -> DyadicData:
-        """The dyads that the config names, split, with their features.
+        """Read the dyads that the config names, split them and add their features.
 
         Raises:
-            UserError: the data cannot be had or hold a wrong value.
+            UserError: the data cannot be read or hold a wrong value.
         """
         return add_features(read_dyads(config), config, config.quiet)
 
     def resolve(self, config: DyadicConfig, data: DyadicData, log: Log) -> DyadicConfig:
-        """With --tune: the lambda, class weights and thresholds that do best on folds of the training dyads."""
+        """With --tune: choose the lambda, class weights and thresholds on folds of the training dyads."""
         if not config.tune:
             return config
-        found = tune(data, config, config, log=log)
-        return replace(found.options, thresholds=tuple(found.thresholds.get(task, 0.5) for task in TASKS), tune=False)
+        untuned = replace(config, tune=False)
+        found = tune(data, untuned, untuned, log=log)
+        return replace(
+            untuned,
+            lambdas=found.options.lambdas,
+            class_weights=found.options.class_weights,
+            thresholds=tuple(found.thresholds.get(task, 0.5) for task in TASKS),
+        )
 
     def check_processes(self, config: DyadicConfig, num_processes: int) -> None:
         if num_processes > 1:
-            raise UserError("--model dyadic takes one step after the other, in one process: start it without torchrun")
+            raise UserError("--model dyadic trains sequentially in one process: start it without torchrun")
 
     def build(
         self, config: DyadicConfig, data: DyadicData, device: torch.device, group: SingleProcess = SINGLE_PROCESS
@@ -56,67 +66,57 @@ def read_dyads(config: DyadicConfig) -> DyadicData:
     """The dyads that the config names, split, without features."""
     if config.dataset == "simulated-xing":
         return simulate(config.scale, config.split, config.seed)
-    return _from_feedback(config) if config.feedback is not None else _from_ratings(config)
+    return _from_ratings(config) if config.feedback is None else _from_feedback(config, config.feedback)
 
 
-def _from_feedback(config: DyadicConfig) -> DyadicData:
-    labels = config.label_names
-    context = tuple(config.context.split(",")) if config.context else ()
-    flags = (*labels, config.displayed) if config.displayed else labels
-    numbers = (*context, config.time) if config.time else context
-    table, notes = readers.read_feedback(Path(config.feedback), flags, numbers)
-    return from_table(
-        table,
-        name=config.feedback,
-        labels=labels,
+def _from_feedback(config: DyadicConfig, path: str) -> DyadicData:
+    columns = Columns(
+        labels=config.label_names,
         displayed=config.displayed,
-        context=context,
+        context=tuple(config.context.split(",")) if config.context else (),
         time=config.time,
-        min_user=config.min_user,
-        min_item=config.min_item,
-        iterate=config.iterate,
-        split=config.split,
-        seed=config.seed,
-        notes=notes,
     )
+    table, notes = readers.read_feedback(Path(path), columns.flags, columns.numbers)
+    return from_table(table, path, columns, config, config.seed, notes)
 
 
 def _from_ratings(config: DyadicConfig) -> DyadicData:
-    """Ratings of any data set, ordered by user and item, so that the split they were read in does not matter."""
+    """Dyads of the ratings of any data set.
+
+    Ratings are ordered by user and item, so that neither the order of the file nor the split of `dataset.load` changes
+    the result.
+    """
     data = dataset.load(**config.data_options)
-    everything = data.seen + data.test
-    order = torch.argsort(encode_pairs(everything.user_ids, everything.item_ids, everything.num_items))
-    rows = everything[order]
-    described = dataset.data_folder(config.data_dir) / "ml-100k" / "u.user"
-    has_users = data.name == "ml-100k" and described.is_file()
-    return from_ratings(
-        rows.user_ids.long().numpy(),
-        rows.item_ids.long().numpy(),
-        rows.ratings.numpy(),
-        data.users,
-        data.items,
+    rows = data.seen + data.test
+    rows = rows[torch.argsort(encode_pairs(rows.user_ids, rows.item_ids, rows.num_items))]
+    times = _read_times(config, data) if config.split == "time67" else None
+    ratings = Ratings(rows.user_ids.long().numpy(), rows.item_ids.long().numpy(), rows.ratings.numpy(), times)
+    return from_ratings(ratings, _describe(config, data), config, config.seed)
+
+
+def _describe(config: DyadicConfig, data: dataset.Data) -> Catalog:
+    """The users and items of a data set, with the context that MovieLens publishes about them."""
+    user_file = dataset.data_folder(config.data_dir) / "ml-100k" / "u.user"
+    has_users = data.name == "ml-100k" and user_file.is_file()
+    is_split = config.train_ratings is not None
+    return Catalog(
         name=data.name,
-        mapping=config.mapping,
-        min_user=config.min_user,
-        min_item=config.min_item,
-        iterate=config.iterate,
-        split=config.split,
-        times=_read_times(config, data) if config.split == "time67" else None,
-        user_context=movielens_user_context(described, data.users) if has_users else None,
+        users=data.users,
+        items=data.items,
+        user_context=movielens_user_context(user_file, data.users) if has_users else None,
         item_context=item_context(data.titles, data.genres) if any(data.genres) else None,
         item_texts=list(zip(data.titles, data.genres, strict=True)),
-        seed=config.seed,
-        notes=data.notes,
+        notes=(*data.notes, POOLED) if is_split else data.notes,
         simulated=data.simulated,
     )
 
 
 def _read_times(config: DyadicConfig, data: dataset.Data) -> np.ndarray:
-    """The timestamps of all ratings, ordered by user and item: (R,)."""
+    """Timestamps of all ratings, ordered by user and item: (R,)."""
     if config.ratings is not None:
         path, scale = Path(config.ratings), config.rating_scale
     elif data.simulated:
-        raise UserError(f"--split time67 sorts by timestamps, and {data.name} has none; take --split random30")
+        raise UserError(f"--split time67 needs timestamps, and {data.name} has none: choose --split random30")
     else:
         source = download.fetch(data.name, dataset.data_folder(config.data_dir))
         path, scale = source.ratings_file, source.scale

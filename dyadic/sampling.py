@@ -1,4 +1,4 @@
-"""Dyads as the network sees them, and the draw of triples."""
+"""Dyads as tensors, and the draw of triples."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ from dyadic.data import DyadicData
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """D dyads as the network sees them.
+    """D dyads as tensors.
 
-    static: (D, num_static) float64: the statistics as they are, and context standardised on the training dyads.
-    user_ids, item_ids: (D,).
-    signs: (D, 2) float64, bookmark and reply as -1 and +1.
+    static: (D, num_static) float64: the unscaled statistics, and the context standardized on the training dyads.
+    user_ids, item_ids: (D,) row numbers.
+    signs: (D, 2) float64, -1 or +1: bookmarked, replied.
     """
 
     static: Tensor
@@ -30,9 +30,10 @@ class Inputs:
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """The training dyads of U', the users with a clicked dyad and one that was not: each user's clicked ones first.
+    """The training dyads of U', the users with both clicked and ignored dyads.
 
-    rows: dyads, user by user; the e-th user's begin at starts[e], num_clicked[e] and then num_ignored[e] of them.
+    rows: dyads sorted by user, each user's clicked dyads first. User e of U' has the num_clicked[e] + num_ignored[e]
+        rows from starts[e] on.
     """
 
     rows: np.ndarray
@@ -42,14 +43,20 @@ class Sampler:
 
     @property
     def formula(self) -> int:
-        """The paper's N = |U'| min_u |I_u^+| min_u |I_u^-|. A single user with one click can make it tiny."""
+        """The paper's N = |U'| min_u |I_u^+| min_u |I_u^-|. One user with a single click can make it small."""
         return len(self.starts) * int(self.num_clicked.min()) * int(self.num_ignored.min())
 
     def draw(self, count: int, *key: int) -> np.ndarray:
-        """Draw (count, 2) dyads (u, i) and (u, j): u uniform in U', then i and j uniform among the user's own.
+        """Draw triples: u uniform in U', then i from the clicked and j from the ignored dyads of u, both uniform.
 
-        Users weigh equally, however many clicks they have: the expected loss is the paper's objective. `key`, usually
-        (seed, epoch), determines the draw alone.
+        All users have equal weight regardless of their number of clicks, so the expected loss is the paper's objective.
+
+        Args:
+            count: number of triples.
+            key: usually (seed, epoch); the draw depends on nothing else.
+
+        Returns:
+            (count, 2) dyads (u, i) and (u, j).
         """
         random = np.random.default_rng(key)
         user = random.integers(len(self.starts), size=count)
@@ -59,7 +66,7 @@ class Sampler:
 
 
 def prepare(data: DyadicData) -> Inputs:
-    """Tensors of all dyads; scalers are fitted on the training dyads, columns constant there become 0.
+    """Tensors of all dyads. Context is scaled by the training dyads; columns that are constant there become 0.
 
     Raises:
         ValueError: the features have not been added.
@@ -78,7 +85,7 @@ def prepare(data: DyadicData) -> Inputs:
 
 
 def make_sampler(data: DyadicData) -> Sampler:
-    """Sort the training dyads for drawing.
+    """Prepare the training dyads for the draw of triples.
 
     Raises:
         UserError: no user has both a clicked and an ignored training dyad.
@@ -89,8 +96,8 @@ def make_sampler(data: DyadicData) -> Sampler:
     eligible = (num_clicked > 0) & (num_ignored > 0)
     if not eligible.any():
         raise UserError(
-            f"no user of {data.name} has both a clicked and a not clicked training dyad: there is nothing to rank; "
-            "take another mapping or more data"
+            f"no user of {data.name} has both a clicked and an ignored training dyad, so there is nothing to rank; "
+            "choose another mapping or more data"
         )
     kept = np.flatnonzero(eligible[users])
     order = kept[np.lexsort((~clicked[kept], users[kept]))]

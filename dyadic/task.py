@@ -1,4 +1,4 @@
-"""The dyadic learner for the training loop: its task, and the stochastic gradient descent of Algorithm 1."""
+"""The task of the dyadic learner and its stepper, the stochastic gradient descent of Algorithm 1."""
 
 import sys
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ from dyadic.updates import (
 from training.protocols import History, Row, Stop
 from training.steps import Stopped, progress_bar
 
-CHUNK_TRIPLES = 8192  # between two checks for Ctrl-C
+CHUNK_TRIPLES = 8192  # triples between two checks for Ctrl-C
 
 
 class DyadicTask:
-    """The four tasks on dyads. There is no validation part: tuning makes folds of the training dyads.
+    """The four tasks on dyads. There is no validation part; tuning splits the training dyads into folds.
 
     Args:
         data: dyads with their features.
-        options: what is learned, and how.
-        device: where the dyads go.
+        options: the tasks and their updates.
+        device: the device of the dyads.
         thresholds: of the four probabilities, for F1.
     """
 
@@ -63,21 +63,21 @@ class DyadicTask:
     @property
     def tags(self) -> dict[str, str]:
         losses = {f"train_{task}": f"loss/{task}" for task in (*TASKS, "total")}
-        penalties = {f"reg_{task}": f"reg/{task}" for task in TASKS}
+        regularizers = {f"reg_{task}": f"reg/{task}" for task in TASKS}
         fixed = {f"fixed_{task}": f"fixed triples/{task}" for task in TASKS}
         metrics = {f"test_{name}": f"eval/{name.replace('_', ' ')}" for name in self.directions}
-        return losses | penalties | fixed | {"stop_max_delta": "stop/max_delta"} | metrics
+        return losses | regularizers | fixed | {"stop_max_delta": "stop/max_delta"} | metrics
 
     def build_network(self) -> DyadicNet:
         return build_network(self.data, self.sampler, self.options)
 
     def metrics(self, model: DyadicNet, split: str) -> dict[str, float]:
-        """F1 at the threshold of each task, AUC per user, MAP@1 and MAP@5 on the test dyads."""
+        """F1 at the threshold of each task; means over users of AUC, MAP@1 and MAP@5; all on the test dyads."""
         rows, data = self.data.test, self.data
-        found = {}
+        found: dict[str, float] = {}
         for task, score in scores(model, self.inputs, rows, self.options).items():
             if not np.isfinite(score).all():
-                raise FloatingPointError(f"a score of {task} is nan or infinite")
+                raise FloatingPointError(f"a score of the {task} task is nan or infinite")
             labels = data.task_labels[rows, TASKS.index(task)]
             measured = evaluate(
                 data.user_ids[rows], data.item_ids[rows], labels, score, data.num_users, self.thresholds[task]
@@ -95,13 +95,13 @@ class DyadicTask:
         return {"I": model.I.detach()} if self.options.embedding_dim else {}
 
     def score(self, model: DyadicNet, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        raise UserError("the dyadic learner scores observed dyads only and cannot recommend: ask another run")
+        raise UserError("the dyadic learner scores observed dyads only and cannot recommend: choose another run")
 
 
 class DyadicSGD:
-    """An epoch of triples, then the losses on fixed triples for the stopping rule.
+    """Trains on the triples of an epoch, then computes the losses on fixed triples for the stopping rule.
 
-    What it needs to go on after a break is in the history: the losses on the fixed triples.
+    The history holds these losses, so a resumed run needs no further state.
     """
 
     def __init__(self, model: DyadicNet, task: DyadicTask, config: LearnerOptions, device: torch.device | str) -> None:
@@ -120,36 +120,34 @@ class DyadicSGD:
         fixed = triple_losses(self.model, self.task.inputs, self.fixed, self.options)
         return (
             _columns("train_{}", trained.data)
-            | _columns("reg_{}", trained.penalties)
+            | _columns("reg_{}", trained.regularization)
             | {"train_total": float(trained.total.sum())}
             | _columns("fixed_{}", fixed.total)
             | {"stop_max_delta": self._change(fixed, history)}
         )
 
     def _train(self, triples: np.ndarray, epoch: int, stop: Stop) -> Losses:
-        """Take all steps; returns the mean losses."""
+        """Take all steps of an epoch and return the mean losses."""
         size = -(-CHUNK_TRIPLES // self.options.batch_size) * self.options.batch_size
         chunks = [triples[start : start + size] for start in range(0, len(triples), size)]
-        data, penalties = np.zeros(len(TASKS)), np.zeros(len(TASKS))
+        data, regularization = np.zeros(len(TASKS)), np.zeros(len(TASKS))
         for chunk in progress_bar(chunks, epoch, len(chunks), self.quiet):
             if stop():
                 raise Stopped
             losses = run_epoch(self.model, self.task.inputs, chunk, self.options)
             data += losses.data * len(chunk) / len(triples)
-            penalties += losses.penalties * len(chunk) / len(triples)
-        return Losses(data, penalties)
+            regularization += losses.regularization * len(chunk) / len(triples)
+        return Losses(data, regularization)
 
     def _change(self, fixed: Losses, history: History) -> float:
-        """How far the losses on the fixed triples have moved since the last epoch; inf in the first."""
-        nothing = np.zeros(len(TASKS))
-        before = np.array([history[-1][f"fixed_{task}"] for task in TASKS]) if history else None
-        previous = None if before is None else Losses(before, nothing)
-        return largest_change(previous, Losses(fixed.total, nothing), self.options)
+        """The change of the losses on the fixed triples since the last epoch; inf in the first epoch."""
+        previous = np.array([history[-1][f"fixed_{task}"] for task in TASKS]) if history else None
+        return largest_change(previous, fixed.total, self.options)
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network after training in memory; `history` has the columns of DyadicSGD, `ending` as in training.loop."""
+    """A network trained in memory; `history` has the columns of DyadicSGD, `ending` is "converged" or "finished"."""
 
     model: DyadicNet
     inputs: Inputs
@@ -158,10 +156,10 @@ class Trained:
 
 
 def train(data: DyadicData, options: LearnerOptions, device: str = "cpu", quiet: bool = False) -> Trained:
-    """Train from scratch, in memory and without metrics: for tuning and for comparisons of many fits.
+    """Train from scratch, in memory and without metrics, for tuning and for comparisons of many runs.
 
     Raises:
-        UserError: no user can be drawn, or the losses grow beyond all bounds.
+        UserError: no user has both clicked and ignored training dyads, or the losses diverge.
     """
     task = DyadicTask(data, options, device)
     model = task.build_network().to(device)

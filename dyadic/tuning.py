@@ -1,7 +1,8 @@
 """Thresholds, class weights and lambdas, chosen by F1 on folds of the training dyads."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,19 +14,28 @@ from dyadic.features import add_features
 from dyadic.metrics import THRESHOLDS, best_threshold
 from dyadic.network import scores
 from dyadic.task import train
+from training.protocols import Log
 
-LAMBDAS = (1e-1, 1e-2, 1e-3, 1e-4)
-CLASS_WEIGHTS = (1.0, 3.0, 5.0, 7.0, 9.0)
-FOLD_KEY = (0, 2)  # keeps the draw of the folds apart from that of the triples
+FOLD_KEY = (0, 2)  # keeps the draw of the folds apart from the draw of the triples
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that tuning tries. A lambda is one for all tasks, a class weight one for bookmarks and replies."""
+
+    lambdas: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+    class_weights: tuple[float, ...] = (1.0, 3.0, 5.0, 7.0, 9.0)
+    thresholds: tuple[float, ...] = THRESHOLDS
+    num_folds: int = 3
 
 
 @dataclass(frozen=True)
 class Tuned:
     """The best options of a grid.
 
-    options: the ones given, with the chosen lam and class_weights.
-    thresholds: of sigma(score), by task.
-    table: a dict a trial: "lam", "class_weight", "f1/<task>" at the best threshold of each, and their mean "f1".
+    options: the given options with the chosen lambdas and class_weights.
+    thresholds: {task: threshold of its probability}.
+    table: a dict per trial: "lam", "class_weight", "f1/<task>" at the best threshold, and the mean "f1".
     """
 
     options: LearnerOptions
@@ -33,15 +43,19 @@ class Tuned:
     table: list[dict[str, float]]
 
 
+DEFAULT_GRID = Grid()
+
+
 def folds(data: DyadicData, features: FeatureOptions, count: int = 3, seed: int = 0) -> Iterator[DyadicData]:
-    """Yield `count` splits of the training dyads, with features that each fold computes from its own training part.
+    """Yield `count` splits of the training dyads; each computes its features from its own training part.
 
     Raises:
         UserError: there are fewer than two folds, or fewer training dyads than folds.
     """
     if not 2 <= count <= len(data.train):
         raise UserError(
-            f"{count} folds of {len(data.train)} training dyads cannot be made; take at least 2, at most that"
+            f"{len(data.train)} training dyads cannot be split into {count} folds; choose at least 2 folds, and at "
+            "most one per dyad"
         )
     parts = np.array_split(np.random.default_rng([seed, *FOLD_KEY]).permutation(data.train), count)
     for held_out in parts:
@@ -53,38 +67,37 @@ def tune(
     data: DyadicData,
     features: FeatureOptions,
     options: LearnerOptions,
-    lambdas: Sequence[float] = LAMBDAS,
-    class_weights: Sequence[float] = CLASS_WEIGHTS,
-    thresholds: Sequence[float] = THRESHOLDS,
-    num_folds: int = 3,
+    grid: Grid = DEFAULT_GRID,
     device: str = "cpu",
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = lambda line: None,
 ) -> Tuned:
-    """Try one lambda for all tasks with one class weight for both classifications, all pairs of the grids.
+    """Try all pairs of a lambda and a class weight of the grid.
 
-    A trial trains once a fold; F1 of each task is that of the held-out dyads of all folds together, at the best
-    threshold; the trial with the highest mean over tasks wins, the first of equals. Test dyads are never looked at.
+    A trial trains once per fold. The F1 of a task pools the held-out dyads of all folds, at the task's best threshold.
+    The trial with the highest mean over tasks wins, the first of equal ones. Test dyads are never used.
 
     Args:
-        log: takes a line a trial.
+        log: receives one line per trial.
 
     Raises:
-        UserError: a grid is empty, or the folds cannot be made.
+        UserError: a list of the grid is empty, or the number of folds is out of range.
     """
-    if not (lambdas and class_weights and thresholds):
+    if not (grid.lambdas and grid.class_weights and grid.thresholds):
         raise UserError("tuning needs at least one lambda, one class weight and one threshold")
-    parts = list(folds(data, features, num_folds, options.seed))
-    best, table = None, []
-    for lam, weight in itertools.product(lambdas, class_weights):
+    parts = list(folds(data, features, grid.num_folds, options.seed))
+    table: list[dict[str, float]] = []
+    best, best_f1 = Tuned(options, {}, table), -math.inf
+    pairs = list(itertools.product(grid.lambdas, grid.class_weights))
+    for lam, weight in pairs:
         trial = replace(options, lambdas=(lam,), class_weights=(weight,) * 2)
-        chosen = _choose_thresholds(parts, trial, thresholds, device)
+        chosen = _choose_thresholds(parts, trial, grid.thresholds, device)
         values = {f"f1/{task}": value for task, (_, value) in chosen.items()}
-        table.append({"lam": lam, "class_weight": weight, "f1": float(np.mean(list(values.values())))} | values)
-        trials = len(lambdas) * len(class_weights)
-        log(f"tuning {len(table)}/{trials}: lambda {lam:g}, class weight {weight:g}: F1 {table[-1]['f1']:.4f}")
-        if best is None or table[-1]["f1"] > best[0]:
-            best = table[-1]["f1"], trial, {task: threshold for task, (threshold, _) in chosen.items()}
-    return Tuned(best[1], best[2], table)
+        f1 = float(np.mean(list(values.values())))
+        table.append({"lam": lam, "class_weight": weight, "f1": f1} | values)
+        log(f"tuning {len(table)}/{len(pairs)}: lambda {lam:g}, class weight {weight:g}: F1 {f1:.4f}")
+        if f1 > best_f1:
+            best, best_f1 = Tuned(trial, {task: value for task, (value, _) in chosen.items()}, table), f1
+    return best
 
 
 def _choose_thresholds(

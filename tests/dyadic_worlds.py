@@ -1,16 +1,16 @@
-"""Small dyads and networks that the tests of the dyadic learner share, and its losses written out plainly."""
+"""Small data sets and networks for the tests of the dyadic learner, and a slow version of its losses."""
 
 import numpy as np
 import torch
 from torch.nn.functional import softplus
 
 from dyadic.data import DyadicData
-from dyadic.learner import DyadicNet
+from dyadic.network import DyadicNet
 from dyadic.sampling import Inputs
 
 
 def toy_dyads(pairs, labels, train=None, num_users=None, num_items=None) -> DyadicData:
-    """Dyads from (user, item) pairs and their three labels, without context; all train unless said otherwise."""
+    """Dyads from (user, item) pairs and their three labels, without context; by default all are in train."""
     pairs, labels = np.array(pairs), np.array(labels)
     train = np.arange(len(pairs)) if train is None else np.array(train)
     return DyadicData(
@@ -27,7 +27,7 @@ def toy_dyads(pairs, labels, train=None, num_users=None, num_items=None) -> Dyad
 
 
 def random_case(seed: int = 0, users: int = 6, items: int = 8, num_static: int = 5, d: int = 3):
-    """A network with random parameters, all pairs of users and items as dyads, and triples without a meaning."""
+    """A network with random parameters, all pairs of users and items as dyads, and random triples."""
     random = np.random.default_rng(seed)
     net = DyadicNet(num_static, users, items, d)
     with torch.no_grad():
@@ -49,13 +49,14 @@ def copy_of(net: DyadicNet) -> DyadicNet:
 
 
 def plain_losses(net, inputs, triple, class_weights=(1.0, 1.0), detach=False):
-    """l1 to l4 of one triple, written out: differentiable. `detach` cuts the embeddings off tasks 1 to 3."""
+    """l1 to l4 of one triple, differentiable. `detach` blocks the gradients of tasks 1 to 3 to the embeddings."""
     i, j = triple
     u = inputs.user_ids[i]
     item_i, item_j = net.I[inputs.item_ids[i]], net.I[inputs.item_ids[j]]
-    cut = (lambda tensor: tensor.detach()) if detach else (lambda tensor: tensor)
-    x_i = torch.cat([inputs.static[i], cut(net.U[u]), cut(item_i)])
-    x_j = torch.cat([inputs.static[j], cut(net.U[u]), cut(item_j)])
+    rows = [net.U[u], item_i, item_j]
+    user, first, second = [row.detach() for row in rows] if detach else rows
+    x_i = torch.cat([inputs.static[i], user, first])
+    x_j = torch.cat([inputs.static[j], user, second])
     losses = [softplus(-net.w1 @ (x_i - x_j))]
     for task, w in enumerate([net.w2, net.w3]):
         parts = []
@@ -68,7 +69,7 @@ def plain_losses(net, inputs, triple, class_weights=(1.0, 1.0), detach=False):
     return torch.stack(losses)
 
 
-def plain_penalties(net, inputs, triple, lam):
+def plain_regularization(net, inputs, triple, lam):
     i, j = triple
     rows = [net.U[inputs.user_ids[i]], net.I[inputs.item_ids[i]], net.I[inputs.item_ids[j]]]
     squares = [w.square().sum() for w in (net.w1, net.w2, net.w3)] + [sum(row.square().sum() for row in rows)]

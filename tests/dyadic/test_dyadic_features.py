@@ -1,4 +1,4 @@
-"""Win, tie, loss: worked numbers, a slow plain loop, and what must not leak."""
+"""Win, loss and tie: examples by hand, a slow version, and tests for leaks."""
 
 from dataclasses import replace
 
@@ -8,10 +8,12 @@ from dyadic_worlds import toy_dyads
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from config.dyadic import FeatureOptions
 from config.errors import UserError
-from dyadic import data as labels
 from dyadic.data import DyadicData
-from dyadic.features import FEATURES, LEAK, FeatureOptions, add_features, best_k, compare, summarise
+from dyadic.features import FEATURES, LEAK, add_features, compare, summarize
+from dyadic.from_ratings import Catalog, Ratings, from_ratings, item_context
+from dyadic.neighbors import best_k
 
 VARIANTS = [
     FeatureOptions(num_neighbors=4),
@@ -20,13 +22,13 @@ VARIANTS = [
     FeatureOptions(num_neighbors=6, neighbors="global"),
     FeatureOptions(num_neighbors=6, neighbors="global", similarity="im", absent="zero"),
     FeatureOptions(num_neighbors=6, neighbors="global", absent="zero", source="all", exclude_self=False),
-    FeatureOptions(num_neighbors=2, neighbors="global"),  # so few that own entries often move more of the pool than k
+    FeatureOptions(num_neighbors=2, neighbors="global"),  # own entries often lower more than k users of the pool
     FeatureOptions(num_neighbors=500),
     FeatureOptions(num_neighbors=500, neighbors="global", bias="vz"),
 ]
 
 
-LABELS_OF_IM = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)]  # 3: a reply alone
+LABELS_OF_IM = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)]  # 3: only a reply
 
 
 def dyads(pairs, im, *args, **kwargs) -> DyadicData:
@@ -34,25 +36,25 @@ def dyads(pairs, im, *args, **kwargs) -> DyadicData:
     return toy_dyads(pairs, [LABELS_OF_IM[value] for value in im], *args, **kwargs)
 
 
-def random_dyads(seed: int, num_users: int = 24, num_items: int = 18, share: float = 0.5) -> DyadicData:
+def random_dyads(seed: int, num_users: int = 24, num_items: int = 18, density: float = 0.5) -> DyadicData:
     random = np.random.default_rng(seed)
-    cells = np.argwhere(random.random((num_users, num_items)) < share)
+    cells = np.argwhere(random.random((num_users, num_items)) < density)
     im = random.choice(7, p=[0.5, 0.2, 0.05, 0.05, 0.1, 0.05, 0.05], size=len(cells))
     return dyads(cells, im, np.sort(random.permutation(len(cells))[: len(cells) // 2]), num_users, num_items)
 
 
 def plain_features(data: DyadicData, options: FeatureOptions) -> np.ndarray:
-    """The definitions, one dyad and one neighbour at a time, with nothing shared between them."""
+    """The definitions, one dyad and one neighbor at a time."""
     known = data.train if options.source == "train" else range(len(data))
     cells = {(data.user_ids[row], data.item_ids[row]): data.im[row] for row in known}
     result = np.zeros((len(data), 15))
     for row, (u, m) in enumerate(zip(data.user_ids, data.item_ids, strict=True)):
-        sight = dict(cells)
-        if options.exclude_self and (u, m) in sight:
-            sight[u, m] = 0
+        visible = dict(cells)
+        if options.exclude_self and (u, m) in visible:
+            visible[u, m] = 0
         value = (lambda v: float(v > 0)) if options.similarity == "binary" else float
         vectors = np.zeros((data.num_users, data.num_items))
-        for (k, v), score in sight.items():
+        for (k, v), score in visible.items():
             vectors[k, v] = value(score)
         original = np.array(
             [sum(value(s) ** 2 for (k, _), s in cells.items() if k == user) for user in range(data.num_users)]
@@ -83,48 +85,49 @@ def plain_features(data: DyadicData, options: FeatureOptions) -> np.ndarray:
     return result
 
 
-def test_the_worked_figure_of_volkovs_and_zemel():
+def test_the_example_of_volkovs_and_zemel():
     users = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
     ratings = np.array([2, 2, 5, 2, 3, 3, 1, 4, 4, 5])
     table = compare(users, ratings)
-    of_target = table[[2, 5, 8]]
-    assert of_target == pytest.approx(np.array([[1, 0, 0], [0.5, 0, 0.5], [1 / 3, 1 / 3, 1 / 3]]))
+    neighbors = table[[2, 5, 8]]
+    assert neighbors == pytest.approx(np.array([[1, 0, 0], [0.5, 0, 0.5], [1 / 3, 1 / 3, 1 / 3]]))
     expected = [0.611111, 0.283279, 1, 0.333333, 1, 0.111111, 0.157135, 0.333333, 0, 0.333333]
     expected += [0.277778, 0.207870, 0.5, 0, 0.666667]
-    assert summarise(of_target, np.array([3]), np.array([3]))[0] == pytest.approx(expected, abs=1e-6)
-    variance = summarise(of_target, np.array([3]), np.array([3]), "var")[0, [1, 6, 11]]
+    assert summarize(neighbors, np.array([3]), np.array([3]))[0] == pytest.approx(expected, abs=1e-6)
+    variance = summarize(neighbors, np.array([3]), np.array([3]), "var")[0, [1, 6, 11]]
     assert variance == pytest.approx([0.080247, 0.024691, 0.043210], abs=1e-6)
 
 
-def test_one_neighbour_padded_with_zeros_as_in_the_authors_table():
-    row = summarise(np.array([[0.5, 0.5, 0.0]]), np.array([1]), np.array([50]), "var")[0]
+def test_one_neighbor_padded_with_zeros_as_in_the_authors_table():
+    row = summarize(np.array([[0.5, 0.5, 0.0]]), np.array([1]), np.array([50]), "var")[0]
     assert row[:5] == pytest.approx([0.01, 0.0049, 0.5, 0, 0.02])
 
 
-# u0 saw three offers and clicked a; u1 clicked a and ignored b and c; u2 clicked b, ignored c.
+# User 0 clicked offer 0 and ignored 1; user 1 clicked 0 and ignored 1 and 2; user 2 clicked 1 and ignored 2; user 3
+# clicked 3 and ignored 0.
 TOY = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (3, 0)]
 TOY_IM = [1, 0, 1, 0, 0, 1, 0, 1, 0]
 
 
-def test_a_toy_by_hand():
+def test_features_by_hand():
     features = add_features(dyads(TOY, TOY_IM)).features
-    # (0, offer 0): neighbours 1 (beats both others) and 3 (loses to its one other)
+    # (0, offer 0): neighbors are 1 (prefers it to both others) and 3 (prefers its other offer)
     win, loss, tie = [0.5, 0.5, 1, 0, 0.5], [0.5, 0.5, 1, 0, 0.5], [0, 0, 0, 0, 0]
     assert features[0] == pytest.approx([*win, *loss, *tie])
-    # (1, offer 2): the one neighbour is 2, who prefers offer 1 to it
+    # (1, offer 2): the only neighbor is 2, who prefers offer 1
     assert features[4] == pytest.approx([0] * 5 + [1, 0, 1, 1, 1] + [0] * 5)
-    # (3, offer 3): nobody else saw it
+    # (3, offer 3): nobody else observed it
     assert (features[7] == 0).all()
 
 
-def test_what_was_displayed_and_ignored_counts():
+def test_dyads_that_were_displayed_and_ignored_change_the_features():
     kept = [row for row, value in enumerate(TOY_IM) if value > 0]
     without = add_features(dyads([TOY[row] for row in kept], [1] * len(kept), num_items=4)).features
     assert not np.allclose(without[0], add_features(dyads(TOY, TOY_IM)).features[0])
 
 
-def test_a_dyad_does_not_count_towards_its_own_similarity():
-    # Users 0 and 1 share offer 0 only; 0 and 2 share offer 1. Asked about (0, offer 0), user 2 is the closer one.
+def test_the_similarity_for_a_dyad_excludes_the_dyad_itself():
+    # Users 0 and 1 share only offer 0; 0 and 2 share offer 1. Without (0, offer 0) itself, user 2 is more similar.
     pairs = [(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 1), (2, 3)]
     im = [1, 1, 1, 0, 0, 1, 1]
     one = FeatureOptions(num_neighbors=1)
@@ -134,23 +137,23 @@ def test_a_dyad_does_not_count_towards_its_own_similarity():
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_features_equal_a_plain_loop(options, seed):
+def test_features_equal_the_slow_version(options, seed):
     data = random_dyads(seed)
     fast = add_features(data, options, quiet=True).features
     assert fast[:, :15] == pytest.approx(plain_features(data, options), abs=1e-12)
 
 
-def test_thin_data_equal_a_plain_loop():
-    """Users with one entry, offers that only the test part knows, users without any positive."""
+def test_features_of_sparse_data_equal_the_slow_version():
+    """Users with one entry, offers that occur only in the test part, users without positives."""
     for seed in range(6):
-        data = random_dyads(seed, num_users=12, num_items=15, share=0.2)
+        data = random_dyads(seed, num_users=12, num_items=15, density=0.2)
         for options in VARIANTS:
             fast = add_features(data, options, quiet=True).features[:, :15]
             assert fast == pytest.approx(plain_features(data, options), abs=1e-12), (seed, options)
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_invariants(options):
+def test_features_satisfy_their_invariants(options):
     data = add_features(random_dyads(3, 40, 30), options)
     f = data.features[:, :15].reshape(-1, 3, 5)
     mean, _, high, low, _ = np.moveaxis(f, 2, 0)
@@ -161,14 +164,14 @@ def test_invariants(options):
     assert (low <= mean + near).all()
     assert (mean <= high + near).all()
     total = mean.sum(1)
-    with_neighbours = (f != 0).any((1, 2))
+    with_neighbors = (f != 0).any((1, 2))
     if options.absent == "drop":
-        assert total[with_neighbours] == pytest.approx(1)
+        assert total[with_neighbors] == pytest.approx(1)
     else:
         assert total * options.num_neighbors == pytest.approx(np.round(total * options.num_neighbors))
     if options.bias == "vz":
         assert (data.features[:, 15] == 1).all()
-        assert (data.features[:, 16] == ~with_neighbours).all()
+        assert (data.features[:, 16] == ~with_neighbors).all()
 
 
 def test_wins_losses_and_ties_add_up():
@@ -179,12 +182,12 @@ def test_wins_losses_and_ties_add_up():
     assert compare(np.array([0]), np.array([3])).tolist() == [[0, 0, 0]]
 
 
-def test_a_monotone_map_of_scores_changes_nothing():
+def test_a_monotone_map_of_the_scores_changes_nothing():
     data = random_dyads(5)
     assert (compare(data.user_ids, data.im) == compare(data.user_ids, np.exp(data.im) - 7)).all()
 
 
-def test_relabelling_permutes_rows_only():
+def test_new_row_numbers_change_no_features():
     data = random_dyads(6)
     random = np.random.default_rng(0)
     new_item = random.permutation(data.num_items)
@@ -193,13 +196,13 @@ def test_relabelling_permutes_rows_only():
     everybody = FeatureOptions(num_neighbors=500)
     other_items = replace(data, item_ids=new_item[data.item_ids])
     assert add_features(other_items, nearest).features == pytest.approx(add_features(data, nearest).features)
-    # Equal similarities are settled by user number, so that users are renamed where everybody is a neighbour.
+    # Ties of similarity are broken by row number, so users are renamed only where everybody is a neighbor.
     other_users = replace(data, user_ids=new_user[data.user_ids])
     assert add_features(other_users, everybody).features == pytest.approx(add_features(data, everybody).features)
 
 
 @pytest.mark.parametrize("options", [o for o in VARIANTS if o.source == "train"], ids=str)
-def test_test_labels_are_never_read(options):
+def test_features_do_not_depend_on_test_labels(options):
     data = random_dyads(7)
     shuffled = data.labels.copy()
     shuffled[data.test] = 1 - shuffled[np.random.default_rng(1).permutation(data.test)]
@@ -207,10 +210,10 @@ def test_test_labels_are_never_read(options):
     assert (other == add_features(data, options).features).all()
 
 
-@pytest.mark.parametrize("neighbours", ["per_item", "global"])
-def test_a_training_dyad_does_not_know_its_own_label(neighbours):
+@pytest.mark.parametrize("neighbors", ["per_item", "global"])
+def test_the_features_of_a_training_dyad_do_not_depend_on_its_own_label(neighbors):
     data = random_dyads(8, 40, 30)
-    options = FeatureOptions(num_neighbors=5, neighbors=neighbours)
+    options = FeatureOptions(num_neighbors=5, neighbors=neighbors)
     before = add_features(data, options).features
     for row in data.train[:60]:
         flipped = data.labels.copy()
@@ -218,32 +221,32 @@ def test_a_training_dyad_does_not_know_its_own_label(neighbours):
         assert (add_features(replace(data, labels=flipped), options).features[row] == before[row]).all()
 
 
-def test_of_equals_the_first_are_taken():
+def test_best_k_chooses_the_leftmost_of_equal_values():
     closeness = np.array([[1.0, 2.0, 1.0, 1.0, 3.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
     assert best_k(closeness, 3).tolist() == [[True, True, False, False, True], [True, True, True, False, False]]
 
 
-def test_features_of_all_dyads_say_that_they_leak():
+def test_features_from_all_dyads_carry_a_leak_note():
     data = add_features(random_dyads(9), FeatureOptions(source="all"))
     assert LEAK in data.notes
     assert add_features(random_dyads(9)).notes == ()
 
 
-def test_columns_are_named():
+def test_the_columns_have_names():
     assert len(FEATURES) == 15
     assert FEATURES[5:7] == ("loss mean", "loss spread")
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(UserError, match="unknown similarity 'pearson'"):
+    with pytest.raises(UserError, match="--similarity cannot be 'pearson': choose one of binary, im"):
         FeatureOptions(similarity="pearson")
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="--num_neighbors must be at least 1"):
         FeatureOptions(num_neighbors=0)
-    with pytest.raises(UserError, match="score=rating needs ratings"):
+    with pytest.raises(UserError, match="--score rating needs ratings, and toy has none"):
         add_features(random_dyads(0), FeatureOptions(score="rating"))
 
 
-def test_ratings_can_be_compared_instead_of_im():
+def test_score_rating_compares_ratings_instead_of_im():
     data = random_dyads(10)
     data = replace(data, ratings=data.im.astype(float) ** 2)
     same = add_features(data, FeatureOptions(score="rating")).features
@@ -256,12 +259,12 @@ def test_ratings_can_be_compared_instead_of_im():
 def movielens_dyads(movielens) -> DyadicData:
     rows = movielens.seen + movielens.test
     order = np.argsort((rows.user_ids * rows.num_items + rows.item_ids).numpy())
-    columns = (column.numpy()[order] for column in (rows.user_ids, rows.item_ids, rows.ratings))
-    item_context = labels.item_context(movielens.titles, movielens.genres)
-    return labels.from_ratings(*columns, movielens.users, movielens.items, name="ml-100k", item_context=item_context)
+    ratings = Ratings(*(column.numpy()[order] for column in (rows.user_ids, rows.item_ids, rows.ratings)))
+    context = item_context(movielens.titles, movielens.genres)
+    return from_ratings(ratings, Catalog("ml-100k", movielens.users, movielens.items, item_context=context))
 
 
-def test_train_features_promise_what_test_features_keep(movielens_dyads):
+def test_features_are_as_informative_on_test_as_on_train(movielens_dyads):
     def auc(options: FeatureOptions) -> list[float]:
         data = add_features(movielens_dyads, options)
         clicked = data.labels[:, 0]
@@ -272,4 +275,4 @@ def test_train_features_promise_what_test_features_keep(movielens_dyads):
     train, test = auc(FeatureOptions())
     assert abs(train - test) < 0.03
     train, test = auc(FeatureOptions(neighbors="global", absent="zero", exclude_self=False))
-    assert train - test > 0.1  # the trap that self-exclusion closes
+    assert train - test > 0.1  # the leak that exclude_self prevents

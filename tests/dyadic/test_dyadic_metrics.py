@@ -1,4 +1,4 @@
-"""Metrics that can be done in the head, scikit-learn and scipy as oracles, and the comparison of two models."""
+"""Metrics by hand and against scikit-learn and scipy, and the comparison of two models."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from dyadic.metrics import (
     predict,
 )
 
-# User 0 has four dyads, user 1 only clicks, user 2 none at all, user 3 only ignored ones, user 4 a tie.
+# User 0 has four dyads, user 1 only clicked ones, user 2 none, user 3 only ignored ones, user 4 equal scores.
 USERS = np.array([0, 1, 0, 3, 0, 1, 0, 3, 4, 4])
 ITEMS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
 LABELS = np.array([1, 1, 0, 0, 1, 1, 0, 0, 0, 1])
@@ -31,7 +31,7 @@ def random_case(seed: int = 0, ties: bool = True):
     return users, np.arange(600), labels, scores
 
 
-def test_auc_counts_a_tie_half_and_skips_users_of_one_class():
+def test_auc_counts_ties_half_and_skips_users_with_one_class():
     auc = auc_per_user(USERS, LABELS, SCORES, 5)
     assert auc[0] == pytest.approx(3 / 4)  # 3 beats 2 and 0; 1 loses to 2 and beats 0
     assert auc[4] == 0.5
@@ -62,14 +62,14 @@ def test_average_precision_by_hand():
     assert at_2[0] == pytest.approx(0.5)
 
 
-def test_equal_scores_go_by_item_id():
-    assert average_precision_per_user(USERS, ITEMS, LABELS, SCORES, 5, 1)[4] == 0.0  # item 8, ignored, is before 9
+def test_equal_scores_are_sorted_by_item_id():
+    assert average_precision_per_user(USERS, ITEMS, LABELS, SCORES, 5, 1)[4] == 0.0  # item 8, ignored, precedes 9
     shuffled = np.random.default_rng(0).permutation(len(USERS))
     again = average_precision_per_user(*(c[shuffled] for c in (USERS, ITEMS, LABELS, SCORES)), 5, 1)
     assert again[4] == 0.0
 
 
-def test_average_precision_equals_a_plain_loop():
+def test_average_precision_equals_a_slow_version():
     users, items, labels, scores = random_case(1)
     for k, norm in [(1, "k"), (5, "k"), (5, "minkp"), (50, "minkp")]:
         fast = average_precision_per_user(users, items, labels, scores, 30, k, norm)
@@ -84,7 +84,7 @@ def test_average_precision_equals_a_plain_loop():
             assert fast[user] == pytest.approx(total / divisor)
 
 
-def test_f1_and_its_threshold():
+def test_f1_and_the_best_threshold():
     labels = np.array([True, True, False, False])
     assert f1(labels, np.array([True, False, True, False])) == 0.5
     assert f1(labels, np.zeros(4, dtype=bool)) == 0.0
@@ -92,7 +92,7 @@ def test_f1_and_its_threshold():
     chances = logit(np.array([0.42, 0.36, 0.33, 0.1]))
     assert predict(chances, 0.4).tolist() == [True, False, False, False]
     assert best_threshold(labels, chances) == (0.35, 1.0)
-    assert best_threshold(labels, chances, (0.9, 0.8)) == (0.9, 0.0)  # of equals the first
+    assert best_threshold(labels, chances, (0.9, 0.8)) == (0.9, 0.0)  # the first of equal ones
 
 
 def test_f1_equals_scikit_learn():
@@ -104,7 +104,7 @@ def test_f1_equals_scikit_learn():
     assert metrics.per_user["f1"][4] == pytest.approx(f1_score(labels[own], predicted[own]))
 
 
-def test_means_are_over_the_users_that_have_a_value():
+def test_means_cover_the_users_with_a_value():
     metrics = evaluate(USERS, ITEMS, LABELS, SCORES, 5)
     assert metrics.means["auc"] == pytest.approx((0.75 + 0.5) / 2)
     assert (metrics.users, metrics.skipped) == (4, 2)
@@ -118,12 +118,12 @@ def test_a_task_without_positives():
     assert np.isnan(metrics.means["auc"])
     assert metrics.skipped == metrics.users == 4
     assert metrics.means["f1"] == metrics.means["map@5"] == 0.0
-    against_itself = compare(metrics, metrics)["auc"]
-    assert np.isnan(against_itself.ranksum_p)
-    assert against_itself.worse is None
+    comparison = compare(metrics, metrics)["auc"]
+    assert np.isnan(comparison.ranksum_p)
+    assert comparison.worse is None
 
 
-def test_what_cannot_be_evaluated_is_refused():
+def test_invalid_arguments_raise_errors():
     empty = np.array([], dtype=int)
     with pytest.raises(ValueError, match="at least one dyad"):
         evaluate(empty, empty, empty, empty.astype(float), 3)
@@ -135,7 +135,7 @@ def test_what_cannot_be_evaluated_is_refused():
         evaluate(USERS, ITEMS, LABELS, SCORES, 5, map_norm="positives")
 
 
-def test_comparisons_equal_scipy():
+def test_p_values_equal_scipy():
     users, items, labels, scores = random_case(3, ties=False)
     better = evaluate(users, items, labels, scores, 30)
     worse = evaluate(users, items, labels, np.random.default_rng(0).normal(size=600), 30)
@@ -150,7 +150,7 @@ def test_comparisons_equal_scipy():
 
 
 def test_the_two_tests_can_disagree():
-    """Everybody gains a little: nothing to a test that does not know who is who, much to one that does."""
+    """Every user gains a little: significant for the test that pairs the users, not for the other one."""
     random = np.random.default_rng(0)
     users, items = np.repeat(np.arange(60), 40), np.tile(np.arange(40), 60)
     strength = np.repeat(random.uniform(0, 6, size=60), 40)

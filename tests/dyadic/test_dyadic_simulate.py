@@ -1,17 +1,18 @@
-"""The simulated platform: the published counts, at full size and small; and tuning on it."""
+"""The simulated platform: the published counts at full size and small; and tuning on it."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyadic.learner import scores, train
 
 from config.dyadic import TASKS, FeatureOptions, LearnerOptions
 from config.errors import UserError
 from dyadic import tuning
 from dyadic.features import add_features
 from dyadic.metrics import evaluate
+from dyadic.network import scores
 from dyadic.simulate import BOOKMARKS, CLICKS, DISPLAYED, DYADS, OFFERS, REPLIES, USERS, simulate
+from dyadic.task import train
 
 
 def test_the_published_counts_agree_with_each_other():
@@ -20,7 +21,7 @@ def test_the_published_counts_agree_with_each_other():
     assert pytest.approx(0.9945, abs=5e-5) == 1 - DYADS / (USERS * OFFERS)
 
 
-def test_a_small_platform():
+def test_a_small_platform_has_the_scaled_counts():
     data = simulate(0.02)
     assert (data.num_users, data.num_items, len(data)) == (118, 503, 16_384)
     assert data.simulated
@@ -75,30 +76,30 @@ def test_the_full_size_has_the_published_counts():
 OPTIONS = LearnerOptions(iterations="300", epochs=2, batch_size=30, embedding_dim=4)
 
 
-def test_from_dyads_to_metrics():
+def test_the_way_from_dyads_to_metrics():
     data = add_features(simulate(0.01), quiet=True)
     trained = train(data, OPTIONS, quiet=True)
-    by_task = scores(trained.net, trained.inputs, data.test, OPTIONS)
+    by_task = scores(trained.model, trained.inputs, data.test, OPTIONS)
     for index, task in enumerate(TASKS):
         labels = data.task_labels[data.test, index]
         metrics = evaluate(data.user_ids[data.test], data.item_ids[data.test], labels, by_task[task], data.num_users)
         assert 0 <= metrics.means["map@5"] <= 1
 
 
-def test_a_task_without_a_positive_is_carried_along():
+def test_a_task_without_positives_trains_and_has_f1_0_and_no_auc():
     data = simulate(0.01)
     labels = data.labels.copy()
     labels[:, 1] = 0
     data = add_features(replace(data, labels=labels), quiet=True)
     options = replace(OPTIONS, class_weights=(9.0, 1.0))
     trained = train(data, options, quiet=True)
-    score = scores(trained.net, trained.inputs, data.test, options)["bookmark"]
+    score = scores(trained.model, trained.inputs, data.test, options)["bookmark"]
     metrics = evaluate(data.user_ids[data.test], data.item_ids[data.test], labels[data.test, 1], score, data.num_users)
     assert metrics.means["f1"] == 0
     assert np.isnan(metrics.means["auc"])
 
 
-def test_folds_stay_within_train_and_rebuild_their_features():
+def test_folds_split_train_and_compute_their_own_features():
     data = add_features(simulate(0.01), quiet=True)
     parts = list(tuning.folds(data, FeatureOptions(), 3))
     assert np.array_equal(np.sort(np.concatenate([part.test for part in parts])), data.train)
@@ -110,13 +111,13 @@ def test_folds_stay_within_train_and_rebuild_their_features():
         assert (part.features[part.test] != data.features[part.test]).any()
 
 
-def test_tuning_never_looks_at_test_labels():
+def test_tuning_does_not_depend_on_test_labels():
     data = add_features(simulate(0.01), quiet=True)
     flipped = data.labels.copy()
     flipped[data.test] = 1 - flipped[data.test]
-    grid = {"lambdas": (1e-1, 1e-3), "class_weights": (1.0, 5.0), "num_folds": 2}
-    tuned = tuning.tune(data, FeatureOptions(), OPTIONS, **grid)
-    again = tuning.tune(replace(data, labels=flipped), FeatureOptions(), OPTIONS, **grid)
+    grid = tuning.Grid(lambdas=(1e-1, 1e-3), class_weights=(1.0, 5.0), num_folds=2)
+    tuned = tuning.tune(data, FeatureOptions(), OPTIONS, grid)
+    again = tuning.tune(replace(data, labels=flipped), FeatureOptions(), OPTIONS, grid)
     assert tuned.table == again.table
     assert tuned.thresholds == again.thresholds
     assert len(tuned.table) == 4
@@ -126,9 +127,9 @@ def test_tuning_never_looks_at_test_labels():
     assert set(tuned.thresholds) == set(TASKS)
 
 
-def test_folds_that_cannot_be_made_are_refused():
+def test_an_impossible_grid_is_refused():
     data = simulate(0.01)
-    with pytest.raises(UserError, match="1 folds"):
+    with pytest.raises(UserError, match="cannot be split into 1 folds"):
         list(tuning.folds(data, FeatureOptions(), 1))
     with pytest.raises(UserError, match="at least one lambda"):
-        tuning.tune(data, FeatureOptions(), OPTIONS, lambdas=())
+        tuning.tune(data, FeatureOptions(), OPTIONS, tuning.Grid(lambdas=()))
