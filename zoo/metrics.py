@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evaluation import Metric
+from evaluation import Metric, auc_by_group, roc_auc
 
 
 @dataclass(frozen=True)
@@ -98,44 +98,3 @@ def label_metrics(
         raise FloatingPointError("the model scores a pair with nan or infinity")
     scores = LabelScores(logits.cpu().double(), labels.cpu().double(), user_ids.cpu())
     return {name: LABEL_METRICS[name].function(scores) for name in names or LABEL_METRICS}
-
-
-def roc_auc(scores: Tensor, labels: Tensor) -> float:
-    """Probability that a row with label 1 scores above one with label 0, ties counting half: (R,), (R,) -> number.
-
-    nan if there is one class only.
-    """
-    return auc_by_group(scores, labels, torch.zeros_like(labels, dtype=torch.long)).item()
-
-
-def auc_by_group(scores: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-    """The AUC within each group, from the rank sum with average ranks (Mann and Whitney 1947).
-
-    Args:
-        scores: (R,) any numbers.
-        labels: (R,) 0 or 1.
-        groups: (R,) the group of each row, an integer.
-
-    Returns:
-        (number of groups,) float64, groups ascending; nan for groups with one class only.
-    """
-    scores, labels, groups = scores.cpu(), labels.cpu(), groups.cpu()  # some devices have no float64
-    order = torch.argsort(scores, stable=True)
-    order = order[torch.argsort(groups[order], stable=True)]
-    scores, labels = scores[order], labels[order].double()
-    place = torch.unique_consecutive(groups[order], return_inverse=True)[1]
-    ranks = _average_positions(scores, place)
-    sizes = torch.bincount(place).double()
-    starts = sizes.cumsum(0) - sizes
-    positives = torch.bincount(place, weights=labels)
-    rank_sums = torch.bincount(place, weights=(ranks - starts[place]) * labels)
-    return (rank_sums - positives * (positives + 1) / 2) / (positives * (sizes - positives))
-
-
-def _average_positions(scores: Tensor, groups: Tensor) -> Tensor:
-    """Positions, from 1, of rows sorted by group and score; ties share their average: (R,), (R,) -> (R,) float64."""
-    starts_tie = torch.ones_like(groups, dtype=torch.bool)
-    starts_tie[1:] = (groups[1:] != groups[:-1]) | (scores[1:] != scores[:-1])
-    tie = starts_tie.cumsum(0) - 1
-    counts = torch.bincount(tie).double()
-    return (counts.cumsum(0) - (counts - 1) / 2)[tie]

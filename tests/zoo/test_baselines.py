@@ -9,9 +9,9 @@ from conftest import interactions
 
 import dataset
 from dataset import Data
+from evaluation import roc_auc
 from zoo.baselines import LOWEST, Baseline, make_baselines
 from zoo.labels import Labeller
-from zoo.metrics import roc_auc
 from zoo.task import LabelTask
 
 NAMES = ["constant", "popularity", "item mean", "user + item mean"]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
-from zoo.metrics import auc_by_group, label_metrics, roc_auc
+from evaluation import auc_by_group, roc_auc
+from zoo.metrics import label_metrics
 
 
 def of_labels(logits, labels, users=None) -> dict[str, float]:
