@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import softplus
 
 from dyadic.data import DyadicData
-from dyadic.learner import DyadicNet
+from dyadic.network import DyadicNet
 from dyadic.sampling import Inputs
 
 

@@ -64,11 +64,11 @@ def test_every_arm_learns_the_four_tasks_with_the_same_budget():
     for arm in runs.values():
         assert sorted(task for one in arm for task in one.active) == sorted(TASKS)
         for one in arm:
-            assert (one.eta, one.lam, one.iterations, one.max_epochs) == (1e-2, (1e-2,) * 4, 50_000, 20)
-            assert one.eta * one.batch == pytest.approx(0.64)
+            assert (one.lr, one.four_lambdas, one.iterations, one.epochs) == (1e-2, (1e-2,) * 4, "50000", 20)
+            assert one.lr * one.batch_size == pytest.approx(0.64)
             assert one.eps == 0  # otherwise some arms would take fewer steps
-    assert [one.d for one in runs["STL, features"]] == [0, 0, 0, 30]
-    assert [one.d for one in runs["STL, private"]] == [30] * 4
+    assert [one.embedding_dim for one in runs["STL, features"]] == [0, 0, 0, 30]
+    assert [one.embedding_dim for one in runs["STL, private"]] == [30] * 4
 
 
 def test_a_run_that_two_arms_share_is_trained_once(monkeypatch):

@@ -16,12 +16,13 @@ from conftest import ROOT
 import experiments
 from analysis import answers, sweep, user_bias, weights
 from analysis import report as page
+from multitask.recipe import MultiTaskRecipe
 from training.report import BOX
 
 PNG = b"\x89PNG\r\n\x1a\nnot a real picture"
 
 
-def no_bias(runs, results, load) -> pd.DataFrame:
+def no_bias(runs, results) -> pd.DataFrame:
     """In the place of user_bias.measure_all, which needs trained networks."""
     return pd.DataFrame([{"row": "x", "seed": 0, "loss": 0.1, "loss_with_bias": 0.1, "mrr": 0.2, "mrr_with_bias": 0.2}])
 
@@ -30,7 +31,7 @@ def set_up(folder: Path, monkeypatch, data) -> None:
     """From now on the experiments start the stand-in for main.py, and take these data for all that there are."""
     study_runs.stand_in_for_main(folder / "stand_in.py", monkeypatch)
     monkeypatch.setattr(experiments, "MULTITASK_QUICK", {"epochs": 2, "dataset": "simulated"})
-    monkeypatch.setattr("registry.load_data", lambda settings: data)
+    monkeypatch.setattr(MultiTaskRecipe, "load_data", lambda self, config: data)
     monkeypatch.setattr(user_bias, "measure_all", no_bias)
 
 

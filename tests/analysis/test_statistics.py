@@ -154,12 +154,12 @@ def test_all_runs_can_be_asked_for_and_those_of_the_course_are_in_the_sweep():
     assert {one.weighting for one in sweep.QUICK} == set(figures.MARKERS)
     assert {one.shared for one in sweep.QUICK} == {True, False}
     for one in sweep.CONFIGURATIONS:
-        settings = one.run(3, {"dataset": "simulated"}).settings
-        assert settings.factorization_weight + settings.regression_weight == pytest.approx(1)
-        assert (settings.seed, settings.val_fraction, settings.epochs) == (3, VAL_FRACTION, 30)
-        assert (settings.shared_embeddings, settings.weighting) == (one.shared, one.weighting)
+        config = one.run(3, {"dataset": "simulated"}).config
+        assert config.factorization_weight + config.regression_weight == pytest.approx(1)
+        assert (config.seed, config.val_fraction, config.epochs) == (3, VAL_FRACTION, 30)
+        assert (config.shared_embeddings, config.weighting) == (one.shared, one.weighting)
         assert one.shared or one.weighting not in ("gradnorm", "pcgrad")
-    assert Configuration(True, 0.01).run(0, {"epochs": 2}).settings.epochs == 2
+    assert Configuration(True, 0.01).run(0, {"epochs": 2}).config.epochs == 2
 
 
 # the sweep

@@ -8,20 +8,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from config.settings import Settings
 from conftest import interactions
 
 import benchmark
 import dataset
-import registry as family
 from benchmarks import growth, peers, processes, quality
 from benchmarks.peers import PEERS, Answered, Peer
 from benchmarks.results import COLUMNS, Results
 from benchmarks.timing import in_turns
 from config.errors import UserError
+from config.multitask import MultiTaskConfig
 from evaluation import mrr_score
 from models import MultiTaskNet
+from multitask.recipe import RECIPE, MultiTaskRecipe
+from training.console import silent
+from training.loop import fit
+from training.run_folder import RunFolder
 
+CPU = torch.device("cpu")
 SMALL = (60, 80, 2400)
 OWN = [peer for peer in PEERS if peer.package is None]
 
@@ -33,15 +37,15 @@ def data() -> dataset.Data:
 
 @pytest.fixture
 def small_data(monkeypatch, data):
-    monkeypatch.setattr(family, "load_data", lambda settings: data)
+    monkeypatch.setattr(MultiTaskRecipe, "load_data", lambda self, config: data)
 
 
 def build(data, **options):
-    settings = Settings(dataset="simulated", quiet=True, **options)
-    model, task, _ = family.build(settings, data, benchmark.CPU)
+    config = MultiTaskConfig(dataset="simulated", quiet=True, **options)
+    training = RECIPE.build(config, data, CPU)
     plain = benchmark.PlainNet(len(data.users), len(data.items))
-    plain.load_state_dict(model.state_dict())
-    return settings, model, task, plain
+    plain.load_state_dict(training.model.state_dict())
+    return config, training.model, training.task, plain
 
 
 class TestPeers:
@@ -94,7 +98,7 @@ class TestPeers:
         absent = [Peer(name, "rating", "nowhere", peers.fit_biases) for name in ("A", "B")]
         said, rows = [], []
         quality.measure_quality(
-            lambda *row: rows.append(row), Settings(epochs=1, quiet=True), said.append, absent + OWN, (0,), ()
+            lambda *row: rows.append(row), MultiTaskConfig(epochs=1, quiet=True), said.append, absent + OWN, (0,), ()
         )
         (line,) = [line for line in said if "nowhere" in line]
         assert line.startswith("nowhere is missing (ModuleNotFoundError")
@@ -128,14 +132,14 @@ class TestPeers:
 
 class TestPlainLoop:
     def test_same_weights_give_the_same_joint_loss_and_gradient(self, data):
-        settings, model, task, plain = build(data, factorization_weight=0.7, regression_weight=0.3)
+        config, model, task, plain = build(data, factorization_weight=0.7, regression_weight=0.3)
         batch = next(task.batches(1))
         losses = task.losses(model, batch)
-        ours = sum(settings.weights[name] * loss for name, loss in losses.items())
+        ours = sum(config.weights[name] * loss for name, loss in losses.items())
         ours.backward()
         positive, score = plain(batch["user_ids"], batch["item_ids"])
         negative = plain.watch(batch["user_ids"], batch["negative_ids"][:, 0])
-        theirs = benchmark.joint(settings.weights, positive, negative, score, batch["ratings"])
+        theirs = benchmark.joint(config.weights, positive, negative, score, batch["ratings"])
         theirs.backward()
         torch.testing.assert_close(theirs, ours)
         for mine, other in zip(plain.parameters(), model.parameters(), strict=True):
@@ -149,17 +153,17 @@ class TestPlainLoop:
                 assert mine.std().item() == pytest.approx(other.std().item(), rel=0.05)
 
     def test_an_epoch_takes_every_row_and_learns(self, data):
-        settings, _, _, plain = build(data, batch_size=100)
+        config, _, _, plain = build(data, batch_size=100)
         before = [parameter.clone() for parameter in plain.parameters()]
-        adam = torch.optim.Adam(plain.parameters(), lr=settings.lr)
-        assert benchmark.plain_epoch(plain, adam, settings, data.train) == len(data.train)
+        adam = torch.optim.Adam(plain.parameters(), lr=config.lr)
+        assert benchmark.plain_epoch(plain, adam, config, data.train) == len(data.train)
         assert all((a != b).any() for a, b in zip(before, plain.parameters(), strict=True))
 
     def test_it_can_be_stopped(self, data):
-        settings, _, _, plain = build(data, batch_size=100)
+        config, _, _, plain = build(data, batch_size=100)
         adam = torch.optim.Adam(plain.parameters())
         asked = iter([False, False, True])
-        assert benchmark.plain_epoch(plain, adam, settings, data.train, lambda: next(asked)) == 200
+        assert benchmark.plain_epoch(plain, adam, config, data.train, lambda: next(asked)) == 200
 
     def test_its_evaluation_is_ours(self, data):
         _, model, task, plain = build(data)
@@ -187,14 +191,9 @@ class TestTimeToQuality:
         assert quality.mean_curve(curves) == [{"MRR": 1.5}, {"MRR": 4.0}]
 
     def test_the_curve_is_that_of_the_training_loop(self, data, tmp_path):
-        from training.loop import fit
-        from training.run_folder import RunFolder
-
-        settings = Settings(dataset="simulated", epochs=3, quiet=True)
-        curve = quality.train(settings, data)
-        model, task, make_stepper = family.build(settings, data, benchmark.CPU)
-        run = RunFolder(tmp_path)
-        outcome = fit(model, task, settings, run, benchmark.CPU, lambda line: None, make_stepper=make_stepper)
+        config = MultiTaskConfig(dataset="simulated", epochs=3, quiet=True)
+        curve = quality.train(config, data)
+        outcome = fit(RECIPE.build(config, data, CPU), config, RunFolder(tmp_path), CPU, silent)
         assert [row["MRR"] for row in curve] == [row["test_mrr"] for row in outcome.history]
         assert [row["MSE"] for row in curve] == [row["test_mse"] for row in outcome.history]
         assert 0 < curve[0]["CPU"] < curve[1]["CPU"] < curve[2]["CPU"]
@@ -227,7 +226,7 @@ class TestGrowth:
             return SimpleNamespace(returncode=0, stdout=f"a word before\n{answer}\n")
 
         monkeypatch.setattr(growth.subprocess, "run", run)
-        growth.measure_growth(lambda *row: rows.append(row), ["1M", "25M"], Path("b.py"), lambda line: None)
+        growth.measure_growth(lambda *row: rows.append(row), ["1M", "25M"], Path("b.py"), silent)
         assert commands == [
             ["b.py", "grow", "6040", "3706", "1000000"],
             ["b.py", "grow", "162541", "59047", "25000000"],
@@ -273,7 +272,7 @@ class TestProcesses:
 
         monkeypatch.setattr(processes.subprocess, "run", torchrun)
         rows = []
-        processes.measure_processes(lambda *row: rows.append(row), Path("main.py"), lambda line: None, size=SMALL)
+        processes.measure_processes(lambda *row: rows.append(row), Path("main.py"), silent, size=SMALL)
         return {(name, metric): value for name, metric, value, _ in rows}
 
     def test_speed_and_differences_come_from_the_run_folders(self, monkeypatch, tmp_path):
