@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from config.defaults import DEFAULTS
+from config.settings import Settings
 from conftest import ROOT
 from scipy import stats
 
@@ -15,9 +17,7 @@ import experiments
 from analysis import runner as grid
 from analysis import zoo as comparison
 from analysis.runner import Run, run_all
-from config.defaults import DEFAULTS
 from config.errors import UserError
-from config.settings import Settings
 
 TINY = {
     "model": "shared_bottom", "dataset": "simulated", "simulated_size": [60, 80, 2400], "epochs": 1,

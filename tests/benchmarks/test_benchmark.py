@@ -69,7 +69,9 @@ def test_a_preset_that_would_be_measured_on_fewer_rows_or_on_other_labels_is_ref
     assert "val_fraction must be 0" in refused(capsys, "multitask", "quality", "--preset", preset)
     preset.write_text('{"model": "mmoe"}')
     assert "--model mmoe" in refused(capsys, "multitask", "quality", "--preset", preset)
-    assert "cannot be read: No such file" in refused(capsys, "multitask", "quality", "--preset", elsewhere / "none.json")
+    assert "cannot be read: No such file" in refused(
+        capsys, "multitask", "quality", "--preset", elsewhere / "none.json"
+    )
 
 
 def test_quality_is_never_measured_on_other_data_unasked(elsewhere, capsys):
