@@ -46,8 +46,8 @@ LIMITS = """\
 **Limits of these tables.** They compare ways of learning under one fixed setting, the same for all arms and tuned for
 none; another setting may order the arms otherwise. In MovieLens 100K all three labels are functions of one rating (and
 of a user's mean), so that the tasks are related by construction, and no result on it confirms or refutes the paper.
-Simulated data are invented and show how the program behaves. The paper's own values are not reproduced: its data were
-never published."""
+Simulated data are invented and show how the program behaves. The paper's own values are not reproduced:
+its data were never published."""
 
 
 def statistics(data: DyadicData) -> dict[str, float | None]:

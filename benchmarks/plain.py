@@ -47,7 +47,7 @@ def joint_loss(weights: dict[str, float], positive: Tensor, negative: Tensor, sc
 def plain_epoch(
     net: PlainNet, optimizer, config: MultiTaskConfig, train: Interactions, stop: Callable[[], bool] = lambda: False
 ) -> int:
-    """One epoch, or its part before `stop`, called before every step, is True; returns the number of rows trained on."""
+    """Train for an epoch, or until `stop`, called before every step, is True; returns the rows trained on."""
     rows, total = 0, 0.0
     for chosen in torch.randperm(len(train)).split(config.batch_size):
         if stop():

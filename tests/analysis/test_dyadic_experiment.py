@@ -20,6 +20,7 @@ from dyadic.data import DyadicData
 from dyadic.features import add_features
 from dyadic.metrics import METRICS, TaskMetrics
 from dyadic.tuning import folds
+from training.console import silent
 
 TINY = LearnerOptions(iterations="60", epochs=2, batch_size=10, eps=0.0, embedding_dim=3)
 
@@ -39,20 +40,11 @@ def load_invented(seed: int) -> DyadicData:
 REAL, INVENTED = World("tiny N", load_tiny), World("invented", load_invented)
 
 
-def silence(line: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """An experiment on two worlds and two seeds: (its folder, what it returned, the lines it said)."""
-    folder, said = tmp_path_factory.mktemp("experiment"), []
-    return folder, run(folder, [REAL, INVENTED], seeds=2, options=TINY, say=said.append), said
-
-
-@pytest.fixture
-def not_measured(monkeypatch):
-    monkeypatch.setattr(experiment, "measure", lambda unit: pytest.fail("it was measured again"))
+    """An experiment on two worlds and two seeds: (its folder, the paths it returned, the lines it logged)."""
+    folder, lines = tmp_path_factory.mktemp("experiment"), []
+    return folder, run(folder, [REAL, INVENTED], seeds=2, jobs=2, options=TINY, log=lines.append), lines
 
 
 # arms
@@ -109,7 +101,7 @@ def test_the_threshold_is_the_best_of_the_training_dyads(monkeypatch):
     assert 1 / (1 + math.exp(1.0)) < lower < 1 / (1 + math.exp(-0.5))  # of dyads 1 and 3; the first of equals
 
 
-def test_what_is_held_out_is_scored_by_a_network_that_was_not_fitted_to_it(monkeypatch):
+def test_held_out_dyads_are_scored_by_a_network_that_was_not_fitted_to_them(monkeypatch):
     data = add_features(load_tiny(1))
     part = next(folds(data, DEFAULT_FEATURES))
     seen = []
@@ -125,15 +117,15 @@ def test_what_is_held_out_is_scored_by_a_network_that_was_not_fitted_to_it(monke
 # units
 
 
-def test_a_unit_is_measured_once(written, not_measured):
+def test_a_unit_is_measured_once(written):
     folder, paths, first = written
     assert len(list((folder / "units").iterdir())) == 4
-    assert [line.split(";")[0] for line in first] == [
-        "1/4 tiny N, seed 0", "2/4 invented, seed 0", "3/4 tiny N, seed 1", "4/4 invented, seed 1",
-    ]  # fmt: skip
+    assert [line.split()[0] for line in first] == ["1/4", "2/4", "3/4", "4/4"]
+    names = {line.split(" ", 1)[1].split(";")[0] for line in first}
+    assert names == {"tiny N, seed 0", "invented, seed 0", "tiny N, seed 1", "invented, seed 1"}
     assert all("min to go" in line for line in first)
     before, said = [path.read_bytes() for path in paths[:4]], []
-    assert run(folder, [REAL, INVENTED], seeds=2, options=TINY, say=said.append) == paths
+    assert run(folder, [REAL, INVENTED], seeds=2, options=TINY, log=said.append) == paths
     assert said == [f"4 of 4 units are finished already, in {folder / 'units'}"]
     assert [path.read_bytes() for path in paths[:4]] == before
 
@@ -166,10 +158,10 @@ def test_a_changed_option_measures_anew_and_keeps_the_old_unit(written, tmp_path
     assert len(said) == 2
 
 
-def test_what_was_cut_off_is_measured_again(tmp_path):
+def test_a_damaged_file_is_measured_again(tmp_path):
     unit = Unit(REAL, DEFAULT_FEATURES, TINY)
     unit.path(tmp_path).write_text('{"world": "ti')
-    (found,) = experiment.run_units([unit], tmp_path, 1, silence)
+    (found,) = experiment.run_units([unit], tmp_path, 1, silent)
     assert found["seed"] == 0
     assert [path.name for path in tmp_path.iterdir()] == [unit.path(tmp_path).name]
 
@@ -194,7 +186,7 @@ def test_every_seed_is_another_simulated_platform():
     assert world.settings["scale"] == 0.01
 
 
-def test_what_cannot_be_run_is_refused(tmp_path):
+def test_impossible_experiments_are_refused(tmp_path):
     cases = [
         ({"worlds": []}, "needs a world"),
         ({"seeds": 0}, "needs a world"),
@@ -206,7 +198,7 @@ def test_what_cannot_be_run_is_refused(tmp_path):
     ]
     for change, complaint in cases:
         with pytest.raises(UserError, match=complaint):
-            run(tmp_path, **{"worlds": [REAL], "options": TINY, "say": silence} | change)
+            run(tmp_path, **{"worlds": [REAL], "options": TINY, "log": silent} | change)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -233,11 +225,11 @@ def results_of(shifts: list[dict[str, float]], spread: float) -> list[dict]:
 
 def cells(results: list[dict]) -> dict[str, str]:
     """The AUC of clicking in the written table, by arm."""
-    lines = tables._results_table(tables.summarise(tables.unit_rows(results)), "w")
+    lines = tables._results_table(tables.summarize(tables.unit_rows(results)), "w")
     return {line.split("|")[2].strip(): line.split("|")[4].strip() for line in lines[2:6]}
 
 
-def test_the_worse_arm_is_marked_whichever_it_is():
+def test_the_worse_arm_is_marked():
     shift = {"MTL, emb_only": +0.1, "STL, features": -0.1}
     found = cells(results_of([shift] * 3, spread=0.1))
     assert found["STL, features"].endswith("↓ (3, 3)")
@@ -256,7 +248,7 @@ def test_an_arrow_needs_more_than_half_of_the_seeds():
     assert cells(results_of([lower, equal, lower], 0.1))["STL, features"].endswith("↓ (2, 2)")
 
 
-def test_the_signed_rank_verdict_stands_beside_and_gives_no_arrow():
+def test_the_signed_rank_test_is_counted_and_gives_no_arrow():
     """A small step for everybody: the rank-sum test does not see it among users who differ much more."""
     found = cells(results_of([{"STL, private": -0.01, "STL, features": +0.01}] * 2, spread=0.4))
     assert found["STL, private"].endswith(" (0, 2)")
@@ -264,7 +256,7 @@ def test_the_signed_rank_verdict_stands_beside_and_gives_no_arrow():
     assert "↓" not in "".join(found.values())
 
 
-def test_numbers_that_do_not_exist_are_said():
+def test_missing_numbers_are_na():
     results = results_of([{}], 0.1)
     for record in results[0]["records"]:
         if record["metric"] == "auc":
@@ -281,7 +273,7 @@ def test_means_spread_and_median_p_by_hand():
     for result, value, p in zip(results, (0.5, 0.6, 0.7), (0.3, 0.02, 0.9), strict=True):
         for record in result["records"]:
             record.update(value=value, ranksum_p=p)
-    row = tables.summarise(tables.unit_rows(results)).iloc[0]
+    row = tables.summarize(tables.unit_rows(results)).iloc[0]
     assert (row["mean"], row["sd"], row["ranksum_p"], row["seeds"]) == pytest.approx((0.6, 0.1, 0.3, 3))
 
 
@@ -322,7 +314,7 @@ def test_all_files_are_written(written):
     row = summary.iloc[37]
     same = (units[["world", "task", "arm", "metric"]] == row[["world", "task", "arm", "metric"]]).all(axis=1)
     assert row["mean"] == pytest.approx(units[same]["value"].mean())
-    assert list(pd.read_csv(paths[2]).columns) == ["quantity", "paper", "tiny N", "invented (SIMULATED)"]
+    assert list(pd.read_csv(paths[2]).columns) == ["quantity", "paper", "tiny N", "invented (SIMULATED DATA)"]
     assert paths[4].read_bytes()[:4] == b"\x89PNG"
 
 
@@ -332,24 +324,24 @@ def test_the_words_of_the_table(written):
         "One fixed setting for all arms, tuned for none: eta 0.01, lambda 0.01, N 60, 2 epochs, class weights 1" in text
     )
     assert "every run takes the same number of steps" in text
-    assert "no result on it\nconfirms or refutes the paper" in text
+    assert "no result on it confirms or refutes the paper" in text
     assert "its data were never published" in text
     heads = [line for line in text.splitlines() if line.startswith("## ")]
-    assert heads == ["## tiny N", "## invented (SIMULATED)", "## The data"]
+    assert heads == ["## tiny N", "## invented (SIMULATED DATA)", "## The data"]
     captions = [line for line in text.splitlines() if "standard deviation over 2 seeds" in line]
-    assert [line.split(":")[0] for line in captions] == ["tiny N", "invented (SIMULATED)"]
+    assert [line.split(":")[0] for line in captions] == ["tiny N", "invented (SIMULATED DATA)"]
     assert "chosen for F1 on the training dyads alone (on a third of them that a second network" in captions[0]
     assert "Users without an AUC, all of whose test dyads are of one class (mean over seeds): click" in captions[0]
     for arm in ARMS:
         assert text.count(f"| {arm} |") == 2 * 4
 
 
-def test_a_picture_says_simulated(written, monkeypatch):
+def test_the_figure_marks_simulated_data(written, monkeypatch):
     titles = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda self, title, **about: titles.append(title))
     tables.draw(pd.read_csv(written[1][1]), written[0] / "again.png")
     (written[0] / "again.png").unlink()
-    assert titles == ["tiny N"] * 2 + ["invented (SIMULATED)"] * 2
+    assert titles == ["tiny N"] * 2 + ["invented (SIMULATED DATA)"] * 2
 
 
 def test_the_caption_of_a_single_seed():

@@ -14,8 +14,7 @@ import study_runs
 from conftest import ROOT
 
 import experiments
-from analysis import answers, sweep, user_bias, weights
-from analysis import report as page
+from analysis import answers, configuration, sweep, user_bias, weights
 from multitask.recipe import MultiTaskRecipe
 from training.report import BOX
 
@@ -23,14 +22,14 @@ PNG = b"\x89PNG\r\n\x1a\nnot a real picture"
 
 
 def no_bias(runs, results) -> pd.DataFrame:
-    """In the place of user_bias.measure_all, which needs trained networks."""
+    """Instead of user_bias.measure_all, which needs trained networks."""
     return pd.DataFrame([{"row": "x", "seed": 0, "loss": 0.1, "loss_with_bias": 0.1, "mrr": 0.2, "mrr_with_bias": 0.2}])
 
 
 def set_up(folder: Path, monkeypatch, data) -> None:
-    """From now on the experiments start the stand-in for main.py, and take these data for all that there are."""
+    """Let the experiments start the stand-in for main.py and load these data."""
     study_runs.stand_in_for_main(folder / "stand_in.py", monkeypatch)
-    monkeypatch.setattr(experiments, "MULTITASK_QUICK", {"epochs": 2, "dataset": "simulated"})
+    monkeypatch.setattr(configuration, "QUICK", {"epochs": 2, "dataset": "simulated"})
     monkeypatch.setattr(MultiTaskRecipe, "load_data", lambda self, config: data)
     monkeypatch.setattr(user_bias, "measure_all", no_bias)
 
@@ -124,7 +123,7 @@ def test_the_page_needs_no_other_file_and_is_well_formed(full):
     assert all(picture.get("alt") for picture in pictures)
     assert not root.findall(".//script")
     assert not root.findall(".//link")
-    assert "url(" not in page.STYLE
+    assert "url(" not in root.find(".//style").text
     ids = [node.get("id") for node in root.iter() if node.get("id")]
     links = [node.get("href") for node in root.findall(".//a")]
     assert len(ids) == len(set(ids))
@@ -143,9 +142,9 @@ def test_markdown_and_html_say_the_same(full):
     curves = pd.read_csv(full / "multitask-quick" / "curves.csv")
     compared = answers.compare_all(curves)
     for question in answers.QUESTIONS:
-        verdict = answers.answer(question, compared[question.title], curves).split("**")[1]
-        assert verdict in text
-        assert verdict in html
+        conclusion = answers.answer(question, compared[question.title], curves).split("**")[1]
+        assert conclusion in text
+        assert conclusion in html
     table = pd.read_csv(full / "multitask-quick" / "weights.csv", index_col=0)
     for value in table["last_mrr mean"]:
         assert f"{value:.4f} ±" in html
@@ -157,16 +156,16 @@ def test_markdown_and_html_say_the_same(full):
 
 def test_answers_change_with_the_evidence(full):
     curves = full / "multitask-quick" / "curves.csv"
-    for effect, verdict in ((0.2, "MRR: better"), (-0.2, "MRR: worse"), (0.0, "MRR: no difference that 5 seeds")):
+    for effect, conclusion in ((0.2, "MRR: better"), (-0.2, "MRR: worse"), (0.0, "MRR: no difference that 5 seeds")):
         study_runs.curves({(answers.SHARING.own.name, "mrr"): effect}).to_csv(curves, index=False)
         assert command("report") == 0
-        assert f"{answers.SHARING.other.name}: {verdict}" in (full / "report.md").read_text(encoding="utf-8")
+        assert f"{answers.SHARING.other.name}: {conclusion}" in (full / "report.md").read_text(encoding="utf-8")
 
 
 def test_simulated_data_are_marked_and_others_are_not(full):
     assert command("report") == 0
     assert (full / "report.md").read_text().split("\n")[2:7] == ["```", *BOX.split("\n")]
-    assert "Simulated data stand behind: `weights`, `sweep`." in (full / "report.md").read_text()
+    assert "Parts with simulated data: `weights`, `sweep`." in (full / "report.md").read_text()
     for name in ("weights", "sweep"):
         path = full / "multitask-quick" / f"{name}.json"
         study_runs.write_json(path, json.loads(path.read_text()) | {"simulated": False, "data": "ml-100k"})
@@ -176,7 +175,7 @@ def test_simulated_data_are_marked_and_others_are_not(full):
     assert "SIMULATED" not in (full / "report.md").read_text()
     (full / "zoo" / "table.md").write_text(f"```\n{BOX}\n```\n")
     assert command("report") == 0
-    assert "Simulated data stand behind: `zoo`." in (full / "report.md").read_text()
+    assert "Parts with simulated data: `zoo`." in (full / "report.md").read_text()
 
 
 @pytest.mark.parametrize("missing", ["weights", "sweep", "zoo", "dyadic"])
@@ -200,7 +199,7 @@ def test_a_full_run_is_taken_before_a_quick_one(full):
     assert command("report") == 0
     text = (full / "report.md").read_text()
     assert "From `multitask`." in text
-    assert "quick" not in text.replace("--quick` a small", "")
+    assert "quick" not in text.replace("--quick` makes a small", "")
 
 
 def test_nothing_to_report_and_damaged_files_get_one_sentence(full, capsys):

@@ -6,7 +6,7 @@ import json
 import pandas as pd
 
 import experiments
-from analysis import search
+from analysis import configuration, search
 from analysis.results import CURVES
 from config.cli import config_of
 from config.multitask import MultiTaskConfig
@@ -25,7 +25,7 @@ def test_draws_are_different_repeat_themselves_and_are_settings():
 def test_draws_reach_all_of_the_space():
     drawn = search.draw(200)[len(search.STARTS) :]
     for name, values in search.SPACE.items():
-        if name != "member_dim":
+        if name != "network_dim":
             assert {trial[name] for trial in drawn} == set(values)
     assert all(trial["layer_sizes"] == (3 * trial["embedding_dim"],) for trial in drawn)
 
@@ -41,7 +41,7 @@ def test_the_log_holds_means_of_the_last_epochs_on_validation(tmp_path, monkeypa
         columns |= {"epoch": [1, 2], "test_mrr": [0.9, 1 - mrr]}
         pd.DataFrame(columns).to_csv(folder / "metrics.csv", index=False)
         results.append({"row": row, "seed": seed, "folder": str(folder)})
-    first, second = search.summarise(search.draw(2), results)
+    first, second = search.summarize(search.draw(2), results)
     assert (first["trial"], first["val_mrr"], first["lead"], first["seeds"]) == (1, 0.15, -0.39, 2)
     assert (second["trial"], second["val_mrr"], second["val_mse"], second["lead"]) == (2, 0.12, 0.6, 0.01)
     assert not any("test" in name for name in first)
@@ -60,8 +60,8 @@ def test_each_option_is_left_out_alone():
 
 
 def test_a_search_writes_its_log_and_a_preset_that_main_reads(elsewhere, monkeypatch):
-    monkeypatch.setitem(experiments.MULTITASK_QUICK, "epochs", 1)
-    monkeypatch.setitem(experiments.MULTITASK_QUICK, "simulated_size", (60, 80, 2400))
+    monkeypatch.setitem(configuration.QUICK, "epochs", 1)
+    monkeypatch.setitem(configuration.QUICK, "simulated_size", (60, 80, 2400))
     arguments = ["search", "--quick", "--trials", "1", "--seeds", "1", "--folder", "found"]
     assert experiments.main(arguments) == 0
     with (elsewhere / "found" / "trials.csv").open() as file:
