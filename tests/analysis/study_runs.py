@@ -42,7 +42,7 @@ def stand_in_for_main(path: Path, monkeypatch) -> None:
 
 
 def starts(root: Path) -> list[str]:
-    """The folders of all runs that were started under `root`, in order."""
+    """The folders of all runs started under `root`, in order."""
     return (root / "starts").read_text().split()
 
 

@@ -1,4 +1,4 @@
-"""The written answers, on made-up results: evidence one way, the other way, and none."""
+"""The written answers on made-up results: evidence for either side, and none."""
 
 import math
 
@@ -48,7 +48,7 @@ def test_the_numbers_are_those_of_the_runs():
     assert "MSE after the last epoch 0.9000 against 0.9000, difference +0.0000" in text
 
 
-def test_readings_that_differ_are_both_given():
+def test_both_readings_are_given_where_they_differ():
     curves = study_runs.curves({})
     late = (curves["row"] == SHARING.other.name) & (curves["epoch"] == 2)
     early = (curves["row"] == SHARING.other.name) & (curves["epoch"] == 1)
@@ -93,7 +93,7 @@ def test_fractions_and_gaps_are_filled_in():
     assert "by 0.100 with shared tables and by 0.350 with separate ones" in text
 
 
-def test_one_seed_is_no_test():
+def test_one_seed_is_not_tested():
     text, compared = ask(SHARING, {(SHARING.own.name, "mrr"): 0.2}, seeds=1)
     assert {one.outcome for one in compared.values()} == {UNTESTED}
     assert "MRR: not tested (1 seed; a test takes two)" in text
@@ -141,7 +141,7 @@ def test_the_table_holds_every_comparison():
     ("moved", "outcome"), [(0.0, "changes neither"), (1e-15, "changes neither"), (0.01, "the runs contradict it")]
 )
 @pytest.mark.parametrize("column", ["loss", "mrr"])
-def test_a_user_bias_is_judged_by_what_was_measured(moved, outcome, column):
+def test_the_answer_on_user_biases_follows_the_measurement(moved, outcome, column):
     measured = pd.DataFrame({"loss": [0.2, 0.3], "loss_with_bias": [0.2, 0.3], "mrr": [0.1] * 2})
     measured["mrr_with_bias"] = measured["mrr"]
     measured.loc[1, f"{column}_with_bias"] -= moved
@@ -151,7 +151,7 @@ def test_a_user_bias_is_judged_by_what_was_measured(moved, outcome, column):
     assert "2 trained networks" in text
 
 
-def test_the_algebra_stands_without_runs():
+def test_without_runs_the_algebra_alone_is_given():
     text = answers.answer_user_bias(None)
     assert "a_i cancels" in text
     assert "Tried" not in text

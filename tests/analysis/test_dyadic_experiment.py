@@ -1,4 +1,4 @@
-"""The results table of the dyadic learner: units, comparisons between arms, and what is written."""
+"""The results table of the dyadic learner: units, comparisons between arms, and the written files."""
 
 import json
 import math
@@ -73,7 +73,7 @@ def test_a_run_that_two_arms_share_is_trained_once(monkeypatch):
 
 
 @pytest.mark.parametrize("held_out", [True, False])
-def test_test_labels_reach_neither_scores_nor_thresholds(held_out):
+def test_labels_of_test_dyads_change_neither_scores_nor_thresholds(held_out):
     data = load_tiny(3)
     labels = data.labels.copy()
     labels[data.test] = np.random.default_rng(0).permutation(labels[data.test])
@@ -94,11 +94,15 @@ def test_the_threshold_is_the_best_of_the_training_dyads(monkeypatch):
     score = np.array([2.0, 1.0, 0.5, -1.0, 3.0, 3.0, 3.0, -3.0])
     monkeypatch.setattr(experiment, "score_dyads", lambda data, options: {"click": score})
     metrics, threshold = experiment.measure_run(data, None, TINY)["click"]
-    assert 1 / (1 + math.exp(-0.5)) < threshold < 1 / (1 + math.exp(-1.0))  # parts the clicked two from the others
-    assert metrics.means["f1"] == 0.0  # a lower one would be better on the test dyads
+    assert (
+        1 / (1 + math.exp(-0.5)) < threshold < 1 / (1 + math.exp(-1.0))
+    )  # between the two clicked dyads and the others
+    assert metrics.means["f1"] == 0.0  # a lower threshold would be better on the test dyads
     part = replace(data, train=np.array([0, 2]), test=np.array([1, 3]))
     _, lower = experiment.measure_run(data, part, TINY)["click"]
-    assert 1 / (1 + math.exp(1.0)) < lower < 1 / (1 + math.exp(-0.5))  # of dyads 1 and 3; the first of equals
+    assert (
+        1 / (1 + math.exp(1.0)) < lower < 1 / (1 + math.exp(-0.5))
+    )  # chosen on dyads 1 and 3; the first of equal ones
 
 
 def test_held_out_dyads_are_scored_by_a_network_that_was_not_fitted_to_them(monkeypatch):
@@ -124,9 +128,9 @@ def test_a_unit_is_measured_once(written):
     names = {line.split(" ", 1)[1].split(";")[0] for line in first}
     assert names == {"tiny N, seed 0", "invented, seed 0", "tiny N, seed 1", "invented, seed 1"}
     assert all("min to go" in line for line in first)
-    before, said = [path.read_bytes() for path in paths[:4]], []
-    assert run(folder, [REAL, INVENTED], seeds=2, options=TINY, log=said.append) == paths
-    assert said == [f"4 of 4 units are finished already, in {folder / 'units'}"]
+    before, lines = [path.read_bytes() for path in paths[:4]], []
+    assert run(folder, [REAL, INVENTED], seeds=2, options=TINY, log=lines.append) == paths
+    assert lines == [f"4 of 4 units are finished already, in {folder / 'units'}"]
     assert [path.read_bytes() for path in paths[:4]] == before
 
 
@@ -141,7 +145,7 @@ def test_a_unit_is_measured_once(written):
         Unit(replace(REAL, name="tiny P"), DEFAULT_FEATURES, TINY),
     ],
 )
-def test_another_setting_is_another_unit(other, tmp_path, monkeypatch):
+def test_units_with_other_settings_have_other_files(other, tmp_path, monkeypatch):
     unit = Unit(REAL, DEFAULT_FEATURES, TINY)
     path = unit.path(tmp_path)
     assert other.path(tmp_path) != path == Unit(REAL, DEFAULT_FEATURES, TINY).path(tmp_path)
@@ -149,13 +153,13 @@ def test_another_setting_is_another_unit(other, tmp_path, monkeypatch):
     assert unit.path(tmp_path) != path
 
 
-def test_a_changed_option_measures_anew_and_keeps_the_old_unit(written, tmp_path):
+def test_a_changed_option_adds_a_unit_and_keeps_the_old_one(written, tmp_path):
     unit = Unit(REAL, DEFAULT_FEATURES, TINY)
-    said = []
+    lines = []
     for options in (TINY, replace(TINY, embedding_dim=2)):
-        experiment.run_units([replace(unit, options=options)], tmp_path, 1, said.append)
+        experiment.run_units([replace(unit, options=options)], tmp_path, 1, lines.append)
     assert len(list(tmp_path.glob("tiny-N_seed=0_*.json"))) == 2
-    assert len(said) == 2
+    assert len(lines) == 2
 
 
 def test_a_damaged_file_is_measured_again(tmp_path):
@@ -166,11 +170,11 @@ def test_a_damaged_file_is_measured_again(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [unit.path(tmp_path).name]
 
 
-def test_a_unit_comes_out_the_same_here_and_in_other_processes(tmp_path):
+def test_units_are_equal_in_this_and_in_other_processes(tmp_path):
     units = [Unit(REAL, DEFAULT_FEATURES, replace(TINY, seed=seed)) for seed in range(2)]
-    said = []
-    apart = experiment.run_units(units, tmp_path, 2, said.append)
-    assert len(said) == 2
+    lines = []
+    apart = experiment.run_units(units, tmp_path, 2, lines.append)
+    assert len(lines) == 2
     assert not multiprocessing.active_children()
     for unit, result in zip(units, apart, strict=True):
         assert json.loads(json.dumps(measure(unit))) == result
@@ -186,7 +190,7 @@ def test_every_seed_is_another_simulated_platform():
     assert world.settings["scale"] == 0.01
 
 
-def test_impossible_experiments_are_refused(tmp_path):
+def test_invalid_experiments_are_rejected(tmp_path):
     cases = [
         ({"worlds": []}, "needs a world"),
         ({"seeds": 0}, "needs a world"),
@@ -210,7 +214,7 @@ def made_up(values: np.ndarray) -> TaskMetrics:
 
 
 def results_of(shifts: list[dict[str, float]], spread: float) -> list[dict]:
-    """A result for each seed in which the values by user of an arm lie a shift above those of MTL, and a little off."""
+    """A result for each seed; the values per user of an arm are those of MTL plus its shift and a little noise."""
     results = []
     for seed, shift in enumerate(shifts):
         random = np.random.default_rng(seed)
@@ -249,7 +253,7 @@ def test_an_arrow_needs_more_than_half_of_the_seeds():
 
 
 def test_the_signed_rank_test_is_counted_and_gives_no_arrow():
-    """A small step for everybody: the rank-sum test does not see it among users who differ much more."""
+    """The same small shift for every user is invisible to the rank-sum test, as users differ much more."""
     found = cells(results_of([{"STL, private": -0.01, "STL, features": +0.01}] * 2, spread=0.4))
     assert found["STL, private"].endswith(" (0, 2)")
     assert found["MTL"].endswith(" (0, 2) than STL, features")
@@ -277,7 +281,7 @@ def test_means_spread_and_median_p_by_hand():
     assert (row["mean"], row["sd"], row["ranksum_p"], row["seeds"]) == pytest.approx((0.6, 0.1, 0.3, 3))
 
 
-# what is written
+# written files
 
 
 def test_statistics_by_hand():
@@ -297,7 +301,7 @@ def test_statistics_by_hand():
     assert tables.statistics(rated)["displayed a user"] == pytest.approx(8 / 3)
 
 
-def test_the_published_counts_belong_together():
+def test_the_published_counts_are_consistent():
     published = tables.PUBLISHED
     assert published["dyads"] / published["users"] == pytest.approx(published["dyads a user, mean"], abs=0.005)
     assert published["dyads"] / published["offers"] == pytest.approx(published["dyads an offer, mean"], abs=0.005)
@@ -318,7 +322,7 @@ def test_all_files_are_written(written):
     assert paths[4].read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_words_of_the_table(written):
+def test_the_text_of_the_table(written):
     text = written[1][0].read_text(encoding="utf-8")
     assert (
         "One fixed setting for all arms, tuned for none: eta 0.01, lambda 0.01, N 60, 2 epochs, class weights 1" in text

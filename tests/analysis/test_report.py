@@ -1,4 +1,4 @@
-"""weights, sweep and report from the command line: runs that go on, and one page of what there is."""
+"""weights, sweep and report from the command line: continued experiments and the page of all results."""
 
 import json
 import re
@@ -43,10 +43,10 @@ def command(*arguments) -> int:
     return experiments.main([*map(str, arguments)])
 
 
-# many runs
+# continued experiments
 
 
-def test_a_killed_experiment_goes_on_where_it_was(stand_in, capsys):
+def test_a_killed_experiment_continues_with_unfinished_runs(stand_in, capsys):
     runs = Path("results/multitask-quick/runs")
     runs.mkdir(parents=True)
     (runs / "crash").touch()
@@ -65,7 +65,7 @@ def test_a_killed_experiment_goes_on_where_it_was(stand_in, capsys):
     assert pd.read_csv(runs.parent / "curves.csv").groupby(["row", "seed"]).ngroups == 8
 
 
-def test_a_changed_setting_makes_new_runs_and_tables_of_them_alone(stand_in):
+def test_a_changed_setting_makes_new_runs_and_tables_of_these_alone(stand_in):
     runs = Path("results/multitask-quick/runs")
     assert command("weights", "--quick", "--seeds", 1) == 0
     assert command("weights", "--quick", "--seeds", 1, "--epochs", 3) == 0
@@ -113,7 +113,7 @@ def read_html(folder: Path) -> ET.Element:
     return ET.fromstring((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_page_needs_no_other_file_and_is_well_formed(full):
+def test_the_page_is_self_contained_and_well_formed(full):
     assert command("report") == 0
     root = read_html(full)
     assert root.get("lang") == "en"
@@ -133,7 +133,7 @@ def test_the_page_needs_no_other_file_and_is_well_formed(full):
     assert len(root.findall(".//table")) == len(root.findall(".//div[@class='scroll']/table")) > 5
 
 
-def test_markdown_and_html_say_the_same(full):
+def test_markdown_and_html_have_the_same_content(full):
     assert command("report") == 0
     text = (full / "report.md").read_text(encoding="utf-8")
     html = " ".join("".join(read_html(full).itertext()).split())
@@ -179,7 +179,7 @@ def test_simulated_data_are_marked_and_others_are_not(full):
 
 
 @pytest.mark.parametrize("missing", ["weights", "sweep", "zoo", "dyadic"])
-def test_what_is_missing_says_which_command_makes_it(full, missing):
+def test_missing_parts_name_the_command_that_makes_them(full, missing):
     path = full / missing / "table.md" if missing in ("zoo", "dyadic") else full / f"multitask-quick/{missing}.json"
     path.unlink()
     assert command("report") == 0
@@ -191,7 +191,7 @@ def test_what_is_missing_says_which_command_makes_it(full, missing):
     read_html(full)
 
 
-def test_a_full_run_is_taken_before_a_quick_one(full):
+def test_a_full_run_is_preferred_to_a_quick_one(full):
     assert command("report") == 0
     assert "From `multitask-quick`, a `--quick` run" in (full / "report.md").read_text()
     (full / "multitask-quick").rename(full / "multitask")

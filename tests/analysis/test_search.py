@@ -1,4 +1,4 @@
-"""The search for the champion's settings: what is drawn, what is logged and what is chosen."""
+"""The search for the champion's settings: its draws, its log and its choice."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from config.multitask import MultiTaskConfig
 from registry import CHOICES, MODELS, make_config
 
 
-def test_draws_are_different_repeat_themselves_and_are_settings():
+def test_draws_are_distinct_reproducible_and_valid():
     drawn = search.draw(20)
     assert drawn == search.draw(20)
     assert search.draw(7) == drawn[:7]
@@ -22,7 +22,7 @@ def test_draws_are_different_repeat_themselves_and_are_settings():
         make_config("multitask", **search.COMMON | trial)
 
 
-def test_draws_reach_all_of_the_space():
+def test_draws_cover_the_space():
     drawn = search.draw(200)[len(search.STARTS) :]
     for name, values in search.SPACE.items():
         if name != "network_dim":

@@ -1,4 +1,4 @@
-"""Numbers, outcomes and pictures of the experiments with the multi-task net."""
+"""Numbers, comparisons and figures of the experiments with the multi-task net."""
 
 import math
 from itertools import pairwise
@@ -41,14 +41,14 @@ def test_a_value_is_read_at_the_epoch_that_validation_chooses_and_never_at_the_b
     assert (found["both_mrr"], found["both_mse"], found["both_epoch"]) == (0.25, 1.1, 2)  # 0.3 / 1 is the highest
 
 
-def test_one_epoch_for_both_weighs_a_percent_of_either_alike():
+def test_the_epoch_for_both_metrics_maximizes_their_ratio():
     curves = history([0.10, 0.11], [1.0, 1.09], [1, 2], [1, 2])
     assert read_runs(curves).loc["shared", 0]["both_epoch"] == 2
     curves = history([0.10, 0.11], [1.0, 1.11], [1, 2], [1, 2])
     assert read_runs(curves).loc["shared", 0]["both_epoch"] == 1
 
 
-def test_without_a_number_nothing_is_chosen():
+def test_metrics_that_are_nan_choose_no_epoch():
     found = read_runs(history([math.nan] * 2, [0.9, 0.8], [0.1, 0.2], [0.9, 0.8])).loc["shared", 0]
     assert math.isnan(found["best_mrr"])
     assert math.isnan(found["both_mse"])
@@ -110,7 +110,7 @@ def test_holm_by_hand():
     assert holm([0.04, 0.011, 0.02]) == pytest.approx([0.04, 0.033, 0.04])
 
 
-def test_many_comparisons_ask_for_more_evidence():
+def test_the_correction_grows_with_the_number_of_comparisons():
     one = compare(pd.Series([0.10, 0.12, 0.11, 0.13]), pd.Series([0.09, 0.10, 0.105, 0.11]), +1)
     assert 0.01 < one.p < 0.05
     assert correct([one])[0].outcome == BETTER
@@ -148,7 +148,7 @@ SETTINGS = {
 }
 
 
-def test_all_runs_can_be_asked_for_and_those_of_the_course_are_in_the_sweep():
+def test_all_configurations_are_valid_and_the_sweep_contains_the_four_experiments():
     assert set(weights.CONFIGURATIONS) <= set(sweep.QUICK) <= set(sweep.CONFIGURATIONS)
     assert len({one.name for one in sweep.CONFIGURATIONS}) == len(sweep.CONFIGURATIONS)
     assert {one.weighting for one in sweep.QUICK} == set(figures.MARKERS)
@@ -165,7 +165,7 @@ def test_all_runs_can_be_asked_for_and_those_of_the_course_are_in_the_sweep():
 # the sweep
 
 
-def test_the_front_is_that_of_the_slow_definition():
+def test_the_front_equals_its_slow_definition():
     random = np.random.default_rng(0)
     for _ in range(200):
         mrr, mse = random.integers(0, 5, size=(2, 8)).astype(float)
@@ -208,7 +208,7 @@ def test_every_configuration_is_compared_with_both_tasks_alone(numbers):
     assert compared[last.name, "mrr"].adjusted > compared[last.name, "mrr"].p
 
 
-def test_the_tables_marks_front_and_outcomes(numbers):
+def test_the_table_shows_front_and_outcomes(numbers):
     table = sweep.tabulate(numbers)
     name = Configuration(True, 0.99).name
     assert table.loc[name, "both_mrr mean"] == pytest.approx(numbers.loc[name, "both_mrr"].mean())
@@ -222,7 +222,7 @@ def test_the_tables_marks_front_and_outcomes(numbers):
 
 
 @pytest.mark.parametrize("data", ["ml-100k", "simulated", "ratings.csv"])
-def test_other_methods_are_drawn_beside_movielens_alone(numbers, monkeypatch, tmp_path, data):
+def test_other_methods_are_drawn_for_movielens_only(numbers, monkeypatch, tmp_path, data):
     drawn = []
     monkeypatch.setattr(figures, "draw_plane", lambda *args: drawn.append(args))
     described = {"data": data, "simulated": data == "simulated", "seeds": [0], "settings": SETTINGS}
@@ -236,7 +236,7 @@ def test_other_methods_are_drawn_beside_movielens_alone(numbers, monkeypatch, tm
     assert text.startswith("```\n+--") == (data == "simulated")
 
 
-# pictures
+# figures
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def drawn(monkeypatch):
         figures.plt.close(figure)
 
 
-def test_a_configuration_has_one_color_in_both_pictures(drawn, numbers, tmp_path):
+def test_a_configuration_has_one_color_in_both_figures(drawn, numbers, tmp_path):
     curves, path = study_runs.curves({}), tmp_path / "x.png"
     figures.draw_curves(curves, weights.CONFIGURATIONS, "", False, path)
     figures.draw_plane(numbers, sweep.tabulate(numbers), sweep.ends(numbers).mean(), IN_FIGURE, "", False, path)
@@ -281,20 +281,20 @@ def test_axes_are_named_with_units_and_lines_show_the_means(drawn, numbers, tmp_
     assert {text.get_text() for text in drawn[1].axes[0].texts} >= {"ranking alone", "rating alone", "EASE", "SVD++"}
 
 
-def test_simulated_pictures_say_so(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(figures.plt.Figure, "suptitle", lambda self, text, **_: said.append(text))
+def test_figures_of_simulated_data_are_marked(tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(figures.plt.Figure, "suptitle", lambda self, text, **_: logged.append(text))
     for simulated in (True, False):
         figures.draw_curves(study_runs.curves({}), weights.CONFIGURATIONS, "about", simulated, tmp_path / "x.png")
-    assert figures.WARNING in said[0]
-    assert said[1] == "about"
+    assert figures.WARNING in logged[0]
+    assert logged[1] == "about"
     assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
 
 
 # a user bias
 
 
-def test_a_user_bias_is_in_the_scores_and_moves_neither_loss_nor_ranking(tiny):
+def test_a_user_bias_changes_scores_but_neither_loss_nor_ranking(tiny):
     torch.manual_seed(0)
     model = MultiTaskNet(len(tiny.users), len(tiny.items), 4, [12])
     torch.nn.init.normal_(model.B.weight)

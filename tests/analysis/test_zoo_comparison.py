@@ -28,7 +28,7 @@ def test_means_spread_and_paired_p_by_hand():
     assert list(table.index) == ["ours", "ref"]
 
 
-def test_seeds_are_paired_by_their_number_and_not_by_their_place():
+def test_seeds_are_paired_by_number_not_by_position():
     ours = [result("ours", seed, 0.5 + seed / 10 + 0.01) for seed in (2, 0, 1)]
     theirs = [result("ref", seed, 0.5 + seed / 10) for seed in (0, 1, 2)]
     differences = [0.01, 0.01, 0.01 + 1e-9]

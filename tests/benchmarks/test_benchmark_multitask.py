@@ -1,4 +1,4 @@
-"""benchmark.py multitask: the peers' arithmetic, the plain loop, the clock's bounds, the table and the picture."""
+"""benchmark.py multitask: the peers, the plain loop, time to quality, growth, processes, the table and the figure."""
 
 import csv
 import json
@@ -51,7 +51,7 @@ def build(data, **options):
 
 class TestPeers:
     def test_ease_is_the_ridge_regression_of_every_item_on_all_others(self, data):
-        """Steck 2019, eq. (4): column j minimises |x_j - X b|^2 + ridge |b|^2 with b_j = 0."""
+        """Steck 2019, eq. (4): column j minimizes |x_j - X b|^2 + ridge |b|^2 with b_j = 0."""
         x = peers.matrix(data.train).toarray().astype(np.float64)
         expected = np.empty_like(x)
         for item in range(x.shape[1]):
@@ -76,11 +76,11 @@ class TestPeers:
         train = interactions([(0, 0), (1, 0), (1, 2)], 3, 3)
         np.testing.assert_array_equal(peers.fit_popularity(train)(np.array([2, 0])), [[2, 0, 1], [2, 0, 1]])
 
-    def test_who_rated_what(self):
+    def test_the_matrix_holds_a_one_per_rated_pair(self):
         train = interactions([(0, 2), (1, 0)], 2, 3, [1, 5])
         np.testing.assert_array_equal(peers.matrix(train).toarray(), [[0, 0, 1], [1, 0, 0]])
 
-    def test_each_is_measured_by_our_evaluation_on_its_own_task(self):
+    def test_peers_are_measured_by_our_evaluation_on_their_task(self):
         """A constant 3 against 1 and 5 has an MSE of 4. Popularity puts item 0 first, then 1; user 1 has seen 0."""
         train = interactions([(0, 0), (1, 0), (2, 0), (2, 1)], 3, 3)
         test = interactions([(0, 1), (1, 1)], 3, 3, [1, 5])
@@ -89,7 +89,7 @@ class TestPeers:
         assert quality.fit_peer(three, split)[0] == 4
         assert quality.fit_peer(Peer("popularity", "ranking", None, peers.fit_popularity), split)[0] == 1
 
-    def test_a_ranking_peer_is_asked_for_no_ratings(self, data):
+    def test_a_ranking_peer_predicts_no_ratings(self, data):
         model = Answered(Peer("popularity", "ranking", None, peers.fit_popularity), peers.fit_popularity(data.train))
         with pytest.raises(TypeError, match="popularity predicts no ratings"):
             model(data.test.user_ids, data.test.item_ids)
@@ -110,8 +110,8 @@ class TestPeers:
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
     @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-    def test_each_knows_the_rows_it_was_fitted_on(self, peer, data):
-        """Ratings nearer than the mean; items rated above all others of the user: ids are not mixed up."""
+    def test_peers_fit_their_training_rows(self, peer, data):
+        """Predictions beat the mean rating, and rated items score above others: ids are not mixed up."""
         if peers.missing([peer]):
             pytest.skip(f"{peer.package} is not installed")
         train = data.train
@@ -145,7 +145,7 @@ class TestPlainLoop:
         for mine, other in zip(plain.parameters(), model.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-7)
 
-    def test_it_begins_as_ours_does(self):
+    def test_initial_weights_have_the_distribution_of_ours(self):
         plain, ours = PlainNet(400, 300), MultiTaskNet(400, 300)
         for mine, other in zip(plain.parameters(), ours.parameters(), strict=True):
             assert mine.shape == other.shape
@@ -165,7 +165,7 @@ class TestPlainLoop:
         asked = iter([False, False, True])
         assert plain_epoch(plain, adam, config, data.train, lambda: next(asked)) == 200
 
-    def test_its_evaluation_is_ours(self, data):
+    def test_its_evaluation_equals_ours(self, data):
         _, model, task, plain = build(data)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter)  # no two scores are equal
@@ -175,14 +175,14 @@ class TestPlainLoop:
 
 
 class TestTimeToQuality:
-    def test_both_bounds_must_hold_in_one_epoch(self):
+    def test_both_bounds_must_be_met_in_one_epoch(self):
         good, bad = {"MRR": 0.14, "MSE": 0.81}, {"MRR": 0.13, "MSE": 0.83}
         curve = [bad, bad | {"MRR": 0.15}, bad | {"MSE": 0.80}, good, bad]
         curve = [row | {"CPU": 2.0 * epoch} for epoch, row in enumerate(curve, 1)]
         assert quality.time_to_quality(curve) == (4, 8.0)
         assert np.isnan(quality.time_to_quality(curve[:3])).all()
 
-    def test_the_bounds_themselves_are_good_enough(self):
+    def test_values_equal_to_the_bounds_meet_them(self):
         row = {"MRR": quality.LOWEST_MRR, "MSE": quality.HIGHEST_MSE, "CPU": 1.0}
         assert quality.time_to_quality([row]) == (1, 1.0)
 
@@ -190,7 +190,7 @@ class TestTimeToQuality:
         curves = [[{"MRR": 1.0}, {"MRR": 3.0}], [{"MRR": 2.0}, {"MRR": 5.0}]]
         assert quality.mean_curve(curves) == [{"MRR": 1.5}, {"MRR": 4.0}]
 
-    def test_the_curve_is_that_of_the_training_loop(self, data, tmp_path):
+    def test_the_curve_equals_that_of_the_training_loop(self, data, tmp_path):
         config = MultiTaskConfig(dataset="simulated", epochs=3, quiet=True)
         curve = quality.train(config, data)
         outcome = fit(RECIPE.build(config, data, CPU), config, RunFolder(tmp_path), CPU, silent)
@@ -208,7 +208,7 @@ class TestGrowth:
         assert found["peak memory"][0] >= found["peak memory, data made"][0] >= found["peak memory, imports"][0] > 1
         assert found["ours"][0] > 0 < found["plain"][0]
 
-    def test_the_sizes_are_measured_in_processes_of_their_own(self, monkeypatch):
+    def test_each_size_is_measured_in_a_process_of_its_own(self, monkeypatch):
         commands, rows = [], []
         names = (
             "ours",
@@ -234,8 +234,8 @@ class TestGrowth:
         assert rows[0] == ("1M", "ours", 4.0, "u")
         assert len(rows) == 2 * len(names)
 
-    def test_time_is_up(self, monkeypatch):
-        """Rows per second are those of the steps taken; the one that was refused does not count."""
+    def test_the_deadline_stops_training(self, monkeypatch):
+        """Rows per second count the steps taken; a step stopped before it began does not count."""
         rows = round(SMALL[2] * 0.95)
 
         def ask(self) -> bool:
@@ -250,7 +250,7 @@ class TestGrowth:
         assert rows == 22 * 100 + 80  # 23 steps an epoch, so that time is up at the eighth of the second
         assert found["ours"] == ((rows + 7 * 100) / 2, "rows per CPU s")
 
-    def test_an_evaluation_on_some_users_has_all_their_rows(self, monkeypatch, data):
+    def test_a_sample_of_users_keeps_all_their_rows(self, monkeypatch, data):
         monkeypatch.setattr(growth, "EVALUATED_USERS", 3)
         some = growth.rows_of_some_users(data.test)
         users = some.user_ids.unique()
@@ -283,7 +283,7 @@ class TestProcesses:
         assert found["2 processes", "test_mrr, difference"] == pytest.approx(0.01)
         assert found["2 processes", "test_mse, difference"] == 0
 
-    def test_a_run_that_fails_says_why(self, monkeypatch, tmp_path):
+    def test_the_error_of_a_failed_run_is_shown(self, monkeypatch, tmp_path):
         with pytest.raises(UserError, match=r"--nproc_per_node 1 ended with code 1: main\.py: error: no such thing"):
             self.run(monkeypatch, tmp_path, 1, "noise\nmain.py: error: no such thing\n=====\n")
 
@@ -333,7 +333,7 @@ def test_ways_are_timed_in_turns():
 
 
 def test_the_whole_command(monkeypatch, small_data, tmp_path, capsys):
-    """Quality, epoch and evaluation on a small world: every row named, ratios printed, a picture drawn."""
+    """Quality, epoch and evaluation on small data: every row is named, ratios are printed, the figure is drawn."""
     monkeypatch.setattr(quality.measure_quality, "__defaults__", (OWN, (0, 1), (2,)))
     preset = tmp_path / "preset.json"
     preset.write_text('{"epochs": 2}')
