@@ -1,12 +1,19 @@
-"""What sharing and weighting do: two experiments with the multi-task net, the homework's questions, and one page.
+"""From many runs to tables, tests, figures and one report.
 
-configuration.py   what is varied: tables, weights, weighting
-readings.py        from the files of a run to its numbers: last epoch, best epochs by validation
-verdicts.py        paired comparisons over seeds, and what they say
-weights.py         the four experiments: curves and a table
-sweep.py           many weights and weightings in the plane of both metrics
-user_bias.py       what a user bias does to a trained network
-answers.py         the written questions, answered from the runs
-page.py            the report: Markdown, and one HTML file of it
-about.py           what a table is about: data, settings, seeds, versions
+runner.py          runs many jobs, each once
+results.py         from the files of a run to its numbers: last epoch, best epochs by validation
+statistics.py      paired comparisons over seeds
+tables.py          cells, Markdown rows, marks of simulated data
+figures.py         the figures
+metadata.py        data, settings, seeds and versions behind a table
+configuration.py   what the experiments with the multi-task net vary: tables, weights, weighting
+weights.py         experiment: shared and separate tables at two pairs of weights
+user_bias.py       what a user bias changes in a trained network
+sweep.py           experiment: many weights and weightings in the plane of both metrics
+peers.py           figures of other methods on MovieLens 100K
+zoo.py             experiment: the networks of the zoo side by side
+dyadic.py          experiment: four dyadic tasks together and apart; dyadic_tables.py writes its tables
+search.py          experiment: random trials of settings on validation parts
+answers.py         the homework's questions, answered from the runs
+report.py          all of it as one page, Markdown and HTML
 """

@@ -1,18 +1,19 @@
-"""The homework's written questions, answered from the runs: numbers and verdicts change with the evidence."""
+"""The homework's written questions, answered from the runs: numbers and conclusions follow the evidence."""
 
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.configuration import Configuration
-from analysis.metadata import percent
-from analysis.results import METRICS, READINGS, rating_share, read_runs
+from analysis.results import METRICS, READINGS, rating_fraction, read_runs
 from analysis.statistics import BETTER, LEVEL, SAME, UNTESTED, WORSE, Comparison, compare, correct, in_words
+from analysis.tables import markdown_rows, percent
+from analysis.user_bias import COLUMNS
 from analysis.weights import CONFIGURATIONS
 
 SHARED, SHARED_EVEN, SEPARATE_EVEN, SEPARATE = CONFIGURATIONS
-NO_EFFECT = 1e-9  # what double precision may move a mean by
-Comparisons = dict[tuple[str, str], Comparison]  # by metric and reading
+NO_EFFECT = 1e-9  # largest change of a mean that double precision explains
+Comparisons = dict[tuple[str, str], Comparison]  # {(metric, reading): comparison}
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ WEIGHTING = Question("With shared tables, how do (0.99, 0.01) and (0.5, 0.5) dif
 QUESTIONS = (SHARING, SHARING_EVEN, WEIGHTING)
 
 ALGEBRA = """\
-Write p_ij = a_i + u_i · q_j + b_j in the place of eq. 1. In eq. 3 a user's watched item j meets a random item j' of the
-*same* user, and
+Write p_ij = a_i + u_i · q_j + b_j instead of eq. 1. Eq. 3 compares a watched item j with a random item j' for the
+*same* user:
 
     p_ij - p_ij' = (a_i + u_i · q_j + b_j) - (a_i + u_i · q_j' + b_j') = u_i · (q_j - q_j') + b_j - b_j'
 
-so that a_i cancels: the loss does not depend on it, its gradient is zero, and it stays where it started. Nor does it
-matter for the ranking, which orders the items of one user at a time: all of them move by the same a_i. A user bias adds
-a parameter a user and no ranking that could not be had without it."""
+so that a_i cancels: the loss does not depend on it, its gradient is zero, and it keeps its initial value. It does not
+change the ranking either, which orders the items of one user at a time: all their scores change by the same a_i. A user
+bias adds one parameter per user and no new ranking."""
 
 
 def compare_all(curves: pd.DataFrame) -> dict[str, Comparisons]:
@@ -58,56 +59,53 @@ def compare_all(curves: pd.DataFrame) -> dict[str, Comparisons]:
 
 
 def answer(question: Question, found: Comparisons, curves: pd.DataFrame) -> str:
-    """Verdict, numbers and what stands behind them, in Markdown."""
+    """Conclusion, numbers and an explanation, in Markdown."""
     names = question.own.name, question.other.name
-    lines = [f"**{names[0]} against {names[1]}: {'; '.join(_verdict(metric, found) for metric in METRICS)}.**", ""]
+    lines = [f"**{names[0]} against {names[1]}: {'; '.join(_conclusion(metric, found) for metric in METRICS)}.**", ""]
     lines += [*(_numbers(metric, found) for metric in METRICS), ""]
     explain = {SHARING: _why_sharing, SHARING_EVEN: _why_sharing_even, WEIGHTING: _why_weighting}[question]
     return "\n".join([*lines, explain(found, curves)])
 
 
-def about_user_bias(measured: pd.DataFrame | None) -> str:
-    """The algebra, and what `user_bias.measure_all` found on the trained networks."""
+def answer_user_bias(measured: pd.DataFrame | None) -> str:
+    """The algebra, and the result of `user_bias.measure_all` on trained networks; None: the algebra alone."""
     if measured is None or measured.empty:
         return f"**No: a user bias changes no ranking.**\n\n{ALGEBRA}"
-    moved = {name: (measured[f"{name}_with_bias"] - measured[name]).abs().max() for name in ("loss", "mrr")}
+    moved = {name: (measured[f"{name}_with_bias"] - measured[name]).abs().max() for name in COLUMNS}
     tried = (
         f"Tried on the {len(measured)} trained networks of the four experiments, with a_i drawn from N(0, 1) and in "
-        f"double precision: the loss of eq. 3 moves by {moved['loss']:.1g} at most, the MRR by {moved['mrr']:.1g}"
+        f"double precision: the loss of eq. 3 changes by {moved['loss']:.1g} at most, the MRR by {moved['mrr']:.1g}"
     )
     if max(moved.values()) <= NO_EFFECT:
-        verdict = "**No: a user bias changes neither the loss nor any ranking.**"
-        return f"{verdict}\n\n{ALGEBRA}\n\n{tried}; rounding alone may move them by 1e-15."
+        conclusion = "**No: a user bias changes neither the loss nor any ranking.**"
+        return f"{conclusion}\n\n{ALGEBRA}\n\n{tried}; rounding alone may change them by 1e-15."
     return (
         f"**The algebra says no, but the runs contradict it.**\n\n{ALGEBRA}\n\n{tried}, which is more than rounding: "
-        "one of the two is wrong, so look for the mistake before you believe either."
+        "one of the two is wrong, so look for the mistake first."
     )
 
 
 def comparison_table(answers: dict[str, Comparisons]) -> str:
     """Every comparison behind the answers in one Markdown table."""
-    lines = [
-        "| comparison | metric | epoch | mean | against | difference | 95 % interval | p | p, Holm | verdict |",
-        "|---" * 10 + "|",
-    ]
+    titles = (
+        "comparison", "metric", "epoch", "mean", "against", "difference", "95 % interval", "p", "p, Holm", "outcome",
+    )  # fmt: skip
+    rows = []
     for question in QUESTIONS:
+        names = f"{question.own.name} / {question.other.name}"
         for (metric, reading), one in answers[question.title].items():
-            p = ("n/a", "n/a") if one.verdict == UNTESTED else (f"{one.p:.2g}", f"{one.adjusted:.2g}")
-            lines.append(
-                f"| {question.own.name} / {question.other.name} | {metric.upper()} | {reading} | {one.own:.4f} | "
-                f"{one.other:.4f} | {one.difference:+.4f} | {_interval(one)} | {' | '.join(p)} | {one.sentence} |"
-            )
-    lines += [
-        "",
-        "Paired t-test over seeds: seed s is one split, and both were trained and measured on it. The verdict goes by "
-        f"p after Holm's correction over all {sum(map(len, answers.values()))} comparisons, at {LEVEL:g}; the interval "
-        "is that of the one comparison by itself. *last*: the last epoch; *best*: the best epoch by validation, of "
-        "each metric its own.",
-    ]
-    return "\n".join(lines)
+            p = ("n/a", "n/a") if one.outcome == UNTESTED else (f"{one.p:.2g}", f"{one.adjusted:.2g}")
+            numbers = (f"{one.own:.4f}", f"{one.other:.4f}", f"{one.difference:+.4f}", _interval(one))
+            rows.append((names, metric.upper(), reading, *numbers, *p, one.sentence))
+    note = (
+        "Paired t-test over seeds: seed s is one split, on which both were trained and measured. The outcome uses p "
+        f"after Holm's correction over all {len(rows)} comparisons, at {LEVEL:g}; the interval is that of the one "
+        "comparison by itself. *last*: the last epoch; *best*: the best epoch by validation, one for each metric."
+    )
+    return "\n".join([*markdown_rows(titles, rows), "", note])
 
 
-def _verdict(metric: str, found: Comparisons) -> str:
+def _conclusion(metric: str, found: Comparisons) -> str:
     last, best = (found[metric, reading] for reading in READINGS)
     if last.sentence == best.sentence:
         return f"{metric.upper()}: {last.sentence}"
@@ -118,13 +116,13 @@ def _numbers(metric: str, found: Comparisons) -> str:
     parts = []
     for reading, words in READINGS.items():
         one = found[metric, reading]
-        test = "" if one.verdict == UNTESTED else f" (95 % interval {_interval(one)}, {in_words(one.adjusted)})"
+        test = "" if one.outcome == UNTESTED else f" (95 % interval {_interval(one)}, {in_words(one.adjusted)})"
         parts.append(f"{words} {one.own:.4f} against {one.other:.4f}, difference {one.difference:+.4f}{test}")
     return f"- {metric.upper()} {'; '.join(parts)}."
 
 
 def _interval(one: Comparison) -> str:
-    return "n/a" if one.verdict == UNTESTED else f"{one.low:+.4f} to {one.high:+.4f}"
+    return "n/a" if one.outcome == UNTESTED else f"{one.low:+.4f} to {one.high:+.4f}"
 
 
 def _why_sharing(found: Comparisons, curves: pd.DataFrame) -> str:
@@ -135,39 +133,39 @@ def _why_sharing(found: Comparisons, curves: pd.DataFrame) -> str:
         "After the last epoch the squared error on the test part exceeds that on the training part by "
         f"{own:.3f} with shared tables and by {other:.3f} with separate ones."
     )
-    verdict = found["mse", "last"].verdict
-    if verdict == BETTER and own < other:
-        return f"{text} What sharing does for the ratings is to hold back overfitting: the ranking holds the tables."
-    if verdict == WORSE:
-        return f"{text} Tables that the ranking shapes cost the ratings accuracy here."
+    outcome = found["mse", "last"].outcome
+    if outcome == BETTER and own < other:
+        return f"{text} Sharing reduces overfitting of the ratings: the ranking loss regularizes the tables."
+    if outcome == WORSE:
+        return f"{text} Tables shaped by the ranking make the ratings less accurate here."
     return text
 
 
 def _why_sharing_even(found: Comparisons, curves: pd.DataFrame) -> str:
-    share = rating_share(curves[curves["row"] == SHARED_EVEN.name], SHARED_EVEN.regression_weight)
-    text = f"The squared error makes up {percent(share)} of the joint loss of the shared network in the first epoch."
-    verdict = found["mrr", "last"].verdict
-    if verdict == WORSE:
-        return f"{text} At equal weights the tables become the rating task's, and the ranking pays for it."
-    if verdict == BETTER:
-        return f"{text} The ranking gains from the company all the same."
-    return f"{text} The ranking shows no harm from it that could be told from chance." if verdict == SAME else text
+    fraction = rating_fraction(curves[curves["row"] == SHARED_EVEN.name], SHARED_EVEN.regression_weight)
+    text = f"The squared error makes up {percent(fraction)} of the joint loss of the shared network in the first epoch."
+    outcome = found["mrr", "last"].outcome
+    if outcome == WORSE:
+        return f"{text} At equal weights the rating task dominates the tables, and the ranking gets worse."
+    if outcome == BETTER:
+        return f"{text} Still, the ranking gains from sharing."
+    return f"{text} No harm to the ranking can be distinguished from chance." if outcome == SAME else text
 
 
 def _why_weighting(found: Comparisons, curves: pd.DataFrame) -> str:
     own, other = (
-        rating_share(curves[curves["row"] == one.name], one.regression_weight) for one in (SHARED, SHARED_EVEN)
+        rating_fraction(curves[curves["row"] == one.name], one.regression_weight) for one in (SHARED, SHARED_EVEN)
     )
     text = (
         f"The squared error makes up {percent(own)} of the joint loss in the first epoch at {SHARED.weights}, and "
         f"{percent(other)} at {SHARED_EVEN.weights}."
     )
-    verdict = found["mrr", "last"].verdict
-    if verdict == BETTER and own < other:
+    outcome = found["mrr", "last"].outcome
+    if outcome == BETTER and own < other:
         return (
-            f"{text} With one pair of tables the weights decide whose tables they are: the ranking does better where "
-            "its own loss counts for more."
+            f"{text} With one pair of tables the weights decide which task shapes them: the ranking is better where "
+            "its own loss has the larger weight."
         )
-    if verdict == WORSE:
-        return f"{text} All the same the ranking does worse where its weight is larger."
-    return f"{text} Whatever this changes, the ranking does not show it." if verdict == SAME else text
+    if outcome == WORSE:
+        return f"{text} Still, the ranking is worse where its weight is larger."
+    return f"{text} The ranking shows no effect of this." if outcome == SAME else text

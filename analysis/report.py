@@ -1,7 +1,6 @@
-"""The report: what has been run under a folder, as report.md and as one HTML file that needs no other.
+"""The report: all experiments under a folder as report.md and as one self-contained HTML file.
 
-Whatever is missing is named with the command that makes it. Of an experiment that was run both fully and by --quick,
-the full one is taken.
+A missing experiment is named with the command that runs it. A full run is preferred to a --quick one.
 """
 
 import base64
@@ -12,35 +11,21 @@ from pathlib import Path
 
 import markdown
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader
 from markdown.extensions.toc import slugify
+from markupsafe import Markup
 
-from analysis import answers, sweep, weights
-from analysis import metadata as about_file
+from analysis import answers, metadata, sweep, weights
+from analysis.tables import MARK, box, markdown_rows
 from config.errors import UserError
 from training.report import BOX
 
 TITLE = "Sharing and weighting in a multi-task recommender"
-FOLDERS = ("multitask", "zoo", "dyadic")
-STYLE = """\
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, "Segoe UI", "Liberation Sans", Arial, sans-serif; color: #1c1c1c; background: #fff;
-  max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.6rem; border-bottom: 1px solid #ccc; } h3 { margin-top: 1.8rem; }
-a { color: #00558c; }
-img { max-width: 100%; height: auto; }
-pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; }
-code { background: #f4f4f4; font-size: .9em; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-th { background: #f4f4f4; }
-@media print { body { max-width: none; font-size: 10pt; } .scroll { overflow: visible; } table { font-size: 6.5pt; }
-  th, td { padding: .1rem .25rem; } img, tr, pre { break-inside: avoid; } h2, h3 { break-after: avoid; } }
-"""
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, keep_trailing_newline=True)
 
 
 def write(folder: Path) -> list[Path]:
-    """report.md and report.html in `folder`, which holds the experiments' own folders; returns their paths.
+    """Write report.md and report.html to `folder`, which holds the experiments' own folders; returns their paths.
 
     Raises:
         UserError: there is nothing to report, or a file of an experiment is damaged.
@@ -53,22 +38,24 @@ def write(folder: Path) -> list[Path]:
 
 
 def compose(folder: Path) -> str:
-    """The report in Markdown; its pictures are linked relative to `folder`."""
+    """The report in Markdown, with links to pictures relative to `folder`."""
     found = Found(folder)
     sections: dict[str, Callable[[Found], str]] = {
         "The questions and their answers": _questions,
         "The four experiments": _weights,
         "The sweep of weights and weightings": _sweep,
         "The zoo": lambda found: _table_and_picture(found, "zoo", "The networks of the zoo"),
-        "The dyadic learner": lambda found: _table_and_picture(found, "dyadic", "Four tasks together and apart"),
-        "The data": lambda found: _of_about(found, "statistics"),
+        "The dyadic learner": lambda found: _table_and_picture(
+            found, "dyadic", "Four tasks learned together and apart"
+        ),
+        "The data": lambda found: _metadata_table(found, "statistics"),
         "Settings, seeds and versions": _settings,
     }
     lines = [f"# {TITLE}", "", *_warning(found)]
     lines += [
-        "Two tasks, which films a user watches and how they rate them, learnt by one network. Every number below was "
-        "filled in from runs by `python experiments.py report`; nothing was chosen on a test part. Weights stand in "
-        "brackets, (λ_F, λ_R): that of the ranking task and that of the rating task.",
+        "One network learns two tasks: which movies users watch and how they rate them. `python experiments.py report` "
+        "filled in every number below from runs; nothing was chosen on a test part. Weights are given as (λ_F, λ_R), "
+        "that of the ranking task and that of the rating task.",
         "",
     ]
     lines += [f"- [{title}](#{slugify(title, '-')})" for title in sections] + [""]
@@ -78,26 +65,22 @@ def compose(folder: Path) -> str:
 
 
 def as_html(text: str, folder: Path) -> str:
-    """The same as one HTML file: pictures inside, no scripts, nothing to be fetched."""
+    """The report as one HTML file with its pictures inside, without scripts or anything to fetch."""
     body = markdown.markdown(text, extensions=["tables", "fenced_code", "toc"], output_format="xhtml")
     body = re.sub(r'src="([^"]+)"', lambda match: f'src="{_inline(folder / html.unescape(match[1]))}"', body)
     body = body.replace(" ± ", "&#160;±&#160;")
     body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     body = body.replace("<th", '<th scope="col"').replace('<th scope="col"ead', "<thead")
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n<title>{html.escape(TITLE)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1" />\n'
-        f"<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return TEMPLATES.get_template("report.html.j2").render(title=TITLE, body=Markup(body))
 
 
 class Found:
-    """What has been run: for every experiment the folder that holds it, or None."""
+    """The folder of every experiment, None where it has not been run, and its metadata."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.weights = self._find("multitask", weights.ABOUT)
-        self.sweep = self._find("multitask", sweep.ABOUT)
+        self.weights = self._find("multitask", weights.METADATA)
+        self.sweep = self._find("multitask", sweep.METADATA)
         self.zoo = self._find("zoo", "table.md")
         self.dyadic = self._find("dyadic", "table.md")
         if not any((self.weights, self.sweep, self.zoo, self.dyadic)):
@@ -105,8 +88,8 @@ class Found:
                 f"there is nothing to report in {root}: run an experiment first, such as python experiments.py weights "
                 "--quick, or name another --folder"
             )
-        self.about = {
-            name: about_file.read(path / module.ABOUT)
+        self.metadata = {
+            name: metadata.read(path / module.METADATA)
             for name, path, module in (("weights", self.weights, weights), ("sweep", self.sweep, sweep))
             if path
         }
@@ -127,19 +110,19 @@ class Found:
 
 
 def _warning(found: Found) -> list[str]:
-    """The box, and which parts it is about."""
-    parts = [f"`{name}`" for name, about in found.about.items() if about["simulated"]]
+    """The box, and the parts with simulated data."""
+    parts = [f"`{name}`" for name, described in found.metadata.items() if described["simulated"]]
     if found.zoo and BOX in (found.zoo / "table.md").read_text(encoding="utf-8"):
         parts.append("`zoo`")
-    if found.dyadic and "(SIMULATED)" in (found.dyadic / "table.md").read_text(encoding="utf-8"):
-        parts.append("`dyadic` (the columns and headings marked so)")
+    if found.dyadic and MARK in (found.dyadic / "table.md").read_text(encoding="utf-8"):
+        parts.append("`dyadic` (the marked columns and headings)")
     if not parts:
         return []
-    return ["```", BOX, "```", "", f"Simulated data stand behind: {', '.join(parts)}.", ""]
+    return [*box(True), f"Parts with simulated data: {', '.join(parts)}.", ""]
 
 
 def _missing(command: str) -> str:
-    return f"Not run yet: `python experiments.py {command}` makes this part, with `--quick` a small simulated one."
+    return f"Not run yet: `python experiments.py {command}` makes this part; `--quick` makes a small simulated one."
 
 
 def _source(found: Found, folder: Path) -> str:
@@ -149,13 +132,13 @@ def _source(found: Found, folder: Path) -> str:
 
 def _questions(found: Found) -> str:
     if not found.weights:
-        bias, rest = answers.about_user_bias(None), _missing("weights")
+        bias, rest = answers.answer_user_bias(None), _missing("weights")
         return f"### Does a user bias change what the ranking can learn?\n\n{bias}\n\n{rest}"
     curves = found.table(found.weights, weights.CURVES)
     compared = answers.compare_all(curves)
-    bias = answers.about_user_bias(found.table(found.weights, weights.BIAS))
-    parts = [_source(found, found.weights), about_file.describe(found.about["weights"]) + "."]
-    parts.append("Intervals are of one comparison by itself, p is after Holm's correction over all those of the table.")
+    bias = answers.answer_user_bias(found.table(found.weights, weights.BIAS))
+    parts = [_source(found, found.weights), metadata.describe(found.metadata["weights"]) + "."]
+    parts.append("Intervals are those of one comparison by itself; p is after Holm's correction over all of the table.")
     parts += ["### Does a user bias change what the ranking can learn?", bias]
     for question in answers.QUESTIONS:
         parts += [f"### {question.title}", answers.answer(question, compared[question.title], curves)]
@@ -187,24 +170,26 @@ def _table_and_picture(found: Found, name: str, alt: str) -> str:
 
 
 def _settings(found: Found) -> str:
-    text = _of_about(found, "settings", "versions")
-    for name, about in found.about.items():
-        seeds = ", ".join(map(str, about["seeds"]))
+    text = _metadata_table(found, "settings", "versions")
+    for name, described in found.metadata.items():
+        seeds = ", ".join(map(str, described["seeds"]))
         text += (
-            f"\n\n`{name}`: {about['runs']} runs; seeds {seeds}, each of split, first weights and order of the rows."
+            f"\n\n`{name}`: {described['runs']} runs; seeds {seeds} of split, initial weights and order of the rows."
         )
     return text
 
 
-def _of_about(found: Found, *parts: str) -> str:
-    """A table of what the files beside the tables say, a column an experiment."""
-    if not found.about:
+def _metadata_table(found: Found, *parts: str) -> str:
+    """These parts of the metadata as a table, a column per experiment."""
+    if not found.metadata:
         return _missing("weights")
-    columns = {name: {k: v for part in parts for k, v in about[part].items()} for name, about in found.about.items()}
-    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for key in dict.fromkeys(key for column in columns.values() for key in column):
-        lines.append(f"| {key} | {' | '.join(html.escape(str(column.get(key, ''))) for column in columns.values())} |")
-    return "\n".join(lines)
+    columns = {
+        name: {key: value for part in parts for key, value in described[part].items()}
+        for name, described in found.metadata.items()
+    }
+    keys = dict.fromkeys(key for column in columns.values() for key in column)
+    rows = [[key, *(html.escape(str(column.get(key, ""))) for column in columns.values())] for key in keys]
+    return "\n".join(markdown_rows(["", *columns], rows))
 
 
 def _picture(found: Found, path: Path, alt: str) -> str:

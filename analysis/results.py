@@ -1,6 +1,6 @@
 """From the files of a run to its numbers.
 
-A number is read at the last epoch, or at one that the validation part chooses; never at the best one seen on the test.
+A number is read at the last epoch or at one that the validation part chooses, never at the best epoch of the test part.
 """
 
 from collections.abc import Iterable
@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 
 CURVES = ("train_factorization", "train_regression", "train_joint", "val_mrr", "val_mse", "test_mrr", "test_mse")
-METRICS = {"mrr": +1, "mse": -1}  # and which way is better
+METRICS = {"mrr": +1, "mse": -1}  # +1 where more is better, -1 where less is
 READINGS = {"last": "after the last epoch", "best": "at the best epoch by validation"}
 
 
 def read_curves(results: Iterable[dict]) -> pd.DataFrame:
-    """A row for every run and epoch: "row", "seed", "epoch" and CURVES, from metrics.csv. results: of grid.run_all."""
+    """A row for every run and epoch from metrics.csv: "row", "seed", "epoch" and CURVES.
+
+    results: of analysis.runner.run_all.
+    """
     frames = []
     for result in results:
         history = pd.read_csv(Path(result["folder"]) / "metrics.csv")[["epoch", *CURVES]]
@@ -26,12 +29,12 @@ def read_curves(results: Iterable[dict]) -> pd.DataFrame:
 
 
 def read_runs(curves: pd.DataFrame) -> pd.DataFrame:
-    """A row for every run, indexed by (row, seed), in the order of `curves`; test values at chosen epochs.
+    """Test values at chosen epochs: a row for every run, indexed by (row, seed), in the order of `curves`.
 
     last_mrr, last_mse   at the last epoch
-    best_mrr, best_mse   each at its own best epoch by validation, which are best_mrr_epoch and best_mse_epoch
+    best_mrr, best_mse   each at its own best epoch by validation: best_mrr_epoch and best_mse_epoch
     both_mrr, both_mse   at one epoch for both, both_epoch: the one with the highest validation MRR / MSE. Where one
-                         network has to serve both tasks, a percent more MRR is worth a percent less MSE.
+                         network serves both tasks, a percent more MRR is worth a percent less MSE.
     last_regression      squared error on the training ratings, mean over the last epoch
     """
     rows = {key: _read_run(group.sort_values("epoch")) for key, group in curves.groupby(["row", "seed"], sort=False)}
@@ -40,10 +43,10 @@ def read_runs(curves: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def rating_share(curves: pd.DataFrame, regression_weight: float) -> float:
-    """The part of the rating task in the joint loss, lambda_R L_R / (lambda_F L_F + lambda_R L_R); 0 to 1.
+def rating_fraction(curves: pd.DataFrame, regression_weight: float) -> float:
+    """The fraction of the joint loss that is the rating task's, lambda_R L_R / (lambda_F L_F + lambda_R L_R); 0 to 1.
 
-    Of the first epoch, mean over seeds; `curves` are those of one configuration with fixed weights.
+    In the first epoch, mean over seeds; `curves` are those of one configuration with fixed weights.
     """
     first = curves[curves["epoch"] == 1]
     rating = regression_weight * first["train_regression"]
@@ -61,7 +64,7 @@ def _read_run(history: pd.DataFrame) -> dict[str, float]:
 
 
 def _best(history: pd.DataFrame, scores: pd.Series) -> pd.Series:
-    """The row with the highest score, the first of equals; all nan where no score is a number."""
+    """The row with the highest score, the first of equal ones; all nan where every score is nan."""
     if scores.isna().all():
         return pd.Series(np.nan, index=history.columns)
     return history.loc[scores.idxmax()]

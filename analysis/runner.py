@@ -1,105 +1,218 @@
-"""Many runs of main.py, each once: a finished one is found again by its settings and not repeated.
+"""The runner of many jobs, each in a process of its own; what is finished is found again and not repeated.
 
-Every run is a process of its own and leaves an ordinary run folder, to be looked at with TensorBoard or asked for
-recommendations like any other.
+A job is a run of main.py, which leaves an ordinary run folder for TensorBoard or --recommend, or a function of ours in
+a spawned process. `run_jobs` is the one place that skips finished jobs, runs several at a time, estimates the time
+that is left, and ends the others after an error or Ctrl-C.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, Protocol
 
 from config.base import RunConfig
 from config.errors import UserError
+from training.console import log
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
-ENDINGS = ("finished", "stopped early")
-# What does not change a result, and may differ when the experiment is taken up again.
-NOT_IN_NAME = ("data_dir", "logdir", "device", "threads", "quiet", "profile")
+FINISHED = ("finished", "stopped early")  # the endings of a run that need no further epochs
+Log = Callable[[str], None]
+
+
+class Process(Protocol):
+    """A job under way."""
+
+    def wait(self) -> None:
+        """Wait for the end; UserError where it was a bad one."""
+
+    def terminate(self) -> None:
+        """End the process at once."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work for one process.
+
+    name: in the progress line and in errors.
+    find_result: returns the result of the finished job, None where it is not finished.
+    start: starts the process that leaves the result.
+    """
+
+    name: str
+    find_result: Callable[[], dict | None]
+    start: Callable[[], Process]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of an experiment: the row of the table it belongs to, and its settings."""
+    """One run of main.py in an experiment: the row of the table it belongs to, and its config."""
 
     row: str
     config: RunConfig
 
     def folder(self, root: Path) -> Path:
-        """Another setting is another folder: results of different settings never mix."""
-        values = {name: value for name, value in self.config.to_dict().items() if name not in NOT_IN_NAME}
-        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
-        return root / f"{self.config.run_name}_{digest}"
+        """The run folder; its name depends on every field that affects the result, so that results never mix."""
+        fields = self.config.__dataclass_fields__
+        values = {
+            name: value
+            for name, value in self.config.to_dict().items()
+            if name == "model" or fields[name].metadata["option"].affects_result
+        }
+        return root / f"{self.config.run_name}_{short_digest(values)}"
 
 
-def run_all(runs: Sequence[Run], root: Path, jobs: int, say: Callable[[str], None]) -> list[dict]:
-    """The results of all runs, in their order: what is in result.json, with "row", "seed" and "folder".
+def short_digest(values: object) -> str:
+    """10 hexadecimal digits that depend on every value."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
-    Runs that are not finished are started, `jobs` at a time; one that was cut off begins anew. A line a run says what
-    is done and how long the rest may take.
+
+def run_jobs(jobs: Sequence[Job], folder: Path, at_a_time: int, log: Log = log, noun: str = "jobs") -> list[dict]:
+    """Run the jobs that are not finished; returns the results of all, in their order.
+
+    Logs a line per job, with an estimate of the time that is left.
+
+    Args:
+        folder: holds the results; it is made.
+        at_a_time: processes that run side by side.
+        noun: for the message on jobs that are finished already.
 
     Raises:
-        UserError: a run ended badly; those that were under way are ended, the finished ones kept.
+        UserError: a job ended badly. The jobs under way are ended; results of finished jobs stay.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    waiting = [run for run in runs if _result(run, root) is None]
-    if len(waiting) < len(runs):
-        say(f"{len(runs) - len(waiting)} of {len(runs)} runs are finished already, in {root}")
-    start = time.perf_counter()
-    processes: set[subprocess.Popen] = set()
-    with ThreadPoolExecutor(jobs) as pool:
-        under_way: set[Future] = {pool.submit(_start, run, root, processes) for run in waiting}
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = [job for job in jobs if job.find_result() is None]
+    finished = len(jobs) - len(waiting)
+    if finished:
+        log(f"{finished} of {len(jobs)} {noun} are finished already, in {folder}")
+    start, under_way = time.perf_counter(), set()
+    with ThreadPoolExecutor(at_a_time) as pool:
+        futures = [pool.submit(_run, job, under_way) for job in waiting]
         try:
-            while under_way:
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                for future in done:
-                    name = future.result()
-                    finished = len(waiting) - len(under_way)
-                    left = (time.perf_counter() - start) / finished * len(under_way)
-                    say(f"{len(runs) - len(under_way)}/{len(runs)} {name}; about {left / 60:.1f} min to go")
+            for done, future in enumerate(as_completed(futures), 1):
+                name, left = future.result(), len(waiting) - done
+                minutes = (time.perf_counter() - start) / done * left / 60
+                log(f"{finished + done}/{len(jobs)} {name}; about {minutes:.1f} min to go")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(processes):
+            for process in list(under_way):
                 process.terminate()
             raise
+    return [job.find_result() for job in jobs]
+
+
+def run_all(runs: Sequence[Run], root: Path, at_a_time: int, log: Log = log) -> list[dict]:
+    """Run main.py for every run that is not finished; one that was cut off starts again from its first epoch.
+
+    Returns:
+        result.json of every run, in their order, with "row", "seed" and "folder".
+
+    Raises:
+        UserError: a run ended badly; see `run_jobs`.
+    """
+    folders = [run.folder(root) for run in runs]
+    jobs = [
+        Job(folder.name, partial(_read_result, folder), partial(MainProcess, run.config, folder))
+        for run, folder in zip(runs, folders, strict=True)
+    ]
+    results = run_jobs(jobs, root, at_a_time, log, "runs")
     return [
-        {"row": run.row, "seed": run.config.seed, "folder": str(run.folder(root))} | _result(run, root) for run in runs
+        {"row": run.row, "seed": run.config.seed, "folder": str(folder)} | result
+        for run, folder, result in zip(runs, folders, results, strict=True)
     ]
 
 
-def _result(run: Run, root: Path) -> dict | None:
-    """The result of a finished run; None for any other."""
+class MainProcess:
+    """main.py with a config, in an empty run folder."""
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        self.folder, self.settings = folder, folder.with_name(f".{folder.name}.json")
+        shutil.rmtree(folder, ignore_errors=True)
+        values = config.to_dict() | {"logdir": str(folder), "quiet": True}
+        self.settings.write_text(json.dumps(values), encoding="utf-8")
+        self.process = subprocess.Popen(
+            [sys.executable, str(MAIN), "--config", str(self.settings)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(config.threads)},
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        try:
+            message = self.process.communicate()[1]
+        finally:
+            self.settings.unlink(missing_ok=True)
+        if code := self.process.returncode:
+            raise UserError(f"the run {self.folder} ended with code {code}: {message.strip()[-500:]}")
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+
+class FunctionProcess:
+    """function(*arguments) in a spawned process; the function and its arguments can be pickled.
+
+    Spawned and not forked: a forked child may wait for ever for locks that threads of its parent held.
+    """
+
+    def __init__(self, function: Callable[..., object], *arguments: Any) -> None:
+        context = get_context("spawn")
+        self.errors, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=_call, args=(sender, function, arguments), daemon=True)
+        self.process.start()
+        sender.close()
+
+    def wait(self) -> None:
+        try:
+            message = self.errors.recv()
+        except EOFError:  # the process has ended without an error that the user can fix
+            message = None
+        self.process.join()
+        if message is not None:
+            raise UserError(message)
+        if code := self.process.exitcode:
+            raise UserError(
+                f"a process ended with code {code}, perhaps for lack of memory: try again with fewer --jobs"
+            )
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+
+def _run(job: Job, under_way: set[Process]) -> str:
+    """Run a job to its end; returns its name."""
+    process = job.start()
+    under_way.add(process)
     try:
-        result = json.loads((run.folder(root) / "result.json").read_text(encoding="utf-8"))
-        return result if result["ending"] in ENDINGS else None
+        process.wait()
+    finally:
+        under_way.discard(process)
+    return job.name
+
+
+def _call(errors: Connection, function: Callable[..., object], arguments: tuple) -> None:
+    """In the spawned process: call the function and send the message of an error that the user can fix."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all processes; the parent alone answers it
+    try:
+        function(*arguments)
+    except (UserError, OSError) as error:
+        errors.send(str(error))
+
+
+def _read_result(folder: Path) -> dict | None:
+    """result.json of a finished run; None for any other."""
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return result if result["ending"] in FINISHED else None
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _start(run: Run, root: Path, processes: set[subprocess.Popen]) -> str:
-    """Run main.py to its end; returns what to call it."""
-    folder = run.folder(root)
-    shutil.rmtree(folder, ignore_errors=True)
-    config = root / f".{folder.name}.json"
-    config.write_text(json.dumps(run.config.to_dict() | {"logdir": str(folder), "quiet": True}), encoding="utf-8")
-    environment = os.environ | {"OMP_NUM_THREADS": str(run.config.threads)}
-    process = subprocess.Popen(
-        [sys.executable, str(MAIN), "--config", str(config)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-    processes.add(process)
-    try:
-        complaint = process.communicate()[1]
-    finally:
-        processes.discard(process)
-        config.unlink(missing_ok=True)
-    if process.returncode != 0:
-        raise UserError(f"the run {folder} ended with code {process.returncode}: {complaint.strip()[-500:]}")
-    return folder.name

@@ -1,24 +1,24 @@
 """How presets/champion.json was chosen: random trials over a space of settings, on validation parts of train alone.
 
-A trial is one of STARTS or a draw from SPACE, trained on the splits of several seeds. Its last epoch counts, as the
-preset holds nothing out and takes its last epoch too. Test figures are in no column of the log and decide nothing.
+A trial is one of STARTS or a draw from SPACE, trained on the splits of several seeds. It is measured at its last epoch,
+as the preset, which holds nothing out, takes its last epoch too. The log has no test figures, and they choose nothing.
 """
 
 import csv
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.results import read_curves
-from analysis.runner import Run, run_all
+from analysis.runner import Log, Run, run_all
 from config.multitask import MultiTaskConfig
 from registry import make_config
 
 SEED = 2026
-EFFECT_SEEDS = 3  # enough for effects as large as these
-# What is to be beaten, on the validation parts of the same five splits: the MRR of EASE (lambda 200), and the MSE that
-# is to user + item biases (.8640 there) what .8090, that of a blend of tuned models on the test parts, is to theirs.
+EFFECT_SEEDS = 3  # enough for effects of their size
+# On the validation parts of the same five splits. MRR: that of EASE (lambda 200). MSE: that of user + item biases
+# (.8640 there), lowered in the ratio by which a mean of tuned models, .8090, is below the biases on the test parts.
 MRR_TO_BEAT, MSE_TO_BEAT = 0.1305, 0.7898
 COMMON = {
     "ranking_loss": "softmax", "schedule": "cosine", "init_rating_bias": True, "factorization_weight": 1.0,
@@ -36,7 +36,7 @@ STARTS = (
 SPACE = {
     "ensemble_size": (2, 3, 4),
     "num_item_based": (1, 2),
-    "member_dim": (128, 192, 256),
+    "network_dim": (128, 192, 256),
     "regression_weight": (0.2, 0.25, 0.3),
     "batch_size": (1500, 2000),
     "epochs": (12, 14),
@@ -44,48 +44,43 @@ SPACE = {
 }
 
 
-def run(
-    folder: Path, common: dict[str, object], seeds: int, jobs: int, trials: int, say: Callable[[str], None]
-) -> list[Path]:
-    """Run the trials, and the best of them without each of its options; returns the paths of what is written.
+def run(folder: Path, common: dict[str, object], seeds: int, jobs: int, trials: int, log: Log) -> list[Path]:
+    """Run the trials, then the best one without each of its options; returns the paths of the written files.
 
-    trials.csv holds the log, the best first, champion.json its settings, and effects.csv what its options do.
+    trials.csv holds the log, the best first; champion.json the best settings; effects.csv the effect of every option.
 
     Args:
-        common: settings of every run: the data set and its place, and of a quick search its size and epochs.
+        common: settings of every run: the data set and its folder, and of a quick search its size and epochs.
     """
+
+    def measure(settings: Sequence[dict[str, object]], num_seeds: int) -> list[dict[str, object]]:
+        runs = [
+            Run(str(number), make_config("multitask", **COMMON | one | common, val_fraction=0.05, seed=seed))
+            for number, one in enumerate(settings, 1)
+            for seed in range(num_seeds)
+        ]
+        return summarize(settings, run_all(runs, folder / "runs", jobs, log))
+
     drawn = draw(trials)
-    runs = [
-        Run(str(number), make_config("multitask", **COMMON | trial | common, val_fraction=0.05, seed=seed))
-        for number, trial in enumerate(drawn, 1)
-        for seed in range(seeds)
-    ]
-    log = sorted(summarise(drawn, run_all(runs, folder / "runs", jobs, say)), key=lambda line: -line["lead"])
-    chosen = COMMON | drawn[log[0]["trial"] - 1]
+    ranked = sorted(measure(drawn, seeds), key=lambda line: -line["lead"])
+    chosen = COMMON | drawn[ranked[0]["trial"] - 1]
     effects = leave_out(chosen)
-    runs = [
-        Run(str(number), make_config("multitask", **values | common, val_fraction=0.05, seed=seed))
-        for number, values in enumerate(effects.values(), 1)
-        for seed in range(min(seeds, EFFECT_SEEDS))
-    ]
-    measured = summarise(list(effects.values()), run_all(runs, folder / "runs", jobs, say))
+    measured = measure(list(effects.values()), min(seeds, EFFECT_SEEDS))
     paths = [folder / name for name in ("trials.csv", "effects.csv", "champion.json")]
-    _write(paths[0], log)
+    _write(paths[0], ranked)
     _write(paths[1], [{"without": name} | line for name, line in zip(effects, measured, strict=True)])
-    preset = {"model": "multitask"} | {
-        name: value for name, value in chosen.items() if value != getattr(MultiTaskConfig, name)
-    }
-    paths[2].write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
+    preset = {name: value for name, value in chosen.items() if value != getattr(MultiTaskConfig, name)}
+    paths[2].write_text(json.dumps({"model": "multitask"} | preset, indent=2) + "\n", encoding="utf-8")
     return paths
 
 
 def draw(trials: int) -> list[dict[str, object]]:
-    """STARTS and then different draws from SPACE, the same every time: n trials are the first n of more."""
+    """STARTS, then distinct draws from SPACE, always the same: n trials are the first n of any larger number."""
     dice = random.Random(SEED)
     drawn: list[dict[str, object]] = [*STARTS][:trials]
     while len(drawn) < trials:
         trial = {"lr": 0.02, "embedding_decay": 1.2} | {name: dice.choice(values) for name, values in SPACE.items()}
-        trial["embedding_dim"] = trial["ensemble_size"] * trial.pop("member_dim")
+        trial["embedding_dim"] = trial["ensemble_size"] * trial.pop("network_dim")
         trial["layer_sizes"] = (3 * trial["embedding_dim"],)
         if trial not in drawn:
             drawn.append(trial)
@@ -93,32 +88,25 @@ def draw(trials: int) -> list[dict[str, object]]:
 
 
 def leave_out(chosen: dict[str, object]) -> dict[str, dict[str, object]]:
-    """{option: the settings with it at its usual value}, beside all of them together as "nothing"."""
-    options = (
-        "schedule",
-        "init_rating_bias",
-        "embedding_decay",
-        "user_weight_exponent",
-        "num_item_based",
-        "shared_embeddings",
-    )
-    usual = {name: getattr(MultiTaskConfig, name) for name in options} | {"shared_embeddings": False}
-    differing = {name: chosen | {name: usual[name]} for name in options if chosen.get(name) != usual[name]}
-    differing["shared_embeddings"]["num_item_based"] = 0  # which have one pair of tables
+    """{option: the settings with its default instead}; "nothing" is the key of the unchanged settings."""
+    options = ("schedule", "init_rating_bias", "embedding_decay", "user_weight_exponent", "num_item_based")
+    replaced = {name: getattr(MultiTaskConfig, name) for name in options} | {"shared_embeddings": False}
+    differing = {name: chosen | {name: value} for name, value in replaced.items() if chosen.get(name) != value}
+    differing["shared_embeddings"]["num_item_based"] = 0  # item-based networks need shared tables
     width = chosen["embedding_dim"] // chosen["ensemble_size"]
     one = {"ensemble_size": 1, "num_item_based": 0, "embedding_dim": width, "layer_sizes": (3 * width,)}
     return {"nothing": chosen} | differing | {"ensemble_size": chosen | one}
 
 
-def summarise(drawn: Sequence[dict[str, object]], results: Sequence[dict]) -> list[dict[str, object]]:
-    """A line a trial: its settings and, of the last epoch on the validation part, means over seeds.
+def summarize(settings: Sequence[dict[str, object]], results: Sequence[dict]) -> list[dict[str, object]]:
+    """A line per trial: its settings, and means over seeds at the last epoch on the validation part.
 
-    lead: the smaller of the two by which it beats what is to be beaten, MRR and MSE alike: in both, some .003 are what
-    splits differ by.
+    lead: the smaller of the two distances by which a trial beats MRR_TO_BEAT and MSE_TO_BEAT. Both distances count
+    alike, as the noise between splits is about .003 in either metric.
     """
     last = read_curves(results).groupby(["row", "seed"]).last()
     log = []
-    for number, trial in enumerate(drawn, 1):
+    for number, trial in enumerate(settings, 1):
         own = last.loc[str(number)]
         mrr, mse = own["val_mrr"].mean(), own["val_mse"].mean()
         layers = {"layer_sizes": " ".join(map(str, trial["layer_sizes"]))}

@@ -1,8 +1,9 @@
-"""Is one way of training better than another? Paired comparisons over seeds, and what may be said of them.
+"""Paired comparisons over seeds, and the conclusions that they allow.
 
-Seed s is one split, on which both were trained and measured, so what is tested are the differences within a seed: a
-two-sided paired t-test. A verdict goes by p after Holm's correction (Holm 1979) over all comparisons that are made
-together, so that the chance of any false "better" or "worse" among them stays below LEVEL.
+Seed s is one split, on which both ways of training were trained and measured. The test is a two-sided paired t-test of
+the differences within a seed; with five seeds a rank test could not fall below p = 0.06. Conclusions use p after Holm's
+correction (Holm 1979) over all comparisons made together, so that the chance of any false "better" or "worse" among
+them stays below LEVEL.
 """
 
 import math
@@ -13,19 +14,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.zoo import paired_p
-
 LEVEL = 0.05
 BETTER, WORSE, SAME, UNTESTED = "better", "worse", "no difference", "not tested"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How `own` fared against `other` in one number.
+    """`own` against `other` in one number.
 
-    own, other: means over the seeds that both have, `seeds` of them. difference: own - other; low, high: its 95 %
-    interval, of this comparison by itself. p: of the paired t-test; adjusted: after Holm's correction. direction: +1
-    where more is better, else -1. What cannot be had is nan.
+    own, other: means over the `seeds` seeds that both have. difference: own - other; low, high: its 95 % interval, not
+    corrected. p: of the paired t-test; adjusted: after Holm's correction. direction: +1 where more is better, else -1.
+    Values that cannot be computed are nan.
     """
 
     own: float
@@ -39,7 +38,8 @@ class Comparison:
     adjusted: float = math.nan
 
     @property
-    def verdict(self) -> str:
+    def outcome(self) -> str:
+        """BETTER, WORSE, SAME or UNTESTED."""
         if math.isnan(self.adjusted):
             return UNTESTED
         if self.adjusted >= LEVEL:
@@ -48,14 +48,14 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """The verdict as it may be said."""
-        if self.verdict == UNTESTED:
+        """The outcome in words."""
+        if self.outcome == UNTESTED:
             return f"not tested ({self.seeds} seed{'' if self.seeds == 1 else 's'}; a test takes two)"
-        return f"no difference that {self.seeds} seeds can show" if self.verdict == SAME else self.verdict
+        return f"no difference that {self.seeds} seeds can show" if self.outcome == SAME else self.outcome
 
 
 def compare(own: pd.Series, other: pd.Series, direction: int) -> Comparison:
-    """Compare two series of numbers by seed; what only one of them has, or has as nan, is left out."""
+    """Compare two series of numbers by seed; seeds that one of them lacks, or has as nan, are left out."""
     pairs = pd.DataFrame({"own": own, "other": other}).dropna()
     differences = (pairs["own"] - pairs["other"]).to_numpy()
     low = high = math.nan
@@ -67,14 +67,27 @@ def compare(own: pd.Series, other: pd.Series, direction: int) -> Comparison:
     return Comparison(*pairs.mean().tolist(), mean, float(low), float(high), p, direction, len(differences))
 
 
+def paired_p(own: pd.Series, other: pd.Series) -> float:
+    """Two-sided p of a paired t-test over the seeds that both have; nan with fewer than two of them."""
+    differences = (own - other).dropna().to_numpy()
+    if len(differences) < 2:
+        return math.nan
+    if np.ptp(differences) == 0:
+        return 1.0 if differences[0] == 0 else 0.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
 def correct(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same with p adjusted by Holm over all of them that have one."""
+    """The same comparisons with p adjusted by Holm over all that have one."""
     adjusted = holm([comparison.p for comparison in comparisons])
     return [replace(one, adjusted=p) for one, p in zip(comparisons, adjusted, strict=True)]
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Adjusted p: the k-th smallest of m times m - k + 1, never below one before it, at most 1; nan stays nan."""
+    """Adjusted p: the k-th smallest of m times m - k + 1, at least as large as the one before it, at most 1.
+
+    nan stays nan and does not count.
+    """
     order = sorted((p, place) for place, p in enumerate(ps) if not math.isnan(p))
     adjusted, lowest = [math.nan] * len(ps), 0.0
     for rank, (p, place) in enumerate(order):

@@ -1,4 +1,4 @@
-"""What a user bias does: p_ij = a_i + u_i . q_j + b_j in the place of eq. (1), tried on trained networks."""
+"""What a user bias changes: p_ij = a_i + u_i . q_j + b_j instead of eq. (1), measured on trained networks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ from registry import recipe_for
 from training.negatives import sample_uniform
 from training.run_folder import RunFolder
 
-MOST_ROWS = 2**16  # of the training ratings, for the loss
+MAX_ROWS = 2**16  # training ratings that the loss is computed on
 COLUMNS = ("loss", "mrr")
 
 
 class WithUserBias(nn.Module):
-    """A network whose ranking scores carry a number more for each user, a (num_users,)."""
+    """A network with a bias added to the ranking scores of each user. bias: (num_users,)."""
 
     def __init__(self, model: nn.Module, bias: Tensor) -> None:
         super().__init__()
@@ -34,13 +34,13 @@ class WithUserBias(nn.Module):
 
 
 def measure_all(runs: Sequence[Run], results: Sequence[dict]) -> pd.DataFrame:
-    """A row for every trained network: "row", "seed", and each of COLUMNS, also as "<column>_with_bias"."""
+    """A row for every trained network: "row", "seed", COLUMNS, and COLUMNS with the ending "_with_bias"."""
+    device = torch.device("cpu")
     rows, data = [], {}
     for run, result in zip(runs, results, strict=True):
         seed, recipe = run.config.seed, recipe_for(run.config)
         if seed not in data:
             data[seed] = recipe.load_data(run.config)
-        device = torch.device("cpu")
         model = recipe.build(run.config, data[seed], device).model
         RunFolder.open(Path(result["folder"])).restore("last", device, {"model": model})
         rows.append({"row": run.row, "seed": seed} | measure(model, data[seed], seed))
@@ -48,13 +48,13 @@ def measure_all(runs: Sequence[Run], results: Sequence[dict]) -> pd.DataFrame:
 
 
 def measure(model: nn.Module, data, seed: int) -> dict[str, float]:
-    """Eq. (3) on training ratings and the MRR on the test part, without and with a_i drawn from N(0, 1).
+    """Eq. (3) on training ratings and MRR on the test part, without and with a_i drawn from N(0, 1).
 
-    In double precision, which `model` is left in: rounding must not pass for an effect.
+    In double precision, so that rounding does not look like an effect; `model` stays in it.
     """
     generator = torch.Generator().manual_seed(seed)
     bias = torch.randn(len(data.users), dtype=torch.double, generator=generator)
-    rows = data.train[: min(MOST_ROWS, len(data.train))]
+    rows = data.train[: min(MAX_ROWS, len(data.train))]
     negatives = sample_uniform(data.train, rows.user_ids, 1, generator).squeeze(1)
     found = {}
     for ending, network in (("", model.double()), ("_with_bias", WithUserBias(model, bias))):

@@ -1,34 +1,55 @@
-"""From the results of many runs to a table, with means, spread and tests against a reference row.
+"""The networks of the zoo side by side: means, standard deviations and tests against a reference row.
 
-Seeds are paired: seed s is one split, and every row was trained and measured on it. So rows are compared by the
-differences within a seed (paired t-test; with five seeds a rank test could not fall below p = 0.06).
+Seeds are paired: seed s is one split, on which every row is trained and measured.
 """
 
-import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
+from analysis import figures
+from analysis.runner import Log, Run, run_all
+from analysis.statistics import LEVEL, paired_p
+from analysis.tables import box, cell, markdown_rows, marked
 from config.zoo import RATING_LABELS, ZooConfig
-from training.report import BOX
+from registry import make_config
 from zoo.recipe import RECIPE, make_task
 
-SIGNIFICANT = 0.05
+# One setting for all rows, chosen on the validation part for MMoE alone.
+SETTINGS = {"epochs": 20, "patience": 3, "lr": 5e-3}
+QUICK = SETTINGS | {"epochs": 4, "dataset": "simulated", "simulated_size": (300, 400, 12_000)}
+# The eight rows that published comparisons of this kind show, then further networks.
+ROWS = {
+    "MMoE, view only": {"model": "mmoe", "labels": "view"},
+    "MMoE, like only": {"model": "mmoe", "labels": "like"},
+    "MMoE": {"model": "mmoe"},
+    "ESMM": {"model": "esmm"},
+    "AITM": {"model": "aitm"},
+    "PLE": {"model": "ple"},
+    "OMoE": {"model": "omoe"},
+    "STEM": {"model": "stem"},
+    "single task": {"model": "single"},
+    "shared-bottom": {"model": "shared_bottom"},
+    "CGC": {"model": "cgc"},
+    "ME-MMoE": {"model": "me_mmoe"},
+    "ME-PLE": {"model": "me_ple"},
+    "AdaTT": {"model": "adatt"},
+}
+REFERENCE = "single task"
+FILES = ("table.csv", "table.md", "table.png", "runs.csv")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: where its number is, how it is written, and which way is better (0: neither)."""
+    """A column of the table: the key of its number, its direction (+1, -1; 0: neither is better) and its format."""
 
     title: str
     key: str
     direction: int
-    form: str = "{:.4f}"
+    form: str = ".4f"
 
 
 COLUMNS = (
@@ -38,93 +59,96 @@ COLUMNS = (
     Column("log loss", "test_log_loss", -1),
     Column("of view", "test_view_log_loss", -1),
     Column("of like", "test_like_log_loss", -1),
-    Column("seconds", "seconds", -1, "{:.0f}"),
-    Column("peak device memory, MB", "peak_device_memory_mb", -1, "{:.0f}"),
-    Column("parameters", "parameters", 0, "{:,.0f}"),
+    Column("seconds", "seconds", -1, ".0f"),
+    Column("peak device memory, MB", "peak_device_memory_mb", -1, ".0f"),
+    Column("parameters", "parameters", 0, ",.0f"),
 )
 
 
-def measure_baselines(config: Iterable[ZooConfig]) -> list[dict]:
-    """The baselines on the same splits, as results of runs: they have metrics and nothing else."""
+def run(folder: Path, common: dict, seeds: int, jobs: int, log: Log) -> list[Path]:
+    """Run ROWS and the baselines on the same splits, then write all files; returns their paths.
+
+    common: settings of main.py that all runs share.
+    """
+    runs = [Run(row, make_config(**common | own, seed=seed)) for seed in range(seeds) for row, own in ROWS.items()]
+    results = run_all(runs, folder / "runs", jobs, log)
+    results += measure_baselines([run.config for run in runs if run.row == REFERENCE])
+    return write(tabulate(results, REFERENCE), results, folder, runs[0].config, seeds)
+
+
+def measure_baselines(configs: Iterable[ZooConfig]) -> list[dict]:
+    """The baselines on the splits of these configs, in the form of results of runs; they have only metrics."""
     results = []
-    for one in config:
-        task = make_task(replace(one, chain="joint"), RECIPE.load_data(one))
+    for config in configs:
+        task = make_task(replace(config, chain="joint"), RECIPE.load_data(config))
         for name, baseline in task.baselines().items():
             metrics = {f"test_{metric}": value for metric, value in task.metrics(baseline, "test").items()}
-            results.append({"row": name, "seed": one.seed, "is_baseline": True, "metrics": metrics})
+            results.append({"row": name, "seed": config.seed, "is_baseline": True, "metrics": metrics})
     return results
 
 
 def tabulate(results: Sequence[dict], reference: str) -> pd.DataFrame:
-    """One line a row, in the order of the results; for each column its mean, sd (n - 1) and p against `reference`.
+    """A line per row, in the order of the results: for each column its mean, sd (n - 1) and p against `reference`.
 
-    A number that a row does not have is nan. The columns are pairs (title, "mean" | "sd" | "p").
+    Numbers that a row does not have are nan. The columns are pairs (title, "mean" | "sd" | "p").
     """
     numbers = pd.DataFrame([{"row": result["row"], "seed": result["seed"]} | _numbers(result) for result in results])
     numbers = numbers.set_index(["row", "seed"])
-    rows = list(dict.fromkeys(result["row"] for result in results))
     table = {
         row: {
             (column.title, kind): value
             for column in COLUMNS
-            for kind, value in _summarise(numbers[column.title], row, reference).items()
+            for kind, value in _summarize(numbers[column.title], row, reference).items()
         }
-        for row in rows
+        for row in dict.fromkeys(result["row"] for result in results)
     }
     return pd.DataFrame.from_dict(table, orient="index")
 
 
 def write(table: pd.DataFrame, results: Sequence[dict], folder: Path, config: ZooConfig, seeds: int) -> list[Path]:
-    """table.csv, table.md, table.png and runs.csv; returns their paths."""
-    from analysis import figures
-
+    """Write FILES; returns their paths. config: of one of the runs."""
     baselines = {result["row"] for result in results if result.get("is_baseline")}
-    paths = [folder / name for name in ("table.csv", "table.md", "table.png", "runs.csv")]
-    flat = table.copy()
-    flat.columns = [f"{title} {kind}" for title, kind in table.columns]
-    flat.to_csv(paths[0], index_label="row")
-    paths[1].write_text(as_markdown(table, baselines, config, seeds), encoding="utf-8")
-    figures.draw_table(table, baselines, describe(config, seeds), paths[2])
-    with paths[3].open("w", newline="", encoding="utf-8") as file:
-        lines = [
-            {"row": result["row"], "seed": result["seed"]} | result["metrics"] | _numbers(result) for result in results
-        ]
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for line in lines for key in line)))
-        writer.writeheader()
-        writer.writerows(lines)
+    flat_path, text_path, picture_path, runs_path = paths = [folder / name for name in FILES]
+    flat = table.set_axis([f"{title} {kind}" for title, kind in table.columns], axis=1)
+    flat.to_csv(flat_path, index_label="row")
+    text_path.write_text(as_markdown(table, baselines, config, seeds), encoding="utf-8")
+    figures.draw_table(table, baselines, describe(config, seeds), config.dataset == "simulated", picture_path)
+    lines = [
+        {"row": result["row"], "seed": result["seed"]} | result["metrics"] | _numbers(result) for result in results
+    ]
+    pd.DataFrame(lines).to_csv(runs_path, index=False)
     return paths
 
 
 def as_markdown(table: pd.DataFrame, baselines: set[str], config: ZooConfig, seeds: int) -> str:
-    lines = [f"```\n{BOX}\n```\n"] if config.dataset == "simulated" else []
-    lines += [describe(config, seeds), ""]
-    titles = [column.title for column in COLUMNS]
-    lines += ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
-    for row in table.index:
-        cells = [_cell(column, table.loc[row, column.title]) for column in COLUMNS]
-        lines.append(f"| {f'*{row}*' if row in baselines else row} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        f"Mean ± standard deviation over {seeds} seeds, test part. In italics: predictions from counts alone. "
-        f"\\* differs from the single-task networks on the same splits (paired t-test, p < {SIGNIFICANT}, not "
-        "corrected for the number of comparisons). Log loss is the sum of its two terms and depends on the number of "
-        "negatives. Seconds are those of training and validation, "
-        f"{config.threads} thread a run; n/a: not on this device, or not learnt.",
+    """The table with its explanation; `baselines` are the names of the rows in italics."""
+    rows = [
+        [f"*{row}*" if row in baselines else row] + [_cell(column, table.loc[row, column.title]) for column in COLUMNS]
+        for row in table.index
     ]
-    return "\n".join(lines) + "\n"
+    note = (
+        f"Mean ± standard deviation over {seeds} seeds, test part. In italics: predictions from counts alone. "
+        f"\\* differs from the single-task networks on the same splits (paired t-test, p < {LEVEL}, not corrected for "
+        "the number of comparisons). Log loss is the sum of its two terms and depends on the number of negatives. "
+        "Seconds are those of training and of evaluating the validation and test parts after every epoch, "
+        f"{config.threads} thread a run; n/a: not on this device, or not learned."
+    )
+    head = [*box(config.dataset == "simulated"), describe(config, seeds), ""]
+    return "\n".join([*head, *markdown_rows(["", *(column.title for column in COLUMNS)], rows), "", note]) + "\n"
 
 
 def describe(config: ZooConfig, seeds: int) -> str:
-    data = f"{config.dataset} (SIMULATED DATA)" if config.dataset == "simulated" else config.dataset
+    """Data, labels, seeds and settings in one line, for captions."""
+    data = marked(config.dataset, config.dataset == "simulated")
     return (
-        f"{data}: view = rated, like = rated {config.like_from:g} or higher; {config.negatives} negatives a "
+        f"{data}: view = rated, like = rated {config.like_from:g} or higher; {config.negatives} negatives per "
         f"positive; {seeds} seeds; d = {config.embedding_dim}, batch {config.batch_size}, lr {config.lr:g}, "
         f"at most {config.epochs} epochs, the best by validation AUC"
     )
 
 
 def _numbers(result: dict) -> dict[str, float]:
-    """The numbers of one run by the titles of the columns; nan for what it does not have."""
+    """The numbers of one run by the titles of their columns; nan where it has none."""
     seconds = result.get("seconds", {})
     flat = result["metrics"] | {
         "test_log_loss": _sum_of_terms(result["metrics"]),
@@ -136,31 +160,17 @@ def _numbers(result: dict) -> dict[str, float]:
 
 
 def _sum_of_terms(metrics: dict[str, float]) -> float:
-    """The log loss of both labels; nan for a network that learnt one of them, whose sum would compare with nothing."""
+    """The log loss of both labels; nan for a network of one label, which no other sum compares with."""
     return sum(metrics.get(f"test_{label}_log_loss", math.nan) for label in RATING_LABELS)
 
 
-def _summarise(numbers: pd.Series, row: str, reference: str) -> dict[str, float]:
+def _summarize(numbers: pd.Series, row: str, reference: str) -> dict[str, float]:
     own, others = numbers.loc[row], numbers.loc[reference]
     sd = own.std(ddof=1) if len(own) > 1 else math.nan
     return {"mean": own.mean(), "sd": sd, "p": paired_p(own, others) if row != reference else math.nan}
 
 
-def paired_p(own: pd.Series, others: pd.Series) -> float:
-    """Two-sided p of a paired t-test over the seeds that both have; nan where there is nothing to test."""
-    differences = (own - others).dropna().to_numpy()
-    if len(differences) < 2:
-        return math.nan
-    if np.ptp(differences) == 0:
-        return 1.0 if differences[0] == 0 else 0.0
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
-
-
 def _cell(column: Column, values: pd.Series) -> str:
-    if math.isnan(values["mean"]):
-        return "n/a"
-    text = column.form.format(values["mean"])
-    if column.direction and not math.isnan(values["sd"]):
-        text += f" ± {column.form.format(values['sd'])}"
-    is_metric = column.key.startswith("test_")
-    return text + (" \\*" if is_metric and values["p"] < SIGNIFICANT else "")
+    text = cell(values["mean"], values["sd"] if column.direction else math.nan, column.form)
+    is_different = column.key.startswith("test_") and values["p"] < LEVEL
+    return text + (" \\*" if is_different else "")

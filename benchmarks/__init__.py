@@ -1,1 +1,1 @@
-"""The parts of benchmark.py: peers and what is measured against them, growth, processes, and the older benchmarks."""
+"""The parts of benchmark.py: quality beside peers, plain loops, growth, processes, the zoo and the dyadic learner."""

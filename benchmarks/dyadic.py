@@ -1,4 +1,4 @@
-"""Features of the dyadic learner, and its steps, exact and in batches, at two sizes."""
+"""Time of features and of steps, exact and in batches, of the dyadic learner at two sizes."""
 
 import time
 
@@ -14,8 +14,8 @@ from dyadic.updates import run_epoch
 
 
 def benchmark_dyadic(scale: float) -> None:
-    """Features, and 100,000 steps, exact and in batches, on ratings and on a platform of the paper's size."""
-    ratings = load().name  # MovieLens 100K where it is, else the simulated one
+    """Measure ratings and the simulated platform; `scale` is its size relative to the paper's."""
+    ratings = load().name  # MovieLens 100K, or simulated where it is out of reach
     for data in (read_dyads(DyadicConfig(dataset=ratings)), simulate(scale)):
         print(f"\n{data}")
         measure_dyadic(data)

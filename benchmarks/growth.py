@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.plain import plain_growth
 from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds, peak_memory_mb
 from config.errors import UserError
 from config.multitask import MultiTaskConfig
-from dataset import Interactions
+from dataset import Data, Interactions
 from multitask.recipe import RECIPE
+from training.console import log
+from training.protocols import Stepper
 from training.steps import Stopped
 
 CPU = torch.device("cpu")
@@ -26,21 +29,19 @@ SIZES = {  # users, items and ratings, as those of MovieLens 100K, 1M, 10M and 2
     "10M": (69_878, 10_677, 10_000_000),
     "25M": (162_541, 59_047, 25_000_000),
 }
-BATCH = 262_144  # at 25M some 90 steps an epoch; with smaller ones updating the tables, all of them, takes its share
-EPOCHS = 8  # of ours, so that small data are timed for seconds too, and one of the plain loop; both at most for
-SECONDS = 20.0  # of the processor: rows per second are those until then
-EVALUATED_USERS = 5_000  # where there are more, as many are drawn
-
-PlainEpoch = Callable[[MultiTaskConfig, Interactions, Callable[[], bool]], int]
+BATCH = 262_144  # some 90 steps per epoch at 25M; in smaller batches the update of all tables would dominate
+EPOCHS = 8  # of our stepper, so that small data are timed for seconds too; the plain loop runs one
+SECONDS = 20.0  # CPU seconds after which either stops; rows per second count the rows until then
+EVALUATED_USERS = 5_000  # at most; of more users, so many are drawn
 
 
-def measure_growth(record: Record, sizes: Sequence[str], script: Path, say: Callable[[str], None]) -> None:
-    """Run `benchmark.py grow` for each size and record what it finds.
+def measure_growth(record: Record, sizes: Sequence[str], script: Path) -> None:
+    """Run `benchmark.py grow` for each size and record its results. script: benchmark.py.
 
     Raises:
-        UserError: such a process has failed.
+        UserError: a process failed.
     """
-    say(f"simulated ratings, batch {BATCH:,}, one thread; each size in a process of its own")
+    log(f"simulated ratings, batch {BATCH:,}, one thread; each size in a process of its own")
     for size in sizes:
         command = [sys.executable, str(script), "grow", *map(str, SIZES[size])]
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -53,7 +54,7 @@ def measure_growth(record: Record, sizes: Sequence[str], script: Path, say: Call
             record(size, metric, value, unit)
         values = {metric: value for metric, (value, _) in found.items()}
         ratio = values["ours"] / values["plain"]
-        say(
+        log(
             f"{size:<6}{values['ours']:>12,.0f} rows per CPU s, {ratio:.1f} times the plain loop's "
             f"{values['plain']:,.0f}; evaluation of {values['evaluated users']:,.0f} users "
             f"{values['evaluation']:.2f} CPU s; peak {values['peak memory']:,.0f} MB, of which "
@@ -61,12 +62,10 @@ def measure_growth(record: Record, sizes: Sequence[str], script: Path, say: Call
         )
 
 
-def grow(size: Sequence[int], plain_epoch: PlainEpoch) -> dict[str, tuple[float, str]]:
-    """One size, in this process: {metric: (value, unit)}. Memory is read before the plain loop runs.
+def grow(size: Sequence[int]) -> dict[str, tuple[float, str]]:
+    """Measure one size in this process: {metric: (value, unit)}. Memory is read before the plain loop runs.
 
-    Args:
-        size: users, items and ratings to simulate.
-        plain_epoch: trains the plain way until its last argument says so; returns the rows it has seen.
+    size: numbers of users, items and ratings to simulate.
     """
     config = MultiTaskConfig(dataset="simulated", simulated_size=tuple(size), batch_size=BATCH, quiet=True)
     imports, start = peak_memory_mb(), cpu_seconds()
@@ -80,45 +79,50 @@ def grow(size: Sequence[int], plain_epoch: PlainEpoch) -> dict[str, tuple[float,
     held = sum(column.nbytes for part in parts for column in (part.user_ids, part.item_ids, part.ratings))
     found["raw arrays"] = (held / 2**20, "MB")
     data = replace(data, test=rows_of_some_users(data.test))
-    training = RECIPE.build(config, data, CPU)
-    steps = training.make_stepper(training.model, training.task, config, CPU)
-    with suppress(Stopped):
-        steps.run_epoch(1, [], after_one_step())
-    deadline = Deadline()
-    rows = train(steps, len(data.train), deadline)
-    found["ours"] = (rows / deadline.seconds(), "rows per CPU s")
-    found["epochs"] = (rows / len(data.train), "epochs")
-    start = cpu_seconds()
-    training.task.metrics(training.model, "test")
-    found["evaluation"] = (cpu_seconds() - start, "CPU s")
-    found["evaluated users"] = (float(len(data.test.user_ids.unique())), "users")
+    found |= _measure_ours(config, data)
     found["peak memory"] = (peak_memory_mb(), "MB")
-    plain_epoch(config, data.train, after_one_step())
+    plain_growth(config, data.train, after_one_step())
     deadline = Deadline()
-    rows = plain_epoch(config, data.train, deadline)
+    rows = plain_growth(config, data.train, deadline)
     found["plain"] = (rows / deadline.seconds(), "rows per CPU s")
     return found
 
 
-def train(steps, rows: int, deadline: "Deadline") -> int:
-    """EPOCHS epochs of so many rows, or what is done of them in time; returns the rows of all steps taken."""
+def _measure_ours(config: MultiTaskConfig, data: Data) -> dict[str, tuple[float, str]]:
+    """Speed of training and evaluation."""
+    training = RECIPE.build(config, data, CPU)
+    stepper = training.make_stepper(training.model, training.task, config, CPU)
+    with suppress(Stopped):
+        stepper.run_epoch(1, [], after_one_step())
+    deadline = Deadline()
+    rows = train(stepper, len(data.train), deadline)
+    found = {"ours": (rows / deadline.seconds(), "rows per CPU s"), "epochs": (rows / len(data.train), "epochs")}
+    start = cpu_seconds()
+    training.task.metrics(training.model, "test")
+    found["evaluation"] = (cpu_seconds() - start, "CPU s")
+    found["evaluated users"] = (float(len(data.test.user_ids.unique())), "users")
+    return found
+
+
+def train(stepper: Stepper, rows: int, deadline: "Deadline") -> int:
+    """Train for EPOCHS epochs of `rows` rows, or until the deadline; returns the rows of all steps taken."""
     for epoch in range(EPOCHS):
         asked = deadline.asked
         try:
-            steps.run_epoch(epoch + 1, [], deadline)
+            stepper.run_epoch(epoch + 1, [], deadline)
         except Stopped:
             return epoch * rows + (deadline.asked - asked - 1) * BATCH
     return EPOCHS * rows
 
 
 def after_one_step() -> Callable[[], bool]:
-    """Says stop when it is asked for the second time: what a first step builds is left out of the clock."""
+    """A `stop` that is True from the second call on: a first step, which builds buffers, is not timed."""
     asked = iter([False])
     return lambda: next(asked, True)
 
 
 class Deadline:
-    """Asked before every step: whether SECONDS of the processor have been used since it was made."""
+    """A `stop`, called before every step: True after SECONDS CPU seconds."""
 
     def __init__(self) -> None:
         self.start, self.asked = cpu_seconds(), 0
@@ -132,7 +136,7 @@ class Deadline:
 
 
 def rows_of_some_users(rows: Interactions) -> Interactions:
-    """All rows of EVALUATED_USERS users, or all rows where there are no more."""
+    """All rows of EVALUATED_USERS users drawn at random; all rows where there are no more users."""
     users = rows.user_ids.unique().numpy()
     if len(users) <= EVALUATED_USERS:
         return rows

@@ -1,12 +1,12 @@
-"""Other recommenders on the same ratings: one function a peer, each optional, each doing one of the two tasks.
+"""Other recommenders on the same ratings: one function per peer, each optional, each for one of the two tasks.
 
-A fit takes the training rows and returns what answers for its task, on row numbers as everything here:
+A fit takes the training rows and returns a function of row numbers, by task:
 
     rating     predict(users, items) -> (R,) predicted ratings
-    ranking    scores(users) -> (R, num_items) scores, a row a user
+    ranking    scores(users) -> (R, num_items) scores, a row per user
 
 All run on one thread. Their settings are the best of a few tries on a validation part, 5 % of the rows, cut out of the
-train part of split 0; none was chosen on a test part. What is not given is the default of the package.
+train part of split 0; none was chosen on a test part. Settings that are not given are the package's defaults.
 """
 
 import importlib
@@ -25,7 +25,7 @@ from dataset import Interactions
 Answer = Callable[..., np.ndarray]
 
 
-MODULES = {  # what of a package is imported
+MODULES = {  # the module of each package that is imported
     "cornac": "cornac.models",
     "implicit": "implicit.cpu.als",
     "surprise": "surprise",
@@ -39,8 +39,8 @@ class Peer:
     """One recommender.
 
     task: "rating" or "ranking".
-    package: a key of MODULES; None where no further package is needed.
-    fit: (train) -> the answer for its task.
+    package: a key of MODULES; None where no other package is needed.
+    fit: (train) -> the function for its task.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Answered(nn.Module):
 
 
 def missing(peers: list[Peer]) -> dict[str, str]:
-    """{package: why it cannot be imported}. What can be is imported, so that no fit pays for it."""
+    """{package: why it cannot be imported}. Imports the others, so that no fit is timed with its import."""
     found = {}
     for package in dict.fromkeys(peer.package for peer in peers if peer.package):
         try:
             importlib.import_module(MODULES[package])
-        except Exception as error:  # an installed package can fail in any way on versions that it does not know
+        except Exception as error:  # an installed package may fail in any way on versions that it does not support
             found[package] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return found
 
@@ -102,7 +102,7 @@ def fit_ease(train: Interactions, ridge: float = 200.0) -> Answer:
 
 
 def fit_biases(train: Interactions, user_ridge: float = 5.0, item_ridge: float = 2.0, rounds: int = 10) -> Answer:
-    """mean + b_u + b_i by ridge regression, users and items in turns (Koren, Bell and Volinsky 2009, eq. 3)."""
+    """mean + b_u + b_i by ridge regression, users and items alternately (Koren, Bell and Volinsky 2009, eq. 3)."""
     users, items = train.user_ids.numpy(), train.item_ids.numpy()
     mean = train.ratings.mean().item()
     left = train.ratings.numpy() - mean
@@ -159,7 +159,7 @@ def fit_cornac_mf(train: Interactions, factors: int, ridge: float) -> Answer:
 
 
 def surprise_answer(train: Interactions, model) -> Answer:
-    """Fit a model of Surprise; its predictions are held to 1..5, as the package does."""
+    """Fit a model of Surprise; the package clips its predictions to the rating scale."""
     import pandas as pd
     from surprise import Dataset, Reader
 
@@ -183,19 +183,19 @@ def fit_svdpp(train: Interactions) -> Answer:
     )
 
 
-def fit_knn(train: Interactions, user_based: bool, neighbours: int) -> Answer:
+def fit_knn(train: Interactions, user_based: bool, neighbors: int) -> Answer:
     from surprise import KNNBaseline
 
     similarity = {"name": "pearson_baseline", "user_based": user_based, "shrinkage": 100}
-    return surprise_answer(train, KNNBaseline(k=neighbours, sim_options=similarity, verbose=False))
+    return surprise_answer(train, KNNBaseline(k=neighbors, sim_options=similarity, verbose=False))
 
 
 def fit_item_knn(train: Interactions) -> Answer:
-    return fit_knn(train, user_based=False, neighbours=40)
+    return fit_knn(train, user_based=False, neighbors=40)
 
 
 def fit_user_knn(train: Interactions) -> Answer:
-    return fit_knn(train, user_based=True, neighbours=80)
+    return fit_knn(train, user_based=True, neighbors=80)
 
 
 def fit_rating_mean(train: Interactions) -> Answer:

@@ -1,5 +1,6 @@
-"""benchmark.png: a panel a part, drawn from benchmark.csv."""
+"""benchmark.png: a panel per part, drawn from benchmark.csv."""
 
+import math
 from pathlib import Path
 
 from analysis.figures import BASELINE, NETWORK, plt
@@ -28,7 +29,7 @@ def draw(results: Results, path: Path) -> None:
 
 
 def draw_plane(axis, results: Results) -> None:
-    """The network's mean curve, an epoch a dot, between the lines of peers that do one task each."""
+    """The network's mean curve, a dot per epoch, and lines of peers that do one task each."""
     mrr, mse = results.of("quality", "MRR"), results.of("quality", "MSE")
     epochs = [name for name in mrr if name.startswith("ours, epoch")]
     raters = {name: value for name, value in mse.items() if not name.startswith("ours") and value < 0.9}
@@ -43,36 +44,36 @@ def draw_plane(axis, results: Results) -> None:
     axis.fill_between([0, HIGHEST_MSE], LOWEST_MRR, 1, color=NETWORK, alpha=0.08, linewidth=0)
     axis.set_xlabel("MSE of ratings, squared rating points (lower is better)")
     axis.set_ylabel("MRR over all items (higher is better)")
-    axis.set_title("Both tasks at once: mean over three splits; shaded: the goal", fontsize=10)
+    axis.set_title("Both tasks at once: mean over three splits; shaded: both bounds met", fontsize=10)
 
 
-def _label_lines(axis, values: dict[str, float], colour: str, vertical: bool) -> None:
-    """A thin line a peer; names are moved apart, so that equal values can be read."""
+def _label_lines(axis, values: dict[str, float], color: str, vertical: bool) -> None:
+    """A thin line per peer; names of close values are moved apart."""
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     low, high = (left, right) if vertical else (bottom, top)
     last = low - high
     for name, value in sorted(values.items(), key=lambda pair: pair[1]):
         last = max(value, last + (high - low) / 26)
         if vertical:
-            axis.axvline(value, color=colour, linewidth=0.7, alpha=0.6)
+            axis.axvline(value, color=color, linewidth=0.7, alpha=0.6)
             place = {"x": last, "y": bottom, "rotation": 90, "ha": "center", "va": "bottom"}
         else:
-            axis.axhline(value, color=colour, linewidth=0.7, alpha=0.6)
+            axis.axhline(value, color=color, linewidth=0.7, alpha=0.6)
             place = {"x": right, "y": last, "ha": "left", "va": "center"}
-        axis.text(s=f" {name}", color=colour, fontsize=7, backgroundcolor="#ffffffb0", **place)
+        axis.text(s=f" {name}", color=color, fontsize=7, backgroundcolor="#ffffffb0", **place)
 
 
 def draw_fits(axis, results: Results) -> None:
-    """CPU seconds to fit, logarithmic; of the network to its last epoch and to both goals."""
+    """CPU seconds of a fit, logarithmic; of the network until its last epoch and until both bounds are met."""
     seconds = dict(results.of("quality", "fit"))
     seconds.pop("ours, further splits", None)
     raters = results.of("quality", "MSE")
-    colours = {name: RATING if name in raters else RANKING for name in seconds} | {"ours": NETWORK}
-    goal = results.of("quality", "time to quality, mean").get("ours")
-    if goal == goal and goal is not None:
-        seconds["ours, to the goal"], colours["ours, to the goal"] = goal, NETWORK
+    colors = {name: RATING if name in raters else RANKING for name in seconds} | {"ours": NETWORK}
+    until_bounds = results.of("quality", "time to quality, mean").get("ours")
+    if until_bounds is not None and not math.isnan(until_bounds):
+        seconds["ours, until both bounds"], colors["ours, until both bounds"] = until_bounds, NETWORK
     _bars(
-        axis, seconds, [colours[name] for name in seconds], "CPU seconds of one fit, one thread (logarithmic)", "{:.2g}"
+        axis, seconds, [colors[name] for name in seconds], "CPU seconds of one fit, one thread (logarithmic)", "{:.2g}"
     )
     axis.set_xscale("log")
     axis.set_title("Time to fit: rating, ranking, both", fontsize=10)
@@ -80,21 +81,21 @@ def draw_fits(axis, results: Results) -> None:
 
 def draw_epoch(axis, results: Results) -> None:
     seconds = results.of("epoch", "median")
-    _bars(axis, seconds, _own_colours(seconds), "CPU seconds of an epoch of both tasks, median", "{:.3f}")
+    _bars(axis, seconds, _own_colors(seconds), "CPU seconds of an epoch of both tasks, median", "{:.3f}")
     axis.set_title("An epoch at batch 256, d = 32", fontsize=10)
 
 
 def draw_evaluation(axis, results: Results) -> None:
     seconds = results.of("evaluation", "median")
-    _bars(axis, seconds, _own_colours(seconds), "CPU seconds of six metrics on all test users, median", "{:.3f}")
+    _bars(axis, seconds, _own_colors(seconds), "CPU seconds of six metrics on all test users, median", "{:.3f}")
     axis.set_title("A full evaluation", fontsize=10)
 
 
 def draw_growth(axis, results: Results) -> None:
     """Rows per second at every size, ours and the plain loop's."""
-    for name, colour in (("ours", NETWORK), ("plain", BASELINE)):
+    for name, color in (("ours", NETWORK), ("plain", BASELINE)):
         speeds = results.of("growth", name)
-        axis.plot(list(speeds), [value / 1e6 for value in speeds.values()], "o-", color=colour, label=name)
+        axis.plot(list(speeds), [value / 1e6 for value in speeds.values()], "o-", color=color, label=name)
     axis.set_ylim(bottom=0)
     axis.set_xlabel("simulated ratings")
     axis.set_ylabel("training, million rows per CPU second")
@@ -103,10 +104,10 @@ def draw_growth(axis, results: Results) -> None:
 
 
 def draw_memory(axis, results: Results) -> None:
-    """Peak memory of the process beside what the raw arrays take."""
-    for name, colour in (("peak memory", NETWORK), ("peak memory, data made", RANKING), ("raw arrays", BASELINE)):
+    """Peak memory of the process beside the size of the raw arrays."""
+    for name, color in (("peak memory", NETWORK), ("peak memory, data made", RANKING), ("raw arrays", BASELINE)):
         sizes = results.of("growth", name)
-        axis.plot(list(sizes), [value / 2**10 for value in sizes.values()], "o-", color=colour, label=name)
+        axis.plot(list(sizes), [value / 2**10 for value in sizes.values()], "o-", color=color, label=name)
     axis.set_yscale("log")
     axis.set_xlabel("simulated ratings")
     axis.set_ylabel("GB (logarithmic)")
@@ -120,8 +121,8 @@ def draw_processes(axis, results: Results) -> None:
     axis.set_title("Processes under torchrun, the same batches", fontsize=10)
 
 
-def _bars(axis, values: dict[str, float], colours: list[str], label: str, form: str) -> None:
-    bars = axis.barh(list(values), list(values.values()), color=colours, height=0.65)
+def _bars(axis, values: dict[str, float], colors: list[str], label: str, form: str) -> None:
+    bars = axis.barh(list(values), list(values.values()), color=colors, height=0.65)
     axis.bar_label(bars, [form.format(value) for value in values.values()], padding=3, fontsize=8)
     axis.invert_yaxis()
     axis.margins(x=0.15)
@@ -129,7 +130,7 @@ def _bars(axis, values: dict[str, float], colours: list[str], label: str, form: 
     axis.tick_params(axis="y", length=0, labelsize=8)
 
 
-def _own_colours(values: dict[str, float]) -> list[str]:
+def _own_colors(values: dict[str, float]) -> list[str]:
     return [NETWORK if name == "ours" else BASELINE for name in values]
 
 

@@ -1,17 +1,19 @@
-"""Quality and time to quality on the same splits of MovieLens 100K: every peer that is installed, and the network.
+"""Quality and time to quality on the same splits of MovieLens 100K: every installed peer, and the network.
 
-The splits are those of seeds 0, 1 and 2 (dataset.split_rows with 5 % for the test). All is measured by evaluation.py.
+The splits are those of seeds 0, 1 and 2 (dataset.split_rows with 5 % for the test); evaluation.py measures everything.
 Nothing is chosen on the test parts: the network's figures are those of its last epoch, and its curve is for reading.
 """
 
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from tqdm import tqdm
 
+from analysis.peers import value_of
+from analysis.tables import cell
 from benchmarks.peers import PEERS, Answered, Peer, missing
 from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds
@@ -19,23 +21,22 @@ from config.multitask import MultiTaskConfig
 from dataset import Data
 from evaluation import mrr_score, mse_score
 from multitask.recipe import RECIPE
+from training.console import log
 
 CPU = torch.device("cpu")
 SPLITS = (0, 1, 2)
 FURTHER_SPLITS = (3, 4, 5, 6, 7)
-# What a network that does both tasks is asked for, in one and the same epoch: the MRR of LightFM's WARP and the MSE of
-# Surprise's SVD++, both tuned, on the splits 0 to 2.
-LOWEST_MRR, HIGHEST_MSE = 0.1379, 0.8188
+# The bounds of "time to quality", both to be met in one epoch by one network: the figures of two tuned peers.
+LOWEST_MRR, HIGHEST_MSE = value_of("WARP"), value_of("SVD++")
 METRIC = {"rating": "MSE", "ranking": "MRR"}
 UNIT = {"MSE": "squared rating points", "MRR": "", "CPU": "CPU s"}
 
-Curve = list[dict[str, float]]  # a row an epoch: "MRR" and "MSE" on the test part, "CPU" seconds of training until then
+Curve = list[dict[str, float]]  # per epoch: "MRR" and "MSE" on the test part, "CPU" seconds of training so far
 
 
 def measure_quality(
     record: Record,
     config: MultiTaskConfig,
-    say: Callable[[str], None],
     peers: Sequence[Peer] = PEERS,
     splits: Sequence[int] = SPLITS,
     further: Sequence[int] = FURTHER_SPLITS,
@@ -44,26 +45,26 @@ def measure_quality(
     absent = missing(peers)
     for package, reason in absent.items():
         left_out = ", ".join(peer.name for peer in peers if peer.package == package)
-        say(f"{package} is missing ({reason}): without {left_out}")
+        log(f"{package} is missing ({reason}): without {left_out}")
     data = {split: RECIPE.load_data(replace(config, seed=split)) for split in splits}
-    say(f"{data[splits[0]]}; splits {', '.join(map(str, splits))}; mean, and CPU seconds of one fit")
+    log(f"{data[splits[0]]}; splits {', '.join(map(str, splits))}; mean, and CPU seconds of one fit")
     for peer in peers:
         if peer.package not in absent:
             bar = tqdm(splits, peer.name, leave=False, unit="split", disable=not sys.stderr.isatty())
             fits = [fit_peer(peer, data[split]) for split in bar]
-            say(f"{peer.name:<40}{_record_fits(record, peer, splits, fits)}")
+            log(f"{peer.name:<40}{_record_fits(record, peer, splits, fits)}")
     curves = [train(replace(config, seed=split), data[split]) for split in splits]
-    _record_network(record, "ours", splits, curves, say)
-    record_curve(record, splits, curves, say)
+    _record_network(record, "ours", splits, curves)
+    record_curve(record, splits, curves)
     if further:
         others = [train(replace(config, seed=split)) for split in further]
-        _record_network(record, "ours, further splits", further, others, say)
+        _record_network(record, "ours, further splits", further, others)
 
 
 def fit_peer(peer: Peer, data: Data) -> tuple[float, float]:
     """The peer's MSE or MRR on the test part, and the CPU seconds of its fit."""
     seen = data.seen
-    wide = replace(seen, user_ids=seen.user_ids.long(), item_ids=seen.item_ids.long())  # what compiled peers ask for
+    wide = replace(seen, user_ids=seen.user_ids.long(), item_ids=seen.item_ids.long())  # compiled peers need 64 bits
     start = cpu_seconds()
     answer = peer.fit(wide)
     seconds = cpu_seconds() - start
@@ -74,19 +75,19 @@ def fit_peer(peer: Peer, data: Data) -> tuple[float, float]:
 
 
 def train(config: MultiTaskConfig, data: Data | None = None) -> Curve:
-    """Train by the config for all their epochs. The clock runs while training alone: preparing steps, and epochs."""
+    """Train for all epochs of the config. The clock runs only while the stepper is made and during epochs."""
     data = data or RECIPE.load_data(config)
     training = RECIPE.build(config, data, CPU)
     model, task = training.model, training.task
     start = cpu_seconds()
-    steps = training.make_stepper(model, task, config, CPU)
+    stepper = training.make_stepper(model, task, config, CPU)
     seconds = cpu_seconds() - start
     curve: Curve = []
     history: list[dict[str, float]] = []
     bar = tqdm(range(config.epochs), f"split {config.seed}", leave=False, disable=not sys.stderr.isatty())
     for epoch in (number + 1 for number in bar):
         start = cpu_seconds()
-        history.append({"epoch": epoch} | steps.run_epoch(epoch, history, lambda: False))
+        history.append({"epoch": epoch} | stepper.run_epoch(epoch, history, lambda: False))
         seconds += cpu_seconds() - start
         found = task.metrics(model, "test")
         curve.append({"MRR": found["mrr"], "MSE": found["mse"], "CPU": seconds})
@@ -101,7 +102,7 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def time_to_quality(curve: Curve) -> tuple[float, float]:
-    """(epoch, CPU seconds) of the first epoch in which both bounds hold; nan where they never do."""
+    """(epoch, CPU seconds) of the first epoch that meets both bounds; nan where none does."""
     for epoch, row in enumerate(curve, 1):
         if row["MRR"] >= LOWEST_MRR and row["MSE"] <= HIGHEST_MSE:
             return epoch, row["CPU"]
@@ -119,24 +120,24 @@ def _record_fits(record: Record, peer: Peer, splits: Sequence[int], fits: list[t
     return f"{metric} {statistics.fmean(values):.4f}{seconds:>10.2f} s"
 
 
-def _record_network(record: Record, name: str, splits: Sequence[int], curves: list[Curve], say) -> None:
+def _record_network(record: Record, name: str, splits: Sequence[int], curves: list[Curve]) -> None:
     """The last epoch: mean and standard deviation over splits, and each split alone."""
     words = []
     for metric in ("MRR", "MSE"):
         values = [curve[-1][metric] for curve in curves]
-        spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+        deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
         record(name, metric, statistics.fmean(values), UNIT[metric])
-        record(name, f"{metric}, sd over splits", spread, UNIT[metric])
+        record(name, f"{metric}, sd over splits", deviation, UNIT[metric])
         for split, value in zip(splits, values, strict=True):
             record(name, f"{metric}, split {split}", value, UNIT[metric])
-        words.append(f"{metric} {statistics.fmean(values):.4f} ± {spread:.4f}")
+        words.append(f"{metric} {cell(statistics.fmean(values), deviation)}")
     seconds = statistics.fmean(curve[-1]["CPU"] for curve in curves)
     record(name, "fit", seconds, "CPU s")
-    say(f"{name:<40}{', '.join(words)}{seconds:>10.2f} s, {len(curves[0])} epochs, splits {splits[0]} to {splits[-1]}")
+    log(f"{name:<40}{', '.join(words)}{seconds:>10.2f} s, {len(curves[0])} epochs, splits {splits[0]} to {splits[-1]}")
 
 
-def record_curve(record: Record, splits: Sequence[int], curves: list[Curve], say) -> None:
-    """The mean curve, and when it, and each split alone, holds both bounds."""
+def record_curve(record: Record, splits: Sequence[int], curves: list[Curve]) -> None:
+    """The mean curve, and the time at which it and each split alone meets both bounds."""
     mean = mean_curve(curves)
     for epoch, row in enumerate(mean, 1):
         for name, value in row.items():
@@ -147,4 +148,4 @@ def record_curve(record: Record, splits: Sequence[int], curves: list[Curve], say
         record("ours", f"time to quality, {name}", seconds, "CPU s")
         record("ours", f"epochs to quality, {name}", epoch, "epochs")
         reached = f"{seconds:.2f} s, epoch {epoch}" if epoch == epoch else f"not within {len(curve)} epochs"
-        say(f"MRR >= {LOWEST_MRR} and MSE <= {HIGHEST_MSE} in one epoch, {name}: {reached}")
+        log(f"MRR >= {LOWEST_MRR} and MSE <= {HIGHEST_MSE} in one epoch, {name}: {reached}")

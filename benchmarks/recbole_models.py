@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 for old, new in {"bool8": "bool_", "float_": "float64", "complex_": "complex128", "unicode_": "str_"}.items():
-    if not hasattr(np, old):  # names that NumPy 2 has dropped and RecBole 1.2.1 asks for
+    if not hasattr(np, old):  # names that RecBole 1.2.1 uses and NumPy 2 has removed
         setattr(np, old, getattr(np, new))
 
 from recbole.config import Config
@@ -20,17 +20,20 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 from dataset import Interactions
 
-logging.getLogger().setLevel(logging.ERROR)  # it tells much of its data there
+logging.getLogger().setLevel(logging.ERROR)  # it logs much about its data
 
 
 def fit_recbole(train: Interactions, model: str, epochs: int):
-    """Fit a general recommender by its name; returns scores(users) -> (R, num_items), as benchmarks/peers.py has it."""
-    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # RecBole reads files, and writes some where it runs
+    """Fit a general recommender by its name; returns scores(users) -> (R, num_items), as in benchmarks/peers.py."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        chdir(folder),
+    ):  # RecBole reads files and writes some to the working folder
         rows = zip(train.user_ids.tolist(), train.item_ids.tolist(), strict=True)
         lines = ["user_id:token\titem_id:token", *(f"{user}\t{item}" for user, item in rows)]
         (Path(folder) / "train").mkdir()
         (Path(folder) / "train" / "train.inter").write_text("\n".join(lines) + "\n")
-        with redirect_stdout(None):  # where it says that it does not know our command line
+        with redirect_stdout(None):  # it complains about our command line there
             config = Config(model, "train", config_dict=_settings(folder) | {"epochs": epochs})
         init_seed(config["seed"], config["reproducibility"])
         names = create_dataset(config)
@@ -46,7 +49,7 @@ def fit_recbole(train: Interactions, model: str, epochs: int):
     places = names.token2id("item_id", known.astype(str))
 
     def scores(rows: np.ndarray) -> np.ndarray:
-        """What nobody rated in train has no score of RecBole's: it shares the lowest one."""
+        """Items without training rows have no score in RecBole: they get the lowest one."""
         with torch.no_grad():
             found = network.full_sort_predict(Interaction({"user_id": users[rows]})).view(len(rows), -1)[:, places]
         lowest = found[found.isfinite()].min()

@@ -1,4 +1,4 @@
-"""benchmark.csv: what has been measured, in long form, kept from one call of benchmark.py to the next."""
+"""benchmark.csv: all measurements in long form, kept from one call of benchmark.py to the next."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ class Results:
     """The rows of a folder's benchmark.csv; a part that is measured again replaces its rows.
 
     Raises:
-        UserError: the file is there and is no such table, or the folder cannot be made.
+        UserError: the file exists and is another table, or the folder cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class Results:
             raise UserError(f"{self.path} cannot be used: {error.strerror}; give another --output") from None
 
     def measure(self, part: str, measure: Callable[[Record], None]) -> None:
-        """Put what `measure` records in the place of the part's rows, and write them once it has ended well."""
+        """Replace the part's rows by those that `measure` records; they are written once it has succeeded."""
         found = []
 
         def record(name: str, metric: str, value: float, unit: str) -> None:
@@ -54,5 +54,5 @@ class Results:
         with self.path.open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file)
             if tuple(table.fieldnames or ()) != COLUMNS:
-                raise UserError(f"{self.path} is no table of this benchmark: move it away, or give another --output")
+                raise UserError(f"{self.path} is not a table of this benchmark: move it away, or give another --output")
             return list(table)

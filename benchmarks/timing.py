@@ -1,4 +1,4 @@
-"""How time and memory are taken, and how ways of doing one thing are put side by side."""
+"""Measuring time and memory, and comparing implementations side by side."""
 
 import os
 import re
@@ -15,9 +15,9 @@ def cpu_seconds() -> float:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has held so far, in MB of 2^20 bytes; nan on Windows, which does not say.
+    """The most memory that this process has held so far, in MB of 2^20 bytes; nan on Windows, which has no such count.
 
-    On Linux it is VmHWM: ru_maxrss would begin at what the process that started this one held by then.
+    On Linux it is VmHWM: ru_maxrss would start at the memory of the parent process.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -32,7 +32,7 @@ def peak_memory_mb() -> float:
 def in_turns(
     ways: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Time each way `repeats` times, in turns, so that a busy machine is busy for all: {name: seconds}."""
+    """Time each way `repeats` times, in turns, so that other load on the machine affects all: {name: seconds}."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -43,7 +43,7 @@ def in_turns(
 
 
 def table_of_times(seconds: Mapping[str, list[float]]) -> str:
-    """Medians, lowest and highest, and how many times as fast as the first each is, by medians."""
+    """Median, lowest and highest seconds, and the speed relative to the first way, by medians."""
     reference = statistics.median(seconds[next(iter(seconds))])
     width = max(map(len, seconds))
     lines = [f"{'':<{width}}  median s   lowest  highest   times as fast"]

@@ -1,4 +1,4 @@
-"""An epoch of MMoE against the same network written the plain way."""
+"""An epoch of MMoE against the same network as plain PyTorch."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ LR = 5e-3
 
 
 class PlainMMoE(nn.Module):
-    """MMoE as it is commonly written: a module an expert, called in a loop."""
+    """MMoE as it is commonly written: a module per expert, called in a loop."""
 
     def __init__(self, num_users: int, num_items: int, dim: int, experts: int, width: int, tower: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class PlainMMoE(nn.Module):
         return logits
 
     def copy_from(self, ours: nn.Module) -> None:
-        """The same network: same tables, experts, gates and towers."""
+        """Copy the tables, experts, gates and towers of our network."""
         with torch.no_grad():
             self.U.weight.copy_(ours.encoders[0].U.weight)
             self.Q.weight.copy_(ours.encoders[0].Q.weight)
@@ -74,7 +74,7 @@ def benchmark_zoo(batch_size: int, repeats: int) -> None:
     print(f"{len(rows):,} simulated rows, batch {batch_size}, {torch.get_num_threads()} threads")
     print(f"largest difference between the logits of the two: {difference:.1e}")
     ways = {
-        "plain: DataLoader, a Linear an expert in a loop": lambda: plain_epoch(plain, rows, batch_size),
+        "plain: DataLoader, a Linear per expert in a loop": lambda: plain_epoch(plain, rows, batch_size),
         "plain network on our batches": lambda: epoch(plain, task, plain_losses),
         "ours": lambda: epoch(ours, task, task.losses),
     }
@@ -98,7 +98,7 @@ def plain_losses(model: PlainMMoE, batch: dict[str, Tensor]) -> dict[str, Tensor
 
 
 def epoch(model: nn.Module, task: LabelTask, losses: Callable) -> None:
-    """An epoch as training.py runs it, sampling included, without its bookkeeping."""
+    """An epoch as training.steps runs it, with sampling but without bookkeeping."""
     weighting = make_weighting("fixed", {"view": 1.0, "like": 1.0}, (), 0, torch.device("cpu"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0, fused=True)
     for batch in task.batches(1):

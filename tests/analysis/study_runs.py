@@ -1,4 +1,4 @@
-"""Made-up results of the experiments with the multi-task net: curves, and a program in the place of main.py."""
+"""Made-up results of the experiments with the multi-task net: curves, and a program instead of main.py."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import runner as grid
+from analysis import runner
 from analysis.weights import CONFIGURATIONS
 
-# A run without training: metrics by a formula in the settings, in the files that a run leaves. Each start is noted.
-# With a file "crash" beside the runs, seed 1 dies half-way.
+# A run without training: its metrics are a formula of the settings. It writes the files of a run and records its start.
+# With a file "crash" beside the runs, seed 1 is killed half-way.
 STAND_IN = """
 import json, os, pathlib, sys
 settings = json.loads(pathlib.Path(sys.argv[2]).read_text())
@@ -36,13 +36,13 @@ for epoch in range(1, settings["epochs"] + 1):
 
 
 def stand_in_for_main(path: Path, monkeypatch) -> None:
-    """From now on grid starts the stand-in."""
+    """Let the runner start the stand-in."""
     path.write_text(STAND_IN)
-    monkeypatch.setattr(grid, "MAIN", path)
+    monkeypatch.setattr(runner, "MAIN", path)
 
 
 def starts(root: Path) -> list[str]:
-    """The folders of all runs that were started under `root`, in order."""
+    """The folders of all runs started under `root`, in order."""
     return (root / "starts").read_text().split()
 
 

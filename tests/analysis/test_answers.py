@@ -1,4 +1,4 @@
-"""The written answers, on made-up results: evidence one way, the other way, and none."""
+"""The written answers on made-up results: evidence for either side, and none."""
 
 import math
 
@@ -22,7 +22,7 @@ def ask(question, effects, **options) -> tuple[str, dict]:
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=["sharing", "sharing-even", "weighting"])
 @pytest.mark.parametrize(
-    ("mrr", "mse", "verdicts"),
+    ("mrr", "mse", "outcomes"),
     [
         (+0.05, -0.2, (BETTER, BETTER)),
         (-0.05, +0.2, (WORSE, WORSE)),
@@ -30,13 +30,13 @@ def ask(question, effects, **options) -> tuple[str, dict]:
         (0.0, 0.0, (SAME, SAME)),
     ],
 )
-def test_verdicts_follow_the_evidence(question, mrr, mse, verdicts):
+def test_outcomes_follow_the_evidence(question, mrr, mse, outcomes):
     name = question.own.name
     text, compared = ask(question, {(name, "mrr"): mrr, (name, "mse"): mse})
-    for metric, verdict in zip(("mrr", "mse"), verdicts, strict=True):
-        assert {compared[metric, reading].verdict for reading in READINGS} == {verdict}
-        said = "no difference that 5 seeds can show" if verdict == SAME else verdict
-        assert f"{metric.upper()}: {said}" in text.split("**")[1]
+    for metric, outcome in zip(("mrr", "mse"), outcomes, strict=True):
+        assert {compared[metric, reading].outcome for reading in READINGS} == {outcome}
+        words = "no difference that 5 seeds can show" if outcome == SAME else outcome
+        assert f"{metric.upper()}: {words}" in text.split("**")[1]
         assert f"difference {compared[metric, 'last'].difference:+.4f} (95 % interval " in text
     assert f"**{name} against {question.other.name}: " in text
 
@@ -48,7 +48,7 @@ def test_the_numbers_are_those_of_the_runs():
     assert "MSE after the last epoch 0.9000 against 0.9000, difference +0.0000" in text
 
 
-def test_readings_that_differ_are_told_apart():
+def test_both_readings_are_given_where_they_differ():
     curves = study_runs.curves({})
     late = (curves["row"] == SHARING.other.name) & (curves["epoch"] == 2)
     early = (curves["row"] == SHARING.other.name) & (curves["epoch"] == 1)
@@ -59,50 +59,50 @@ def test_readings_that_differ_are_told_apart():
     assert (
         "MSE: better after the last epoch, no difference that 5 seeds can show at the best epoch by validation" in text
     )
-    assert "hold back overfitting" in text
+    assert "reduces overfitting" in text
 
 
 @pytest.mark.parametrize(
     ("question", "metric", "sign", "reason"),
     [
-        (SHARING, "mse", -1, "hold back overfitting"),
-        (SHARING, "mse", +1, "cost the ratings accuracy"),
+        (SHARING, "mse", -1, "reduces overfitting"),
+        (SHARING, "mse", +1, "ratings less accurate"),
         (SHARING, "mse", 0, ""),
-        (SHARING_EVEN, "mrr", -1, "the ranking pays for it"),
-        (SHARING_EVEN, "mrr", +1, "gains from the company"),
-        (SHARING_EVEN, "mrr", 0, "no harm from it that could be told from chance"),
-        (WEIGHTING, "mrr", +1, "decide whose tables they are"),
-        (WEIGHTING, "mrr", -1, "does worse where its weight is larger"),
-        (WEIGHTING, "mrr", 0, "the ranking does not show it"),
+        (SHARING_EVEN, "mrr", -1, "the ranking gets worse"),
+        (SHARING_EVEN, "mrr", +1, "gains from sharing"),
+        (SHARING_EVEN, "mrr", 0, "No harm to the ranking can be distinguished from chance"),
+        (WEIGHTING, "mrr", +1, "decide which task shapes them"),
+        (WEIGHTING, "mrr", -1, "is worse where its weight is larger"),
+        (WEIGHTING, "mrr", 0, "ranking shows no effect"),
     ],
 )
 def test_a_reason_is_given_only_for_what_was_found(question, metric, sign, reason):
     reasons = (
-        "hold back overfitting", "cost the ratings accuracy", "pays for it", "gains from the company",
-        "told from chance", "decide whose tables", "does worse where", "does not show it",
+        "reduces overfitting", "ratings less accurate", "ranking gets worse", "gains from sharing",
+        "distinguished from chance", "decide which task", "is worse where", "shows no effect",
     )  # fmt: skip
     text, _ = ask(question, {(question.own.name, metric): 0.2 * sign})
     assert reason in text
     assert [other for other in reasons if other in text] == [other for other in reasons if other in reason]
 
 
-def test_shares_and_gaps_are_filled_in():
+def test_fractions_and_gaps_are_filled_in():
     text, _ = ask(WEIGHTING, {})  # losses 0.8 and 0.4 in the first epoch
     assert "makes up 2 % of the joint loss in the first epoch at (0.99, 0.01), and 67 % at (0.5, 0.5)" in text
     text, _ = ask(SHARING, {(SHARING.other.name, "mse"): 0.25}, noise=0.0)
     assert "by 0.100 with shared tables and by 0.350 with separate ones" in text
 
 
-def test_one_seed_is_no_test():
+def test_one_seed_is_not_tested():
     text, compared = ask(SHARING, {(SHARING.own.name, "mrr"): 0.2}, seeds=1)
-    assert {one.verdict for one in compared.values()} == {UNTESTED}
+    assert {one.outcome for one in compared.values()} == {UNTESTED}
     assert "MRR: not tested (1 seed; a test takes two)" in text
     assert "difference +0.2" in text
     assert "interval" not in text
     assert "nan" not in text
 
 
-def test_what_is_no_number_is_left_out():
+def test_nan_is_left_out():
     curves = study_runs.curves({})
     mine = curves["row"] == SHARING.own.name
     curves.loc[mine & (curves["seed"] == 4), ["test_mrr", "val_mrr"]] = math.nan
@@ -111,7 +111,7 @@ def test_what_is_no_number_is_left_out():
     assert compared["mse", "last"].seeds == 5
     curves.loc[mine, "test_mrr"] = math.nan
     compared = answers.compare_all(curves)[SHARING.title]
-    assert compared["mrr", "last"].verdict == UNTESTED
+    assert compared["mrr", "last"].outcome == UNTESTED
     answers.answer(SHARING, compared, curves)
 
 
@@ -138,20 +138,20 @@ def test_the_table_holds_every_comparison():
 
 
 @pytest.mark.parametrize(
-    ("moved", "verdict"), [(0.0, "changes neither"), (1e-15, "changes neither"), (0.01, "the runs contradict it")]
+    ("moved", "outcome"), [(0.0, "changes neither"), (1e-15, "changes neither"), (0.01, "the runs contradict it")]
 )
 @pytest.mark.parametrize("column", ["loss", "mrr"])
-def test_a_user_bias_is_judged_by_what_was_measured(moved, verdict, column):
+def test_the_answer_on_user_biases_follows_the_measurement(moved, outcome, column):
     measured = pd.DataFrame({"loss": [0.2, 0.3], "loss_with_bias": [0.2, 0.3], "mrr": [0.1] * 2})
     measured["mrr_with_bias"] = measured["mrr"]
     measured.loc[1, f"{column}_with_bias"] -= moved
-    text = answers.about_user_bias(measured)
-    assert verdict in text
+    text = answers.answer_user_bias(measured)
+    assert outcome in text
     assert "so that a_i cancels" in text
     assert "2 trained networks" in text
 
 
-def test_the_algebra_stands_without_runs():
-    text = answers.about_user_bias(None)
+def test_without_runs_the_algebra_alone_is_given():
+    text = answers.answer_user_bias(None)
     assert "a_i cancels" in text
     assert "Tried" not in text

@@ -1,4 +1,4 @@
-"""The results table of the dyadic learner: units, comparisons between arms, and what is written."""
+"""The results table of the dyadic learner: units, comparisons between arms, and the written files."""
 
 import json
 import math
@@ -20,6 +20,7 @@ from dyadic.data import DyadicData
 from dyadic.features import add_features
 from dyadic.metrics import METRICS, TaskMetrics
 from dyadic.tuning import folds
+from training.console import silent
 
 TINY = LearnerOptions(iterations="60", epochs=2, batch_size=10, eps=0.0, embedding_dim=3)
 
@@ -39,20 +40,11 @@ def load_invented(seed: int) -> DyadicData:
 REAL, INVENTED = World("tiny N", load_tiny), World("invented", load_invented)
 
 
-def silence(line: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """An experiment on two worlds and two seeds: (its folder, what it returned, the lines it said)."""
-    folder, said = tmp_path_factory.mktemp("experiment"), []
-    return folder, run(folder, [REAL, INVENTED], seeds=2, options=TINY, say=said.append), said
-
-
-@pytest.fixture
-def not_measured(monkeypatch):
-    monkeypatch.setattr(experiment, "measure", lambda unit: pytest.fail("it was measured again"))
+    """An experiment on two worlds and two seeds: (its folder, the paths it returned, the lines it logged)."""
+    folder, lines = tmp_path_factory.mktemp("experiment"), []
+    return folder, run(folder, [REAL, INVENTED], seeds=2, jobs=2, options=TINY, log=lines.append), lines
 
 
 # arms
@@ -64,11 +56,11 @@ def test_every_arm_learns_the_four_tasks_with_the_same_budget():
     for arm in runs.values():
         assert sorted(task for one in arm for task in one.active) == sorted(TASKS)
         for one in arm:
-            assert (one.eta, one.lam, one.iterations, one.max_epochs) == (1e-2, (1e-2,) * 4, 50_000, 20)
-            assert one.eta * one.batch == pytest.approx(0.64)
+            assert (one.lr, one.four_lambdas, one.iterations, one.epochs) == (1e-2, (1e-2,) * 4, "50000", 20)
+            assert one.lr * one.batch_size == pytest.approx(0.64)
             assert one.eps == 0  # otherwise some arms would take fewer steps
-    assert [one.d for one in runs["STL, features"]] == [0, 0, 0, 30]
-    assert [one.d for one in runs["STL, private"]] == [30] * 4
+    assert [one.embedding_dim for one in runs["STL, features"]] == [0, 0, 0, 30]
+    assert [one.embedding_dim for one in runs["STL, private"]] == [30] * 4
 
 
 def test_a_run_that_two_arms_share_is_trained_once(monkeypatch):
@@ -81,7 +73,7 @@ def test_a_run_that_two_arms_share_is_trained_once(monkeypatch):
 
 
 @pytest.mark.parametrize("held_out", [True, False])
-def test_test_labels_reach_neither_scores_nor_thresholds(held_out):
+def test_labels_of_test_dyads_change_neither_scores_nor_thresholds(held_out):
     data = load_tiny(3)
     labels = data.labels.copy()
     labels[data.test] = np.random.default_rng(0).permutation(labels[data.test])
@@ -102,14 +94,18 @@ def test_the_threshold_is_the_best_of_the_training_dyads(monkeypatch):
     score = np.array([2.0, 1.0, 0.5, -1.0, 3.0, 3.0, 3.0, -3.0])
     monkeypatch.setattr(experiment, "score_dyads", lambda data, options: {"click": score})
     metrics, threshold = experiment.measure_run(data, None, TINY)["click"]
-    assert 1 / (1 + math.exp(-0.5)) < threshold < 1 / (1 + math.exp(-1.0))  # parts the clicked two from the others
-    assert metrics.means["f1"] == 0.0  # a lower one would be better on the test dyads
+    assert (
+        1 / (1 + math.exp(-0.5)) < threshold < 1 / (1 + math.exp(-1.0))
+    )  # between the two clicked dyads and the others
+    assert metrics.means["f1"] == 0.0  # a lower threshold would be better on the test dyads
     part = replace(data, train=np.array([0, 2]), test=np.array([1, 3]))
     _, lower = experiment.measure_run(data, part, TINY)["click"]
-    assert 1 / (1 + math.exp(1.0)) < lower < 1 / (1 + math.exp(-0.5))  # of dyads 1 and 3; the first of equals
+    assert (
+        1 / (1 + math.exp(1.0)) < lower < 1 / (1 + math.exp(-0.5))
+    )  # chosen on dyads 1 and 3; the first of equal ones
 
 
-def test_what_is_held_out_is_scored_by_a_network_that_was_not_fitted_to_it(monkeypatch):
+def test_held_out_dyads_are_scored_by_a_network_that_was_not_fitted_to_them(monkeypatch):
     data = add_features(load_tiny(1))
     part = next(folds(data, DEFAULT_FEATURES))
     seen = []
@@ -125,16 +121,16 @@ def test_what_is_held_out_is_scored_by_a_network_that_was_not_fitted_to_it(monke
 # units
 
 
-def test_a_unit_is_measured_once(written, not_measured):
+def test_a_unit_is_measured_once(written):
     folder, paths, first = written
     assert len(list((folder / "units").iterdir())) == 4
-    assert [line.split(";")[0] for line in first] == [
-        "1/4 tiny N, seed 0", "2/4 invented, seed 0", "3/4 tiny N, seed 1", "4/4 invented, seed 1",
-    ]  # fmt: skip
+    assert [line.split()[0] for line in first] == ["1/4", "2/4", "3/4", "4/4"]
+    names = {line.split(" ", 1)[1].split(";")[0] for line in first}
+    assert names == {"tiny N, seed 0", "invented, seed 0", "tiny N, seed 1", "invented, seed 1"}
     assert all("min to go" in line for line in first)
-    before, said = [path.read_bytes() for path in paths[:4]], []
-    assert run(folder, [REAL, INVENTED], seeds=2, options=TINY, say=said.append) == paths
-    assert said == [f"4 of 4 units are finished already, in {folder / 'units'}"]
+    before, lines = [path.read_bytes() for path in paths[:4]], []
+    assert run(folder, [REAL, INVENTED], seeds=2, options=TINY, log=lines.append) == paths
+    assert lines == [f"4 of 4 units are finished already, in {folder / 'units'}"]
     assert [path.read_bytes() for path in paths[:4]] == before
 
 
@@ -149,7 +145,7 @@ def test_a_unit_is_measured_once(written, not_measured):
         Unit(replace(REAL, name="tiny P"), DEFAULT_FEATURES, TINY),
     ],
 )
-def test_another_setting_is_another_unit(other, tmp_path, monkeypatch):
+def test_units_with_other_settings_have_other_files(other, tmp_path, monkeypatch):
     unit = Unit(REAL, DEFAULT_FEATURES, TINY)
     path = unit.path(tmp_path)
     assert other.path(tmp_path) != path == Unit(REAL, DEFAULT_FEATURES, TINY).path(tmp_path)
@@ -157,28 +153,28 @@ def test_another_setting_is_another_unit(other, tmp_path, monkeypatch):
     assert unit.path(tmp_path) != path
 
 
-def test_a_changed_option_measures_anew_and_keeps_the_old_unit(written, tmp_path):
+def test_a_changed_option_adds_a_unit_and_keeps_the_old_one(written, tmp_path):
     unit = Unit(REAL, DEFAULT_FEATURES, TINY)
-    said = []
+    lines = []
     for options in (TINY, replace(TINY, embedding_dim=2)):
-        experiment.run_units([replace(unit, options=options)], tmp_path, 1, said.append)
+        experiment.run_units([replace(unit, options=options)], tmp_path, 1, lines.append)
     assert len(list(tmp_path.glob("tiny-N_seed=0_*.json"))) == 2
-    assert len(said) == 2
+    assert len(lines) == 2
 
 
-def test_what_was_cut_off_is_measured_again(tmp_path):
+def test_a_damaged_file_is_measured_again(tmp_path):
     unit = Unit(REAL, DEFAULT_FEATURES, TINY)
     unit.path(tmp_path).write_text('{"world": "ti')
-    (found,) = experiment.run_units([unit], tmp_path, 1, silence)
+    (found,) = experiment.run_units([unit], tmp_path, 1, silent)
     assert found["seed"] == 0
     assert [path.name for path in tmp_path.iterdir()] == [unit.path(tmp_path).name]
 
 
-def test_a_unit_comes_out_the_same_here_and_in_other_processes(tmp_path):
+def test_units_are_equal_in_this_and_in_other_processes(tmp_path):
     units = [Unit(REAL, DEFAULT_FEATURES, replace(TINY, seed=seed)) for seed in range(2)]
-    said = []
-    apart = experiment.run_units(units, tmp_path, 2, said.append)
-    assert len(said) == 2
+    lines = []
+    apart = experiment.run_units(units, tmp_path, 2, lines.append)
+    assert len(lines) == 2
     assert not multiprocessing.active_children()
     for unit, result in zip(units, apart, strict=True):
         assert json.loads(json.dumps(measure(unit))) == result
@@ -194,7 +190,7 @@ def test_every_seed_is_another_simulated_platform():
     assert world.settings["scale"] == 0.01
 
 
-def test_what_cannot_be_run_is_refused(tmp_path):
+def test_invalid_experiments_are_rejected(tmp_path):
     cases = [
         ({"worlds": []}, "needs a world"),
         ({"seeds": 0}, "needs a world"),
@@ -206,7 +202,7 @@ def test_what_cannot_be_run_is_refused(tmp_path):
     ]
     for change, complaint in cases:
         with pytest.raises(UserError, match=complaint):
-            run(tmp_path, **{"worlds": [REAL], "options": TINY, "say": silence} | change)
+            run(tmp_path, **{"worlds": [REAL], "options": TINY, "log": silent} | change)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,7 +214,7 @@ def made_up(values: np.ndarray) -> TaskMetrics:
 
 
 def results_of(shifts: list[dict[str, float]], spread: float) -> list[dict]:
-    """A result for each seed in which the values by user of an arm lie a shift above those of MTL, and a little off."""
+    """A result for each seed; the values per user of an arm are those of MTL plus its shift and a little noise."""
     results = []
     for seed, shift in enumerate(shifts):
         random = np.random.default_rng(seed)
@@ -233,11 +229,11 @@ def results_of(shifts: list[dict[str, float]], spread: float) -> list[dict]:
 
 def cells(results: list[dict]) -> dict[str, str]:
     """The AUC of clicking in the written table, by arm."""
-    lines = tables._results_table(tables.summarise(tables.unit_rows(results)), "w")
+    lines = tables._results_table(tables.summarize(tables.unit_rows(results)), "w")
     return {line.split("|")[2].strip(): line.split("|")[4].strip() for line in lines[2:6]}
 
 
-def test_the_worse_arm_is_marked_whichever_it_is():
+def test_the_worse_arm_is_marked():
     shift = {"MTL, emb_only": +0.1, "STL, features": -0.1}
     found = cells(results_of([shift] * 3, spread=0.1))
     assert found["STL, features"].endswith("↓ (3, 3)")
@@ -256,15 +252,15 @@ def test_an_arrow_needs_more_than_half_of_the_seeds():
     assert cells(results_of([lower, equal, lower], 0.1))["STL, features"].endswith("↓ (2, 2)")
 
 
-def test_the_signed_rank_verdict_stands_beside_and_gives_no_arrow():
-    """A small step for everybody: the rank-sum test does not see it among users who differ much more."""
+def test_the_signed_rank_test_is_counted_and_gives_no_arrow():
+    """The same small shift for every user is invisible to the rank-sum test, as users differ much more."""
     found = cells(results_of([{"STL, private": -0.01, "STL, features": +0.01}] * 2, spread=0.4))
     assert found["STL, private"].endswith(" (0, 2)")
     assert found["MTL"].endswith(" (0, 2) than STL, features")
     assert "↓" not in "".join(found.values())
 
 
-def test_numbers_that_do_not_exist_are_said():
+def test_missing_numbers_are_na():
     results = results_of([{}], 0.1)
     for record in results[0]["records"]:
         if record["metric"] == "auc":
@@ -281,11 +277,11 @@ def test_means_spread_and_median_p_by_hand():
     for result, value, p in zip(results, (0.5, 0.6, 0.7), (0.3, 0.02, 0.9), strict=True):
         for record in result["records"]:
             record.update(value=value, ranksum_p=p)
-    row = tables.summarise(tables.unit_rows(results)).iloc[0]
+    row = tables.summarize(tables.unit_rows(results)).iloc[0]
     assert (row["mean"], row["sd"], row["ranksum_p"], row["seeds"]) == pytest.approx((0.6, 0.1, 0.3, 3))
 
 
-# what is written
+# written files
 
 
 def test_statistics_by_hand():
@@ -305,7 +301,7 @@ def test_statistics_by_hand():
     assert tables.statistics(rated)["displayed a user"] == pytest.approx(8 / 3)
 
 
-def test_the_published_counts_belong_together():
+def test_the_published_counts_are_consistent():
     published = tables.PUBLISHED
     assert published["dyads"] / published["users"] == pytest.approx(published["dyads a user, mean"], abs=0.005)
     assert published["dyads"] / published["offers"] == pytest.approx(published["dyads an offer, mean"], abs=0.005)
@@ -322,34 +318,34 @@ def test_all_files_are_written(written):
     row = summary.iloc[37]
     same = (units[["world", "task", "arm", "metric"]] == row[["world", "task", "arm", "metric"]]).all(axis=1)
     assert row["mean"] == pytest.approx(units[same]["value"].mean())
-    assert list(pd.read_csv(paths[2]).columns) == ["quantity", "paper", "tiny N", "invented (SIMULATED)"]
+    assert list(pd.read_csv(paths[2]).columns) == ["quantity", "paper", "tiny N", "invented (SIMULATED DATA)"]
     assert paths[4].read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_words_of_the_table(written):
+def test_the_text_of_the_table(written):
     text = written[1][0].read_text(encoding="utf-8")
     assert (
         "One fixed setting for all arms, tuned for none: eta 0.01, lambda 0.01, N 60, 2 epochs, class weights 1" in text
     )
     assert "every run takes the same number of steps" in text
-    assert "no result on it\nconfirms or refutes the paper" in text
+    assert "no result on it confirms or refutes the paper" in text
     assert "its data were never published" in text
     heads = [line for line in text.splitlines() if line.startswith("## ")]
-    assert heads == ["## tiny N", "## invented (SIMULATED)", "## The data"]
+    assert heads == ["## tiny N", "## invented (SIMULATED DATA)", "## The data"]
     captions = [line for line in text.splitlines() if "standard deviation over 2 seeds" in line]
-    assert [line.split(":")[0] for line in captions] == ["tiny N", "invented (SIMULATED)"]
+    assert [line.split(":")[0] for line in captions] == ["tiny N", "invented (SIMULATED DATA)"]
     assert "chosen for F1 on the training dyads alone (on a third of them that a second network" in captions[0]
     assert "Users without an AUC, all of whose test dyads are of one class (mean over seeds): click" in captions[0]
     for arm in ARMS:
         assert text.count(f"| {arm} |") == 2 * 4
 
 
-def test_a_picture_says_simulated(written, monkeypatch):
+def test_the_figure_marks_simulated_data(written, monkeypatch):
     titles = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda self, title, **about: titles.append(title))
     tables.draw(pd.read_csv(written[1][1]), written[0] / "again.png")
     (written[0] / "again.png").unlink()
-    assert titles == ["tiny N"] * 2 + ["invented (SIMULATED)"] * 2
+    assert titles == ["tiny N"] * 2 + ["invented (SIMULATED DATA)"] * 2
 
 
 def test_the_caption_of_a_single_seed():

@@ -1,4 +1,4 @@
-"""weights, sweep and report from the command line: runs that go on, and one page of what there is."""
+"""weights, sweep and report from the command line: continued experiments and the page of all results."""
 
 import json
 import re
@@ -14,23 +14,23 @@ import study_runs
 from conftest import ROOT
 
 import experiments
-from analysis import answers, sweep, user_bias, weights
-from analysis import report as page
+from analysis import answers, configuration, sweep, user_bias, weights
+from multitask.recipe import MultiTaskRecipe
 from training.report import BOX
 
 PNG = b"\x89PNG\r\n\x1a\nnot a real picture"
 
 
-def no_bias(runs, results, load) -> pd.DataFrame:
-    """In the place of user_bias.measure_all, which needs trained networks."""
+def no_bias(runs, results) -> pd.DataFrame:
+    """Instead of user_bias.measure_all, which needs trained networks."""
     return pd.DataFrame([{"row": "x", "seed": 0, "loss": 0.1, "loss_with_bias": 0.1, "mrr": 0.2, "mrr_with_bias": 0.2}])
 
 
 def set_up(folder: Path, monkeypatch, data) -> None:
-    """From now on the experiments start the stand-in for main.py, and take these data for all that there are."""
+    """Let the experiments start the stand-in for main.py and load these data."""
     study_runs.stand_in_for_main(folder / "stand_in.py", monkeypatch)
-    monkeypatch.setattr(experiments, "MULTITASK_QUICK", {"epochs": 2, "dataset": "simulated"})
-    monkeypatch.setattr("registry.load_data", lambda settings: data)
+    monkeypatch.setattr(configuration, "QUICK", {"epochs": 2, "dataset": "simulated"})
+    monkeypatch.setattr(MultiTaskRecipe, "load_data", lambda self, config: data)
     monkeypatch.setattr(user_bias, "measure_all", no_bias)
 
 
@@ -43,10 +43,10 @@ def command(*arguments) -> int:
     return experiments.main([*map(str, arguments)])
 
 
-# many runs
+# continued experiments
 
 
-def test_a_killed_experiment_goes_on_where_it_was(stand_in, capsys):
+def test_a_killed_experiment_continues_with_unfinished_runs(stand_in, capsys):
     runs = Path("results/multitask-quick/runs")
     runs.mkdir(parents=True)
     (runs / "crash").touch()
@@ -65,7 +65,7 @@ def test_a_killed_experiment_goes_on_where_it_was(stand_in, capsys):
     assert pd.read_csv(runs.parent / "curves.csv").groupby(["row", "seed"]).ngroups == 8
 
 
-def test_a_changed_setting_makes_new_runs_and_tables_of_them_alone(stand_in):
+def test_a_changed_setting_makes_new_runs_and_tables_of_these_alone(stand_in):
     runs = Path("results/multitask-quick/runs")
     assert command("weights", "--quick", "--seeds", 1) == 0
     assert command("weights", "--quick", "--seeds", 1, "--epochs", 3) == 0
@@ -113,7 +113,7 @@ def read_html(folder: Path) -> ET.Element:
     return ET.fromstring((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_page_needs_no_other_file_and_is_well_formed(full):
+def test_the_page_is_self_contained_and_well_formed(full):
     assert command("report") == 0
     root = read_html(full)
     assert root.get("lang") == "en"
@@ -123,7 +123,7 @@ def test_the_page_needs_no_other_file_and_is_well_formed(full):
     assert all(picture.get("alt") for picture in pictures)
     assert not root.findall(".//script")
     assert not root.findall(".//link")
-    assert "url(" not in page.STYLE
+    assert "url(" not in root.find(".//style").text
     ids = [node.get("id") for node in root.iter() if node.get("id")]
     links = [node.get("href") for node in root.findall(".//a")]
     assert len(ids) == len(set(ids))
@@ -133,7 +133,7 @@ def test_the_page_needs_no_other_file_and_is_well_formed(full):
     assert len(root.findall(".//table")) == len(root.findall(".//div[@class='scroll']/table")) > 5
 
 
-def test_markdown_and_html_say_the_same(full):
+def test_markdown_and_html_have_the_same_content(full):
     assert command("report") == 0
     text = (full / "report.md").read_text(encoding="utf-8")
     html = " ".join("".join(read_html(full).itertext()).split())
@@ -142,9 +142,9 @@ def test_markdown_and_html_say_the_same(full):
     curves = pd.read_csv(full / "multitask-quick" / "curves.csv")
     compared = answers.compare_all(curves)
     for question in answers.QUESTIONS:
-        verdict = answers.answer(question, compared[question.title], curves).split("**")[1]
-        assert verdict in text
-        assert verdict in html
+        conclusion = answers.answer(question, compared[question.title], curves).split("**")[1]
+        assert conclusion in text
+        assert conclusion in html
     table = pd.read_csv(full / "multitask-quick" / "weights.csv", index_col=0)
     for value in table["last_mrr mean"]:
         assert f"{value:.4f} ±" in html
@@ -156,16 +156,16 @@ def test_markdown_and_html_say_the_same(full):
 
 def test_answers_change_with_the_evidence(full):
     curves = full / "multitask-quick" / "curves.csv"
-    for effect, verdict in ((0.2, "MRR: better"), (-0.2, "MRR: worse"), (0.0, "MRR: no difference that 5 seeds")):
+    for effect, conclusion in ((0.2, "MRR: better"), (-0.2, "MRR: worse"), (0.0, "MRR: no difference that 5 seeds")):
         study_runs.curves({(answers.SHARING.own.name, "mrr"): effect}).to_csv(curves, index=False)
         assert command("report") == 0
-        assert f"{answers.SHARING.other.name}: {verdict}" in (full / "report.md").read_text(encoding="utf-8")
+        assert f"{answers.SHARING.other.name}: {conclusion}" in (full / "report.md").read_text(encoding="utf-8")
 
 
 def test_simulated_data_are_marked_and_others_are_not(full):
     assert command("report") == 0
     assert (full / "report.md").read_text().split("\n")[2:7] == ["```", *BOX.split("\n")]
-    assert "Simulated data stand behind: `weights`, `sweep`." in (full / "report.md").read_text()
+    assert "Parts with simulated data: `weights`, `sweep`." in (full / "report.md").read_text()
     for name in ("weights", "sweep"):
         path = full / "multitask-quick" / f"{name}.json"
         study_runs.write_json(path, json.loads(path.read_text()) | {"simulated": False, "data": "ml-100k"})
@@ -175,11 +175,11 @@ def test_simulated_data_are_marked_and_others_are_not(full):
     assert "SIMULATED" not in (full / "report.md").read_text()
     (full / "zoo" / "table.md").write_text(f"```\n{BOX}\n```\n")
     assert command("report") == 0
-    assert "Simulated data stand behind: `zoo`." in (full / "report.md").read_text()
+    assert "Parts with simulated data: `zoo`." in (full / "report.md").read_text()
 
 
 @pytest.mark.parametrize("missing", ["weights", "sweep", "zoo", "dyadic"])
-def test_what_is_missing_says_which_command_makes_it(full, missing):
+def test_missing_parts_name_the_command_that_makes_them(full, missing):
     path = full / missing / "table.md" if missing in ("zoo", "dyadic") else full / f"multitask-quick/{missing}.json"
     path.unlink()
     assert command("report") == 0
@@ -191,7 +191,7 @@ def test_what_is_missing_says_which_command_makes_it(full, missing):
     read_html(full)
 
 
-def test_a_full_run_is_taken_before_a_quick_one(full):
+def test_a_full_run_is_preferred_to_a_quick_one(full):
     assert command("report") == 0
     assert "From `multitask-quick`, a `--quick` run" in (full / "report.md").read_text()
     (full / "multitask-quick").rename(full / "multitask")
@@ -199,7 +199,7 @@ def test_a_full_run_is_taken_before_a_quick_one(full):
     assert command("report") == 0
     text = (full / "report.md").read_text()
     assert "From `multitask`." in text
-    assert "quick" not in text.replace("--quick` a small", "")
+    assert "quick" not in text.replace("--quick` makes a small", "")
 
 
 def test_nothing_to_report_and_damaged_files_get_one_sentence(full, capsys):

@@ -1,4 +1,4 @@
-"""The search for the champion's settings: what is drawn, what is logged and what is chosen."""
+"""The search for the champion's settings: its draws, its log and its choice."""
 
 import csv
 import json
@@ -6,26 +6,28 @@ import json
 import pandas as pd
 
 import experiments
-from analysis import search
+from analysis import configuration, search
 from analysis.results import CURVES
-from config.settings import Settings
+from config.cli import config_of
+from config.multitask import MultiTaskConfig
+from registry import CHOICES, MODELS, make_config
 
 
-def test_draws_are_different_repeat_themselves_and_are_settings():
+def test_draws_are_distinct_reproducible_and_valid():
     drawn = search.draw(20)
     assert drawn == search.draw(20)
     assert search.draw(7) == drawn[:7]
     assert len({json.dumps(trial) for trial in drawn}) == 20
     for trial in drawn:
-        Settings(**search.COMMON | trial)
+        make_config("multitask", **search.COMMON | trial)
 
 
-def test_draws_reach_all_of_the_space():
+def test_draws_cover_the_space():
     drawn = search.draw(200)[len(search.STARTS) :]
     for name, values in search.SPACE.items():
-        if name != "member_dim":
+        if name != "network_dim":
             assert {trial[name] for trial in drawn} == set(values)
-    assert all(trial["layer_sizes"] == [3 * trial["embedding_dim"]] for trial in drawn)
+    assert all(trial["layer_sizes"] == (3 * trial["embedding_dim"],) for trial in drawn)
 
 
 def test_the_log_holds_means_of_the_last_epochs_on_validation(tmp_path, monkeypatch):
@@ -39,27 +41,27 @@ def test_the_log_holds_means_of_the_last_epochs_on_validation(tmp_path, monkeypa
         columns |= {"epoch": [1, 2], "test_mrr": [0.9, 1 - mrr]}
         pd.DataFrame(columns).to_csv(folder / "metrics.csv", index=False)
         results.append({"row": row, "seed": seed, "folder": str(folder)})
-    first, second = search.summarise(search.draw(2), results)
+    first, second = search.summarize(search.draw(2), results)
     assert (first["trial"], first["val_mrr"], first["lead"], first["seeds"]) == (1, 0.15, -0.39, 2)
     assert (second["trial"], second["val_mrr"], second["val_mse"], second["lead"]) == (2, 0.12, 0.6, 0.01)
     assert not any("test" in name for name in first)
 
 
 def test_each_option_is_left_out_alone():
-    chosen = search.COMMON | search.STARTS[0] | {"user_balance": 0.0}
+    chosen = search.COMMON | search.STARTS[0] | {"user_weight_exponent": 0.0}
     effects = search.leave_out(chosen)
     assert effects.pop("nothing") == chosen
-    one = {"members": 1, "denoisers": 0, "embedding_dim": 256, "layer_sizes": [768]}
-    assert effects.pop("members") == chosen | one
-    assert effects.pop("shared_embeddings") == chosen | {"shared_embeddings": False, "denoisers": 0}
-    assert list(effects) == ["schedule", "start_at_mean", "embedding_decay", "denoisers"]
+    one = {"ensemble_size": 1, "num_item_based": 0, "embedding_dim": 256, "layer_sizes": (768,)}
+    assert effects.pop("ensemble_size") == chosen | one
+    assert effects.pop("shared_embeddings") == chosen | {"shared_embeddings": False, "num_item_based": 0}
+    assert list(effects) == ["schedule", "init_rating_bias", "embedding_decay", "num_item_based"]
     for name, settings in effects.items():
-        assert settings == chosen | {name: getattr(Settings(), name)}
+        assert settings == chosen | {name: getattr(MultiTaskConfig, name)}
 
 
 def test_a_search_writes_its_log_and_a_preset_that_main_reads(elsewhere, monkeypatch):
-    monkeypatch.setitem(experiments.MULTITASK_QUICK, "epochs", 1)
-    monkeypatch.setitem(experiments.MULTITASK_QUICK, "simulated_size", [60, 80, 2400])
+    monkeypatch.setitem(configuration.QUICK, "epochs", 1)
+    monkeypatch.setitem(configuration.QUICK, "simulated_size", (60, 80, 2400))
     arguments = ["search", "--quick", "--trials", "1", "--seeds", "1", "--folder", "found"]
     assert experiments.main(arguments) == 0
     with (elsewhere / "found" / "trials.csv").open() as file:
@@ -70,5 +72,6 @@ def test_a_search_writes_its_log_and_a_preset_that_main_reads(elsewhere, monkeyp
     assert nothing["val_mrr"] == line["val_mrr"]
     assert len(others) >= 4
     chosen = json.loads((elsewhere / "found" / "champion.json").read_text())
-    assert Settings(**chosen).embedding_dim == int(line["embedding_dim"])
-    assert Settings(**chosen).bpr == "softmax"
+    config = config_of(chosen, "champion.json", MODELS, CHOICES)
+    assert config.embedding_dim == int(line["embedding_dim"])
+    assert config.ranking_loss == "softmax"

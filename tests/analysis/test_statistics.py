@@ -1,4 +1,4 @@
-"""Numbers, verdicts and pictures of the experiments with the multi-task net."""
+"""Numbers, comparisons and figures of the experiments with the multi-task net."""
 
 import math
 from itertools import pairwise
@@ -12,8 +12,8 @@ from scipy import stats
 
 from analysis import figures, sweep, user_bias, weights
 from analysis.configuration import VAL_FRACTION, Configuration
-from analysis.peers import PEERS
-from analysis.results import rating_share, read_curves, read_runs
+from analysis.peers import IN_FIGURE
+from analysis.results import rating_fraction, read_curves, read_runs
 from analysis.statistics import BETTER, SAME, UNTESTED, WORSE, compare, correct, holm
 from models import MultiTaskNet
 
@@ -29,7 +29,7 @@ def history(val_mrr, val_mse, test_mrr, test_mse, row="shared", seed=0) -> pd.Da
     )  # fmt: skip
 
 
-# what a number is read from
+# numbers at chosen epochs
 
 
 def test_a_value_is_read_at_the_epoch_that_validation_chooses_and_never_at_the_best_of_the_test():
@@ -41,14 +41,14 @@ def test_a_value_is_read_at_the_epoch_that_validation_chooses_and_never_at_the_b
     assert (found["both_mrr"], found["both_mse"], found["both_epoch"]) == (0.25, 1.1, 2)  # 0.3 / 1 is the highest
 
 
-def test_one_epoch_for_both_weighs_a_percent_of_either_alike():
+def test_the_epoch_for_both_metrics_maximizes_their_ratio():
     curves = history([0.10, 0.11], [1.0, 1.09], [1, 2], [1, 2])
     assert read_runs(curves).loc["shared", 0]["both_epoch"] == 2
     curves = history([0.10, 0.11], [1.0, 1.11], [1, 2], [1, 2])
     assert read_runs(curves).loc["shared", 0]["both_epoch"] == 1
 
 
-def test_without_a_number_nothing_is_chosen():
+def test_metrics_that_are_nan_choose_no_epoch():
     found = read_runs(history([math.nan] * 2, [0.9, 0.8], [0.1, 0.2], [0.9, 0.8])).loc["shared", 0]
     assert math.isnan(found["best_mrr"])
     assert math.isnan(found["both_mse"])
@@ -60,13 +60,13 @@ def test_the_order_of_rows_does_not_matter():
     pd.testing.assert_frame_equal(read_runs(curves), read_runs(curves.iloc[::-1].reset_index(drop=True)))
 
 
-def test_the_share_of_the_rating_task_by_hand():
+def test_the_fraction_of_the_rating_task_by_hand():
     curves = history([0.1, 0.2], [1, 1], [0.1, 0.2], [1, 1])  # losses 0.5 and 2.0 in the first epoch
-    assert rating_share(curves, 0.5) == pytest.approx(2 / 2.5)
-    assert rating_share(curves, 0.01) == pytest.approx(0.02 / (0.02 + 0.99 * 0.5))
+    assert rating_fraction(curves, 0.5) == pytest.approx(2 / 2.5)
+    assert rating_fraction(curves, 0.01) == pytest.approx(0.02 / (0.02 + 0.99 * 0.5))
 
 
-# verdicts
+# comparisons
 
 
 def test_a_comparison_is_scipys_paired_test_with_its_interval():
@@ -89,19 +89,19 @@ def test_only_seeds_that_both_have_are_compared():
 @pytest.mark.parametrize(("values", "seeds"), [([0.5], 1), ([math.nan] * 3, 0)])
 def test_with_fewer_than_two_seeds_there_is_no_test(values, seeds):
     (found,) = correct([compare(pd.Series(values), pd.Series([0.4] * len(values)), +1)])
-    assert found.verdict == UNTESTED
+    assert found.outcome == UNTESTED
     assert found.sentence.startswith(f"not tested ({seeds} seed")
     assert math.isnan(found.low)
 
 
 @pytest.mark.parametrize(
-    ("shift", "direction", "verdict"),
+    ("shift", "direction", "outcome"),
     [(0.1, +1, BETTER), (-0.1, +1, WORSE), (0.1, -1, WORSE), (-0.1, -1, BETTER), (1e-4, +1, SAME), (0.0, -1, SAME)],
 )
-def test_a_verdict_knows_which_way_is_better(shift, direction, verdict):
+def test_an_outcome_depends_on_which_way_is_better(shift, direction, outcome):
     other = pd.Series([0.1, 0.3, 0.2, 0.5, 0.4])
     (found,) = correct([compare(other + shift + [0.01, -0.01, 0.005, -0.005, 0], other, direction)])
-    assert found.verdict == verdict
+    assert found.outcome == outcome
 
 
 def test_holm_by_hand():
@@ -110,11 +110,11 @@ def test_holm_by_hand():
     assert holm([0.04, 0.011, 0.02]) == pytest.approx([0.04, 0.033, 0.04])
 
 
-def test_many_comparisons_ask_for_more_evidence():
+def test_the_correction_grows_with_the_number_of_comparisons():
     one = compare(pd.Series([0.10, 0.12, 0.11, 0.13]), pd.Series([0.09, 0.10, 0.105, 0.11]), +1)
     assert 0.01 < one.p < 0.05
-    assert correct([one])[0].verdict == BETTER
-    assert {found.verdict for found in correct([one] * 10)} == {SAME}
+    assert correct([one])[0].outcome == BETTER
+    assert {found.outcome for found in correct([one] * 10)} == {SAME}
 
 
 # the four experiments
@@ -129,13 +129,13 @@ def test_their_table_by_hand():
     table = weights.tabulate(curves)
     assert table.loc[name, "last_mrr mean"] == pytest.approx(0.3)
     assert table.loc[name, "last_mrr sd"] == pytest.approx(0.1)
-    about = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2], "settings": SETTINGS}
-    text = weights.as_markdown(table, about)
+    described = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2], "settings": SETTINGS}
+    text = weights.as_markdown(table, described)
     cells = "0.3000 ± 0.1000 | 0.3000 ± 0.1000 | 2 ± 0 | 1.2000 ± 0.2000 | 0.9000 ± 0.0000 | 1 ± 0 | 1.000 ± 0.000"
     assert f"| {name} | {cells} |" in text
     assert "SIMULATED" not in text
-    assert "SIMULATED" in weights.as_markdown(table, about | {"simulated": True})
-    assert "±" not in weights.as_markdown(weights.tabulate(curves[curves["seed"] == 0]), about).split("\n\n")[1]
+    assert "SIMULATED" in weights.as_markdown(table, described | {"simulated": True})
+    assert "±" not in weights.as_markdown(weights.tabulate(curves[curves["seed"] == 0]), described).split("\n\n")[1]
 
 
 SETTINGS = {
@@ -148,24 +148,24 @@ SETTINGS = {
 }
 
 
-def test_all_runs_can_be_asked_for_and_those_of_the_course_are_in_the_sweep():
+def test_all_configurations_are_valid_and_the_sweep_contains_the_four_experiments():
     assert set(weights.CONFIGURATIONS) <= set(sweep.QUICK) <= set(sweep.CONFIGURATIONS)
     assert len({one.name for one in sweep.CONFIGURATIONS}) == len(sweep.CONFIGURATIONS)
     assert {one.weighting for one in sweep.QUICK} == set(figures.MARKERS)
     assert {one.shared for one in sweep.QUICK} == {True, False}
     for one in sweep.CONFIGURATIONS:
-        settings = one.run(3, {"dataset": "simulated"}).settings
-        assert settings.factorization_weight + settings.regression_weight == pytest.approx(1)
-        assert (settings.seed, settings.val_fraction, settings.epochs) == (3, VAL_FRACTION, 30)
-        assert (settings.shared_embeddings, settings.weighting) == (one.shared, one.weighting)
+        config = one.run(3, {"dataset": "simulated"}).config
+        assert config.factorization_weight + config.regression_weight == pytest.approx(1)
+        assert (config.seed, config.val_fraction, config.epochs) == (3, VAL_FRACTION, 30)
+        assert (config.shared_embeddings, config.weighting) == (one.shared, one.weighting)
         assert one.shared or one.weighting not in ("gradnorm", "pcgrad")
-    assert Configuration(True, 0.01).run(0, {"epochs": 2}).settings.epochs == 2
+    assert Configuration(True, 0.01).run(0, {"epochs": 2}).config.epochs == 2
 
 
 # the sweep
 
 
-def test_the_front_is_that_of_the_slow_definition():
+def test_the_front_equals_its_slow_definition():
     random = np.random.default_rng(0)
     for _ in range(200):
         mrr, mse = random.integers(0, 5, size=(2, 8)).astype(float)
@@ -201,19 +201,19 @@ def test_every_configuration_is_compared_with_both_tasks_alone(numbers):
     assert len(compared) == 2 * len(sweep.CONFIGURATIONS)
     last = sweep.CONFIGURATIONS[8]
     assert last == Configuration(True, 0.99)
-    assert compared[last.name, "mrr"].verdict == WORSE
-    assert compared[last.name, "mse"].verdict == BETTER
+    assert compared[last.name, "mrr"].outcome == WORSE
+    assert compared[last.name, "mse"].outcome == BETTER
     expected = stats.ttest_rel(numbers.loc[last.name, "both_mrr"], numbers.loc[sweep.ALONE.name, "best_mrr"]).pvalue
     assert compared[last.name, "mrr"].p == pytest.approx(expected)
     assert compared[last.name, "mrr"].adjusted > compared[last.name, "mrr"].p
 
 
-def test_the_tables_marks_front_and_verdicts(numbers):
+def test_the_table_shows_front_and_outcomes(numbers):
     table = sweep.tabulate(numbers)
     name = Configuration(True, 0.99).name
     assert table.loc[name, "both_mrr mean"] == pytest.approx(numbers.loc[name, "both_mrr"].mean())
-    about = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2, 3, 4], "settings": SETTINGS}
-    lines = [line for line in sweep.as_markdown(table, numbers, about).split("\n") if line.startswith("| s")]
+    described = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2, 3, 4], "settings": SETTINGS}
+    lines = [line for line in sweep.as_markdown(table, numbers, described).split("\n") if line.startswith("| s")]
     assert len(lines) == len(table)
     assert [line.endswith("| ● |") for line in lines] == table["on front"].tolist()
     (line,) = (line for line in lines if line.startswith("| shared | fixed | 0.01, 0.99 |"))
@@ -222,21 +222,21 @@ def test_the_tables_marks_front_and_verdicts(numbers):
 
 
 @pytest.mark.parametrize("data", ["ml-100k", "simulated", "ratings.csv"])
-def test_other_methods_are_drawn_beside_movielens_alone(numbers, monkeypatch, tmp_path, data):
+def test_other_methods_are_drawn_for_movielens_only(numbers, monkeypatch, tmp_path, data):
     drawn = []
     monkeypatch.setattr(figures, "draw_plane", lambda *args: drawn.append(args))
-    about = {"data": data, "simulated": data == "simulated", "seeds": [0], "settings": SETTINGS}
+    described = {"data": data, "simulated": data == "simulated", "seeds": [0], "settings": SETTINGS}
     table = sweep.tabulate(numbers)
-    sweep.draw(numbers, table, about, tmp_path / "x.png")
+    sweep.draw(numbers, table, described, tmp_path / "x.png")
     peers, caption, simulated = drawn[0][3:6]
-    assert peers == (PEERS if data == "ml-100k" else ())
+    assert peers == (IN_FIGURE if data == "ml-100k" else ())
     assert simulated == (data == "simulated") == ("SIMULATED" in caption)
-    text = sweep.as_markdown(table, numbers, about)
+    text = sweep.as_markdown(table, numbers, described)
     assert ("EASE 0.1474" in text) == (data == "ml-100k")
     assert text.startswith("```\n+--") == (data == "simulated")
 
 
-# pictures
+# figures
 
 
 @pytest.fixture
@@ -249,26 +249,28 @@ def drawn(monkeypatch):
         figures.plt.close(figure)
 
 
-def test_a_configuration_has_one_colour_in_both_pictures(drawn, numbers, tmp_path):
+def test_a_configuration_has_one_color_in_both_figures(drawn, numbers, tmp_path):
     curves, path = study_runs.curves({}), tmp_path / "x.png"
     figures.draw_curves(curves, weights.CONFIGURATIONS, "", False, path)
-    figures.draw_plane(numbers, sweep.tabulate(numbers), sweep.ends(numbers).mean(), PEERS, "", False, path)
+    figures.draw_plane(numbers, sweep.tabulate(numbers), sweep.ends(numbers).mean(), IN_FIGURE, "", False, path)
     lines = {line.get_label(): line for line in drawn[0].axes[0].get_lines()}
     plane = drawn[1].axes[0]
     for one in weights.CONFIGURATIONS:
-        expected = figures.colour(one.shared, one.regression_weight)
+        expected = figures.color_of(one.shared, one.regression_weight)
         assert lines[one.name].get_color() == expected
         place = numbers.loc[one.name, "both_mse"].mean(), numbers.loc[one.name, "both_mrr"].mean()
         dots = [dot for dot in plane.collections if np.allclose(dot.get_offsets(), place)]
         assert any(np.allclose(dot.get_facecolor()[0], expected) for dot in dots)
-    shades = [np.mean(figures.colour(True, weight)[:3]) for weight in (0.01, 0.1, 0.5, 0.99)]
+    shades = [np.mean(figures.color_of(True, weight)[:3]) for weight in (0.01, 0.1, 0.5, 0.99)]
     assert all(darker < lighter for darker, lighter in pairwise(shades))
 
 
 def test_axes_are_named_with_units_and_lines_show_the_means(drawn, numbers, tmp_path):
     curves = study_runs.curves({})
     figures.draw_curves(curves, weights.CONFIGURATIONS, "", False, tmp_path / "x.png")
-    figures.draw_plane(numbers, sweep.tabulate(numbers), sweep.ends(numbers).mean(), PEERS, "", False, tmp_path / "x")
+    figures.draw_plane(
+        numbers, sweep.tabulate(numbers), sweep.ends(numbers).mean(), IN_FIGURE, "", False, tmp_path / "x"
+    )
     axes = drawn[0].axes
     assert [axis.get_xlabel() for axis in axes[2:]] == ["epoch", "epoch"]
     assert all("(" in axis.get_ylabel() for axis in [*axes, drawn[1].axes[0]])
@@ -279,20 +281,20 @@ def test_axes_are_named_with_units_and_lines_show_the_means(drawn, numbers, tmp_
     assert {text.get_text() for text in drawn[1].axes[0].texts} >= {"ranking alone", "rating alone", "EASE", "SVD++"}
 
 
-def test_simulated_pictures_say_so(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(figures.plt.Figure, "suptitle", lambda self, text, **_: said.append(text))
+def test_figures_of_simulated_data_are_marked(tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(figures.plt.Figure, "suptitle", lambda self, text, **_: logged.append(text))
     for simulated in (True, False):
         figures.draw_curves(study_runs.curves({}), weights.CONFIGURATIONS, "about", simulated, tmp_path / "x.png")
-    assert figures.WARNING in said[0]
-    assert said[1] == "about"
+    assert figures.WARNING in logged[0]
+    assert logged[1] == "about"
     assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
 
 
 # a user bias
 
 
-def test_a_user_bias_is_in_the_scores_and_moves_neither_loss_nor_ranking(tiny):
+def test_a_user_bias_changes_scores_but_neither_loss_nor_ranking(tiny):
     torch.manual_seed(0)
     model = MultiTaskNet(len(tiny.users), len(tiny.items), 4, [12])
     torch.nn.init.normal_(model.B.weight)
@@ -309,8 +311,8 @@ def test_a_user_bias_is_in_the_scores_and_moves_neither_loss_nor_ranking(tiny):
     assert 0 < found["loss"] < 1
 
 
-def test_what_is_measured_would_notice_an_item_bias(tiny, monkeypatch):
-    """The check can fail: a number a pair, in the place of one a user, moves both."""
+def test_the_measurement_notices_an_item_bias(tiny, monkeypatch):
+    """The check can fail: a bias per pair, instead of one per user, changes loss and MRR."""
 
     class Wrong(user_bias.WithUserBias):
         def forward(self, user_ids, item_ids):

@@ -1,4 +1,4 @@
-"""The older benchmarks compare one and the same network; the command line refuses what it does not know."""
+"""The benchmark of the zoo compares equal networks; the command line rejects invalid arguments."""
 
 import re
 
@@ -10,7 +10,7 @@ import dataset
 from benchmarks import zoo
 
 
-def test_both_ways_are_the_same_network_and_are_timed(monkeypatch, capsys):
+def test_both_implementations_compute_the_same_and_are_timed(monkeypatch, capsys):
     small = dataset.load("simulated", simulated_size=(60, 80, 2400), test_fraction=0.1, val_fraction=0.1)
     monkeypatch.setattr(zoo, "load", lambda *_, **__: small)
     assert benchmark.main(["zoo", "--batch_size", "512", "--threads", "1", "--repeats", "1"]) == 0
@@ -19,7 +19,7 @@ def test_both_ways_are_the_same_network_and_are_timed(monkeypatch, capsys):
     assert len(re.findall(r"^(?:plain|ours).* \d+\.\d+$", out, re.MULTILINE)) == 3
 
 
-def test_the_plain_way_takes_the_same_steps():
+def test_the_plain_implementation_takes_the_same_steps():
     """After an epoch from the same weights on the same batches, both networks agree."""
     data = dataset.load("simulated", simulated_size=(60, 80, 2400), test_fraction=0.1, val_fraction=0.1)
     task = zoo.LabelTask(data, batch_size=512)
@@ -35,7 +35,7 @@ def test_the_plain_way_takes_the_same_steps():
 
 
 def refused(capsys, *arguments) -> str:
-    """Run a command that must be refused: the sentence it is refused with."""
+    """Run an invalid command: its error message."""
     try:
         code = benchmark.main([str(argument) for argument in arguments])
     except SystemExit as exit:
@@ -58,22 +58,24 @@ def refused(capsys, *arguments) -> str:
         (["multitask", "--fast"], "--fast"),
     ],
 )
-def test_what_it_does_not_know_is_refused_in_one_sentence(elsewhere, capsys, arguments, sentence):
+def test_invalid_arguments_get_one_sentence(elsewhere, capsys, arguments, sentence):
     assert sentence in refused(capsys, *arguments)
     assert not (elsewhere / "results").exists()
 
 
-def test_a_preset_that_would_be_measured_on_fewer_rows_or_on_other_labels_is_refused(elsewhere, capsys):
+def test_presets_of_other_models_or_with_a_validation_part_are_rejected(elsewhere, capsys):
     preset = elsewhere / "preset.json"
     preset.write_text('{"val_fraction": 0.05}')
     assert "val_fraction must be 0" in refused(capsys, "multitask", "quality", "--preset", preset)
     preset.write_text('{"model": "mmoe"}')
     assert "--model mmoe" in refused(capsys, "multitask", "quality", "--preset", preset)
-    assert "No such file" in refused(capsys, "multitask", "quality", "--preset", elsewhere / "none.json")
+    assert "cannot be read: No such file" in refused(
+        capsys, "multitask", "quality", "--preset", elsewhere / "none.json"
+    )
 
 
-def test_quality_is_never_measured_on_other_data_unasked(elsewhere, capsys):
-    """Without MovieLens nothing falls back on simulated ratings, and nothing is written."""
+def test_without_movielens_nothing_is_measured(elsewhere, capsys):
+    """There is no fallback to simulated ratings, and nothing is written."""
     sentence = refused(capsys, "multitask", "epoch", "--output", elsewhere / "out")
     assert "ml-100k" in sentence
     assert not list((elsewhere / "out").iterdir())

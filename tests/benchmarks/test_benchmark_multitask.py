@@ -1,4 +1,4 @@
-"""benchmark.py multitask: the peers' arithmetic, the plain loop, the clock's bounds, the table and the picture."""
+"""benchmark.py multitask: the peers, the plain loop, time to quality, growth, processes, the table and the figure."""
 
 import csv
 import json
@@ -8,20 +8,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from config.settings import Settings
 from conftest import interactions
 
 import benchmark
 import dataset
-import registry as family
 from benchmarks import growth, peers, processes, quality
 from benchmarks.peers import PEERS, Answered, Peer
+from benchmarks.plain import PlainNet, joint_loss, plain_epoch, plain_evaluation
 from benchmarks.results import COLUMNS, Results
 from benchmarks.timing import in_turns
 from config.errors import UserError
+from config.multitask import MultiTaskConfig
 from evaluation import mrr_score
 from models import MultiTaskNet
+from multitask.recipe import RECIPE, MultiTaskRecipe
+from training.console import silent
+from training.loop import fit
+from training.run_folder import RunFolder
 
+CPU = torch.device("cpu")
 SMALL = (60, 80, 2400)
 OWN = [peer for peer in PEERS if peer.package is None]
 
@@ -33,20 +38,20 @@ def data() -> dataset.Data:
 
 @pytest.fixture
 def small_data(monkeypatch, data):
-    monkeypatch.setattr(family, "load_data", lambda settings: data)
+    monkeypatch.setattr(MultiTaskRecipe, "load_data", lambda self, config: data)
 
 
 def build(data, **options):
-    settings = Settings(dataset="simulated", quiet=True, **options)
-    model, task, _ = family.build(settings, data, benchmark.CPU)
-    plain = benchmark.PlainNet(len(data.users), len(data.items))
-    plain.load_state_dict(model.state_dict())
-    return settings, model, task, plain
+    config = MultiTaskConfig(dataset="simulated", quiet=True, **options)
+    training = RECIPE.build(config, data, CPU)
+    plain = PlainNet(len(data.users), len(data.items))
+    plain.load_state_dict(training.model.state_dict())
+    return config, training.model, training.task, plain
 
 
 class TestPeers:
     def test_ease_is_the_ridge_regression_of_every_item_on_all_others(self, data):
-        """Steck 2019, eq. (4): column j minimises |x_j - X b|^2 + ridge |b|^2 with b_j = 0."""
+        """Steck 2019, eq. (4): column j minimizes |x_j - X b|^2 + ridge |b|^2 with b_j = 0."""
         x = peers.matrix(data.train).toarray().astype(np.float64)
         expected = np.empty_like(x)
         for item in range(x.shape[1]):
@@ -71,11 +76,11 @@ class TestPeers:
         train = interactions([(0, 0), (1, 0), (1, 2)], 3, 3)
         np.testing.assert_array_equal(peers.fit_popularity(train)(np.array([2, 0])), [[2, 0, 1], [2, 0, 1]])
 
-    def test_who_rated_what(self):
+    def test_the_matrix_holds_a_one_per_rated_pair(self):
         train = interactions([(0, 2), (1, 0)], 2, 3, [1, 5])
         np.testing.assert_array_equal(peers.matrix(train).toarray(), [[0, 0, 1], [1, 0, 0]])
 
-    def test_each_is_measured_by_our_evaluation_on_its_own_task(self):
+    def test_peers_are_measured_by_our_evaluation_on_their_task(self):
         """A constant 3 against 1 and 5 has an MSE of 4. Popularity puts item 0 first, then 1; user 1 has seen 0."""
         train = interactions([(0, 0), (1, 0), (2, 0), (2, 1)], 3, 3)
         test = interactions([(0, 1), (1, 1)], 3, 3, [1, 5])
@@ -84,19 +89,18 @@ class TestPeers:
         assert quality.fit_peer(three, split)[0] == 4
         assert quality.fit_peer(Peer("popularity", "ranking", None, peers.fit_popularity), split)[0] == 1
 
-    def test_a_ranking_peer_is_asked_for_no_ratings(self, data):
+    def test_a_ranking_peer_predicts_no_ratings(self, data):
         model = Answered(Peer("popularity", "ranking", None, peers.fit_popularity), peers.fit_popularity(data.train))
         with pytest.raises(TypeError, match="popularity predicts no ratings"):
             model(data.test.user_ids, data.test.item_ids)
 
-    def test_a_missing_one_is_said_in_one_line_and_the_others_go_on(self, monkeypatch, small_data):
+    def test_a_missing_peer_is_named_and_the_others_are_measured(self, monkeypatch, small_data, capsys):
         monkeypatch.setitem(peers.MODULES, "nowhere", "nowhere.models")
         absent = [Peer(name, "rating", "nowhere", peers.fit_biases) for name in ("A", "B")]
-        said, rows = [], []
-        quality.measure_quality(
-            lambda *row: rows.append(row), Settings(epochs=1, quiet=True), said.append, absent + OWN, (0,), ()
-        )
-        (line,) = [line for line in said if "nowhere" in line]
+        rows = []
+        config = MultiTaskConfig(epochs=1, quiet=True)
+        quality.measure_quality(lambda *row: rows.append(row), config, absent + OWN, (0,), ())
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if "nowhere" in line]
         assert line.startswith("nowhere is missing (ModuleNotFoundError")
         assert line.endswith("without A, B")
         names = {row[0] for row in rows}
@@ -106,8 +110,8 @@ class TestPeers:
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
     @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-    def test_each_knows_the_rows_it_was_fitted_on(self, peer, data):
-        """Ratings nearer than the mean; items rated above all others of the user: ids are not mixed up."""
+    def test_peers_fit_their_training_rows(self, peer, data):
+        """Predictions beat the mean rating, and rated items score above others: ids are not mixed up."""
         if peers.missing([peer]):
             pytest.skip(f"{peer.package} is not installed")
         train = data.train
@@ -128,57 +132,57 @@ class TestPeers:
 
 class TestPlainLoop:
     def test_same_weights_give_the_same_joint_loss_and_gradient(self, data):
-        settings, model, task, plain = build(data, factorization_weight=0.7, regression_weight=0.3)
+        config, model, task, plain = build(data, factorization_weight=0.7, regression_weight=0.3)
         batch = next(task.batches(1))
         losses = task.losses(model, batch)
-        ours = sum(settings.weights[name] * loss for name, loss in losses.items())
+        ours = sum(config.weights[name] * loss for name, loss in losses.items())
         ours.backward()
         positive, score = plain(batch["user_ids"], batch["item_ids"])
-        negative = plain.watch(batch["user_ids"], batch["negative_ids"][:, 0])
-        theirs = benchmark.joint(settings.weights, positive, negative, score, batch["ratings"])
+        negative = plain.rank(batch["user_ids"], batch["negative_ids"][:, 0])
+        theirs = joint_loss(config.weights, positive, negative, score, batch["ratings"])
         theirs.backward()
         torch.testing.assert_close(theirs, ours)
         for mine, other in zip(plain.parameters(), model.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-7)
 
-    def test_it_begins_as_ours_does(self):
-        plain, ours = benchmark.PlainNet(400, 300), MultiTaskNet(400, 300)
+    def test_initial_weights_have_the_distribution_of_ours(self):
+        plain, ours = PlainNet(400, 300), MultiTaskNet(400, 300)
         for mine, other in zip(plain.parameters(), ours.parameters(), strict=True):
             assert mine.shape == other.shape
             if mine.numel() > 1000 or not other.any():
                 assert mine.std().item() == pytest.approx(other.std().item(), rel=0.05)
 
     def test_an_epoch_takes_every_row_and_learns(self, data):
-        settings, _, _, plain = build(data, batch_size=100)
+        config, _, _, plain = build(data, batch_size=100)
         before = [parameter.clone() for parameter in plain.parameters()]
-        adam = torch.optim.Adam(plain.parameters(), lr=settings.lr)
-        assert benchmark.plain_epoch(plain, adam, settings, data.train) == len(data.train)
+        adam = torch.optim.Adam(plain.parameters(), lr=config.lr)
+        assert plain_epoch(plain, adam, config, data.train) == len(data.train)
         assert all((a != b).any() for a, b in zip(before, plain.parameters(), strict=True))
 
     def test_it_can_be_stopped(self, data):
-        settings, _, _, plain = build(data, batch_size=100)
+        config, _, _, plain = build(data, batch_size=100)
         adam = torch.optim.Adam(plain.parameters())
         asked = iter([False, False, True])
-        assert benchmark.plain_epoch(plain, adam, settings, data.train, lambda: next(asked)) == 200
+        assert plain_epoch(plain, adam, config, data.train, lambda: next(asked)) == 200
 
-    def test_its_evaluation_is_ours(self, data):
+    def test_its_evaluation_equals_ours(self, data):
         _, model, task, plain = build(data)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter)  # no two scores are equal
         plain.load_state_dict(model.state_dict())
-        found = benchmark.plain_evaluation(plain, data.test, data.train)
+        found = plain_evaluation(plain, data.test, data.train)
         assert found == pytest.approx(task.metrics(model, "test"), rel=1e-5)
 
 
 class TestTimeToQuality:
-    def test_both_bounds_must_hold_in_one_epoch(self):
+    def test_both_bounds_must_be_met_in_one_epoch(self):
         good, bad = {"MRR": 0.14, "MSE": 0.81}, {"MRR": 0.13, "MSE": 0.83}
         curve = [bad, bad | {"MRR": 0.15}, bad | {"MSE": 0.80}, good, bad]
         curve = [row | {"CPU": 2.0 * epoch} for epoch, row in enumerate(curve, 1)]
         assert quality.time_to_quality(curve) == (4, 8.0)
         assert np.isnan(quality.time_to_quality(curve[:3])).all()
 
-    def test_the_bounds_themselves_are_good_enough(self):
+    def test_values_equal_to_the_bounds_meet_them(self):
         row = {"MRR": quality.LOWEST_MRR, "MSE": quality.HIGHEST_MSE, "CPU": 1.0}
         assert quality.time_to_quality([row]) == (1, 1.0)
 
@@ -186,15 +190,10 @@ class TestTimeToQuality:
         curves = [[{"MRR": 1.0}, {"MRR": 3.0}], [{"MRR": 2.0}, {"MRR": 5.0}]]
         assert quality.mean_curve(curves) == [{"MRR": 1.5}, {"MRR": 4.0}]
 
-    def test_the_curve_is_that_of_the_training_loop(self, data, tmp_path):
-        from training.loop import fit
-        from training.run_folder import RunFolder
-
-        settings = Settings(dataset="simulated", epochs=3, quiet=True)
-        curve = quality.train(settings, data)
-        model, task, make_stepper = family.build(settings, data, benchmark.CPU)
-        run = RunFolder(tmp_path)
-        outcome = fit(model, task, settings, run, benchmark.CPU, lambda line: None, make_stepper=make_stepper)
+    def test_the_curve_equals_that_of_the_training_loop(self, data, tmp_path):
+        config = MultiTaskConfig(dataset="simulated", epochs=3, quiet=True)
+        curve = quality.train(config, data)
+        outcome = fit(RECIPE.build(config, data, CPU), config, RunFolder(tmp_path), CPU, silent)
         assert [row["MRR"] for row in curve] == [row["test_mrr"] for row in outcome.history]
         assert [row["MSE"] for row in curve] == [row["test_mse"] for row in outcome.history]
         assert 0 < curve[0]["CPU"] < curve[1]["CPU"] < curve[2]["CPU"]
@@ -209,7 +208,7 @@ class TestGrowth:
         assert found["peak memory"][0] >= found["peak memory, data made"][0] >= found["peak memory, imports"][0] > 1
         assert found["ours"][0] > 0 < found["plain"][0]
 
-    def test_the_sizes_are_measured_in_processes_of_their_own(self, monkeypatch):
+    def test_each_size_is_measured_in_a_process_of_its_own(self, monkeypatch):
         commands, rows = [], []
         names = (
             "ours",
@@ -227,7 +226,7 @@ class TestGrowth:
             return SimpleNamespace(returncode=0, stdout=f"a word before\n{answer}\n")
 
         monkeypatch.setattr(growth.subprocess, "run", run)
-        growth.measure_growth(lambda *row: rows.append(row), ["1M", "25M"], Path("b.py"), lambda line: None)
+        growth.measure_growth(lambda *row: rows.append(row), ["1M", "25M"], Path("b.py"))
         assert commands == [
             ["b.py", "grow", "6040", "3706", "1000000"],
             ["b.py", "grow", "162541", "59047", "25000000"],
@@ -235,8 +234,8 @@ class TestGrowth:
         assert rows[0] == ("1M", "ours", 4.0, "u")
         assert len(rows) == 2 * len(names)
 
-    def test_time_is_up(self, monkeypatch):
-        """Rows per second are those of the steps taken; the one that was refused does not count."""
+    def test_the_deadline_stops_training(self, monkeypatch):
+        """Rows per second count the steps taken; a step stopped before it began does not count."""
         rows = round(SMALL[2] * 0.95)
 
         def ask(self) -> bool:
@@ -246,11 +245,12 @@ class TestGrowth:
         monkeypatch.setattr(growth, "BATCH", 100)
         monkeypatch.setattr(growth.Deadline, "__call__", ask)
         monkeypatch.setattr(growth.Deadline, "seconds", lambda self: 2.0)
-        found = growth.grow(SMALL, lambda *_: 0)
+        monkeypatch.setattr(growth, "plain_growth", lambda *_: 0)
+        found = growth.grow(SMALL)
         assert rows == 22 * 100 + 80  # 23 steps an epoch, so that time is up at the eighth of the second
         assert found["ours"] == ((rows + 7 * 100) / 2, "rows per CPU s")
 
-    def test_an_evaluation_on_some_users_has_all_their_rows(self, monkeypatch, data):
+    def test_a_sample_of_users_keeps_all_their_rows(self, monkeypatch, data):
         monkeypatch.setattr(growth, "EVALUATED_USERS", 3)
         some = growth.rows_of_some_users(data.test)
         users = some.user_ids.unique()
@@ -273,7 +273,7 @@ class TestProcesses:
 
         monkeypatch.setattr(processes.subprocess, "run", torchrun)
         rows = []
-        processes.measure_processes(lambda *row: rows.append(row), Path("main.py"), lambda line: None, size=SMALL)
+        processes.measure_processes(lambda *row: rows.append(row), Path("main.py"), size=SMALL)
         return {(name, metric): value for name, metric, value, _ in rows}
 
     def test_speed_and_differences_come_from_the_run_folders(self, monkeypatch, tmp_path):
@@ -283,7 +283,7 @@ class TestProcesses:
         assert found["2 processes", "test_mrr, difference"] == pytest.approx(0.01)
         assert found["2 processes", "test_mse, difference"] == 0
 
-    def test_a_run_that_fails_says_why(self, monkeypatch, tmp_path):
+    def test_the_error_of_a_failed_run_is_shown(self, monkeypatch, tmp_path):
         with pytest.raises(UserError, match=r"--nproc_per_node 1 ended with code 1: main\.py: error: no such thing"):
             self.run(monkeypatch, tmp_path, 1, "noise\nmain.py: error: no such thing\n=====\n")
 
@@ -319,7 +319,7 @@ class TestTable:
 
     def test_another_table_is_not_overwritten(self, tmp_path):
         (tmp_path / "benchmark.csv").write_text("a,b\n1,2\n")
-        with pytest.raises(UserError, match="no table of this benchmark"):
+        with pytest.raises(UserError, match="not a table of this benchmark"):
             Results(tmp_path)
         with pytest.raises(UserError, match="give another --output"):
             Results(tmp_path / "benchmark.csv")
@@ -333,7 +333,7 @@ def test_ways_are_timed_in_turns():
 
 
 def test_the_whole_command(monkeypatch, small_data, tmp_path, capsys):
-    """Quality, epoch and evaluation on a small world: every row named, ratios printed, a picture drawn."""
+    """Quality, epoch and evaluation on small data: every row is named, ratios are printed, the figure is drawn."""
     monkeypatch.setattr(quality.measure_quality, "__defaults__", (OWN, (0, 1), (2,)))
     preset = tmp_path / "preset.json"
     preset.write_text('{"epochs": 2}')

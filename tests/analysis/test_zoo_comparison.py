@@ -1,0 +1,78 @@
+"""The table of the zoo: means, tests against a reference row, and the written files."""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis import zoo as comparison
+from analysis.statistics import paired_p
+from registry import FAMILIES, make_config
+
+
+def result(row: str, seed: int, view_auc: float, **others) -> dict:
+    return {"row": row, "seed": seed, "metrics": {"test_view_auc": view_auc}} | others
+
+
+def test_means_spread_and_paired_p_by_hand():
+    ours, theirs = [0.9, 0.8, 0.85], [0.88, 0.79, 0.83]
+    results = [result("ours", s, v) for s, v in enumerate(ours)] + [result("ref", s, v) for s, v in enumerate(theirs)]
+    table = comparison.tabulate(results, "ref")
+    assert table.loc["ours", ("view AUC", "mean")] == pytest.approx(0.85)
+    assert table.loc["ours", ("view AUC", "sd")] == pytest.approx(0.05)
+    assert table.loc["ours", ("view AUC", "p")] == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
+    assert math.isnan(table.loc["ref", ("view AUC", "p")])
+    assert math.isnan(table.loc["ours", ("log loss", "mean")])
+    assert list(table.index) == ["ours", "ref"]
+
+
+def test_seeds_are_paired_by_number_not_by_position():
+    ours = [result("ours", seed, 0.5 + seed / 10 + 0.01) for seed in (2, 0, 1)]
+    theirs = [result("ref", seed, 0.5 + seed / 10) for seed in (0, 1, 2)]
+    differences = [0.01, 0.01, 0.01 + 1e-9]
+    assert comparison.tabulate(ours + theirs, "ref").loc["ours", ("view AUC", "p")] < 0.001
+    assert stats.ttest_1samp(differences, 0).pvalue < 0.001
+
+
+@pytest.mark.parametrize(("differences", "p"), [([0.0, 0.0, 0.0], 1.0), ([0.1], math.nan), ([0.5, 0.5], 0.0)])
+def test_degenerate_pairs(differences, p):
+    zeros = pd.Series([0.0] * len(differences))
+    assert paired_p(pd.Series(differences), zeros) == pytest.approx(p, nan_ok=True)
+
+
+def test_a_sum_of_log_losses_needs_both_terms():
+    both = {"test_view_log_loss": 0.3, "test_like_log_loss": 0.2, "test_log_loss": 0.5}
+    results = [
+        {"row": "ref", "seed": 0, "metrics": both},
+        {"row": "view", "seed": 0, "metrics": {"test_view_log_loss": 0.3, "test_log_loss": 0.3}},
+    ]
+    table = comparison.tabulate(results, "ref")
+    assert table.loc["ref", ("log loss", "mean")] == 0.5
+    assert math.isnan(table.loc["view", ("log loss", "mean")])
+    assert table.loc["view", ("of view", "mean")] == 0.3
+
+
+def test_the_table_in_words(tmp_path):
+    results = [result("ref", s, 0.80 + s / 100, parameters=1234) for s in range(3)]
+    results += [result("ours", s, 0.90 + s / 100 + s * s / 1e4, parameters=99) for s in range(3)]
+    results += [result("popularity", s, 0.70, is_baseline=True) for s in range(3)]
+    table = comparison.tabulate(results, "ref")
+    config = make_config("mmoe", dataset="simulated")
+    text = comparison.as_markdown(table, {"popularity"}, config, 3)
+    assert "SIMULATED" in text
+    assert "| ours | 0.9102 ± 0.0102 \\* | n/a |" in text
+    assert "| *popularity* | 0.7000 ± 0.0000 \\* |" in text
+    assert "| 1,234 |" in text
+    assert "SIMULATED" not in comparison.as_markdown(table, set(), replace(config, dataset="ml-100k"), 3)
+    paths = comparison.write(table, results, tmp_path, config, 3)
+    assert [path.name for path in paths] == ["table.csv", "table.md", "table.png", "runs.csv"]
+    assert (tmp_path / "table.png").read_bytes()[:4] == b"\x89PNG"
+    assert pd.read_csv(tmp_path / "table.csv").shape[0] == 3
+    assert pd.read_csv(tmp_path / "runs.csv").shape[0] == 9
+
+
+def test_every_network_has_a_row():
+    assert {own["model"] for own in comparison.ROWS.values()} == {config.model for config in FAMILIES["zoo"]}
+    assert comparison.REFERENCE in comparison.ROWS
