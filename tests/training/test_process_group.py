@@ -169,7 +169,7 @@ def test_an_interrupted_run_resumes_bit_equal():
 
 MISTAKES = {
     "did you mean --epochs?": ["--epoch", "3"],
-    "--model dyadic takes one step after the other": ["--model", "dyadic", "--dataset", "simulated-xing"],
+    "--model dyadic trains sequentially in on": ["--model", "dyadic", "--dataset", "simulated-xing"],
     "taken is not empty": [*WORLD, "--logdir", "taken"],
     "there is no file nowhere.csv": ["--ratings", "nowhere.csv"],
     "the loss factorization became nan in epoch 1": [*WORLD, "--lr", "1e30"],
