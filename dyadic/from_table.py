@@ -66,10 +66,7 @@ def from_table(
         UserError: a column is missing or holds a wrong value, a pair occurs twice, or no dyad is left.
     """
     _check_table(table, name, columns)
-    if columns.displayed is not None:
-        observed = (table[list(columns.flags)] == 1).any(axis=1)
-        notes += _note_dropped((~observed).sum(), name)
-        table = table[observed]
+    table, dropped = _drop_unobserved(table, name, columns)
     user_ids, item_ids = (pd.factorize(table[column])[0] for column in (columns.user, columns.item))
     table = table[keep_frequent(user_ids, item_ids, options)]
     users, user_ids = np.unique(table[columns.user].astype(str).to_numpy(), return_inverse=True)
@@ -88,12 +85,18 @@ def from_table(
         test=test,
         displayed=None if columns.displayed is None else table[columns.displayed].to_numpy() == 1,
         label_names=columns.labels,
-        notes=notes,
+        notes=notes + dropped,
     )
 
 
-def _note_dropped(count: int, name: str) -> tuple[str, ...]:
-    return (f"{count:,} rows of {name} were neither displayed nor acted on: left out",) if count else ()
+def _drop_unobserved(table: pd.DataFrame, name: str, columns: Columns) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The rows that were displayed or acted on, and a note on the others; all rows without a column displayed."""
+    if columns.displayed is None:
+        return table, ()
+    observed = (table[list(columns.flags)] == 1).any(axis=1)
+    count = (~observed).sum()
+    note = f"{count:,} rows of {name} were neither displayed nor acted on: left out"
+    return table[observed], (note,) if count else ()
 
 
 def _check_table(table: pd.DataFrame, name: str, columns: Columns) -> None:

@@ -32,8 +32,7 @@ def simulate(scale: float = 1.0, split: str = "random30", seed: int = SEED) -> D
     """Make the platform. The same arguments give the same dyads.
 
     Args:
-        scale: factor on the numbers of users, offers and dyads. Dyads per user stay the same, so the density grows as
-            1 / scale.
+        scale: factor on the numbers of users, offers and dyads; dyads per user stay the same.
         split: see `split.split_dyads`; "time67" sorts by simulated weeks.
 
     Returns:
@@ -57,8 +56,8 @@ def simulate(scale: float = 1.0, split: str = "random30", seed: int = SEED) -> D
     train, test = split_dyads(user_ids, split, weeks, seed)
     return DyadicData(
         name="simulated-xing",
-        users=np.array([str(user + 1) for user in range(num_users)]),
-        items=np.array([str(offer + 1) for offer in range(num_offers)]),
+        users=_raw_ids(num_users),
+        items=_raw_ids(num_offers),
         user_ids=user_ids,
         item_ids=item_ids,
         labels=labels,
@@ -69,6 +68,10 @@ def simulate(scale: float = 1.0, split: str = "random30", seed: int = SEED) -> D
         notes=("SIMULATED: no dyad comes from XING; only the counts follow the published table",),
         simulated=True,
     )
+
+
+def _raw_ids(count: int) -> np.ndarray:
+    return np.array([str(number + 1) for number in range(count)])
 
 
 def _draw_degrees(random: np.random.Generator, num_users: int, num_offers: int, num_dyads: int) -> np.ndarray:

@@ -65,39 +65,53 @@ def fit(
         UserError: a loss or a score is not finite, the folder cannot be written, the checkpoint does not fit, the
             monitored metric does not exist, or more epochs are finished already than config.epochs.
     """
-    session = None
-    try:
-        session = _Session(training, config, run, device, log, stop)
-        already = len(session.history)
+    history: History = []
+    with _explained(run, config, history):
+        session = _Session(training, config, run, device, log, stop, history)
+        already = len(history)
         with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
             ending = session.train(writer, already)
+    best = session.best
+    return Outcome(history, best.epoch, best.column, ending, len(history) - already, session.clock.seconds)
+
+
+@contextmanager
+def _explained(run: RunFolder, config: RunConfig, history: History) -> Iterator[None]:
+    """Turn what can go wrong in training into sentences; the finished epochs, those of `history`, are kept."""
+    try:
+        yield
     except FloatingPointError as error:
-        history = session.history if session is not None else []
         kept = run.keep_or_discard(history)
         rate = getattr(config, "lr", None)
         raise UserError(f"{error} in epoch {len(history) + 1}: lower --lr (now {rate:g}); {kept}") from None
     except UserError:
-        run.keep_or_discard(session.history if session is not None else [])
+        run.keep_or_discard(history)
         raise
     except BrokenPipeError:
         raise
     except OSError as error:
         raise UserError(f"{run.path} cannot be written ({error}); make room, then --resume {run.path}") from None
-    best, history = session.best, session.history
-    return Outcome(history, best.epoch, best.column, ending, len(history) - already, session.clock.seconds)
 
 
 class _Session:
     """The state of a run while it trains: what a checkpoint holds, the best epoch and the clock."""
 
     def __init__(
-        self, training: Training, config: RunConfig, run: RunFolder, device: torch.device, log: Log, stop: Stop
+        self,
+        training: Training,
+        config: RunConfig,
+        run: RunFolder,
+        device: torch.device,
+        log: Log,
+        stop: Stop,
+        history: History,
     ) -> None:
         self.model, self.task = training.model, training.task
         self.config, self.run, self.device, self.log, self.stop = config, run, device, log, stop
         self.stepper = training.make_stepper(training.model, training.task, config, device)
         self.parts = {"model": training.model, **self.stepper.checkpoint_parts}
         self.clock = _Clock()
+        self.history = history  # changed in place: the caller sees the finished epochs whatever happens
         self.return_to_checkpoint()
         if len(self.history) > config.epochs:
             raise UserError(f"{run.path} has {len(self.history)} epochs already: --epochs must be at least as many")
@@ -106,7 +120,7 @@ class _Session:
         """Load the last finished epoch; what is newer than its checkpoint is written again."""
         self.run.require_last()
         has_checkpoint = self.run.has("last")
-        self.history: History = self.run.restore("last", self.device, self.parts) if has_checkpoint else []
+        self.history[:] = self.run.restore("last", self.device, self.parts) if has_checkpoint else []
         self.best = _Best(self.task, self.config, self.history)
         self.run.write_metrics(self.history)
 
@@ -163,7 +177,7 @@ class _Session:
         if self.best.update(row):
             self.run.save("best", state)
         self.run.save("last", state)
-        self.history = history
+        self.history.append(row)
         self.run.write_metrics(history)
 
 

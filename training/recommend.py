@@ -67,10 +67,7 @@ def recommend(model: nn.Module, task: Task, raw_user: str) -> dict:
     interactions = data.seen + data.test
     found = np.flatnonzero(data.users == raw_user)
     if len(found) == 0:
-        counts = torch.bincount(interactions.item_ids, minlength=len(data.items))
-        popular = [_name(data, item) | {"ratings": int(counts[item])} for item in _best(counts.double())]
-        return {"user": raw_user, "known": False, "rated": [], "recommended": popular}
-
+        return {"user": raw_user, "known": False, "rated": [], "recommended": _popular(data, interactions)}
     user = int(found[0])
     own = interactions[interactions.user_ids == user]
     items = torch.arange(len(data.items), device=own.item_ids.device)
@@ -87,6 +84,12 @@ def recommend(model: nn.Module, task: Task, raw_user: str) -> dict:
         for row in _best(own.ratings.view(len(own), -1).sum(1))
     ]
     return {"user": raw_user, "known": True, "rated": rated, "recommended": recommended}
+
+
+def _popular(data: Data, interactions: Interactions) -> list[dict]:
+    """The most frequent items with their numbers of ratings."""
+    counts = torch.bincount(interactions.item_ids, minlength=len(data.items))
+    return [_name(data, item) | {"ratings": int(counts[item])} for item in _best(counts.double())]
 
 
 def as_text(answer: dict) -> str:

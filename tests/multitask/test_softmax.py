@@ -1,4 +1,4 @@
-"""The ranking loss over the whole catalogue, its batches of users, and the options of training that go with it."""
+"""The ranking loss over the whole catalog, its batches of users, and the options of training that go with it."""
 
 import math
 from itertools import count

@@ -46,9 +46,9 @@ def assert_towers_read(network: Network, representations: list[Tensor]) -> None:
     expected = torch.stack([tower(z) for tower, z in zip(network.towers, representations, strict=True)])
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
     pulls = torch.randn(found.shape)
-    slopes, expected_slopes = (gradients(network, (logits * pulls).sum()) for logits in (found, expected))
-    for key, slope in slopes.items():
-        torch.testing.assert_close(slope, expected_slopes[key], atol=1e-5, rtol=1e-4)
+    found_gradients, expected_gradients = (gradients(network, (logits * pulls).sum()) for logits in (found, expected))
+    for key, gradient in found_gradients.items():
+        torch.testing.assert_close(gradient, expected_gradients[key], atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
