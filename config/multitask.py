@@ -46,6 +46,8 @@ class MultiTaskConfig(GradientConfig):
     init_rating_bias: bool = option(False, "predicted ratings start at the mean rating instead of 0", TASKS)
 
     epochs: int = redefine(GradientConfig, "epochs", 100)
+    batch_size: int = redefine(GradientConfig, "batch_size", 256)
+    lr: float = redefine(GradientConfig, "lr", 5e-3)
     layer_sizes: tuple[int, ...] | None = option(
         None, "input width of every dense layer of the rating MLP; the first is 3 D (default: 3 D, 64)", NETWORK,
         metavar="WIDTH", low=1, high=100_000,

@@ -40,6 +40,7 @@ class ZooConfig(GradientConfig):
     )
 
     batch_size: int = redefine(GradientConfig, "batch_size", 4096)
+    lr: float = redefine(GradientConfig, "lr", 5e-3)
     negatives: int = redefine(
         GradientConfig, "negatives", 4,
         doc="random items drawn for each watched one; 0, the default with --feedback, takes that file as it is",
