@@ -48,8 +48,8 @@ def assemble(ranking: RankingBlock, rating: Factorization, network: MultiTaskNet
     width = width_of(ranking, rating)
     if not network.embedding_sharing or network.embedding_dim != width or len(network.mlp_layers) != 1:
         raise ValueError(
-            f"the blocks need a network with shared tables of width {width} and one linear layer; this one has width "
-            f"{network.embedding_dim}, {len(network.mlp_layers)} layers and embedding_sharing={network.embedding_sharing}"
+            f"the blocks need shared tables of width {width} and one linear layer as f_theta; this network has width "
+            f"{network.embedding_dim}, {len(network.mlp_layers)} layers, embedding_sharing={network.embedding_sharing}"
         )
     zeros = torch.zeros_like
     user_bias, item_bias = rating.user_bias.unsqueeze(1), rating.item_bias.unsqueeze(1)
