@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from config.base import GradientConfig, option, redefine
+from config.base import GradientConfig, RunConfig, option, redefine
 from config.errors import UserError
 
 TASKS, NETWORK = "tasks of the multi-task net", "network"
@@ -109,3 +109,55 @@ class MultiTaskConfig(GradientConfig):
             )
         if self.num_item_based > self.ensemble_size:
             raise UserError(f"--num_item_based {self.num_item_based} is more than --ensemble_size {self.ensemble_size}")
+
+
+CLOSED = "blocks of the net"
+
+
+@dataclass(frozen=True)
+class ClosedFormConfig(RunConfig):
+    """The multi-task net from a ranking block and a rating block, each fitted by the method that suits it."""
+
+    model: ClassVar[str] = "closed_form"
+    summary: ClassVar[str] = "the course's net in closed form: Bayesian ratings, EASE ranking"
+
+    ranking: str = option(
+        "auto", "ranking block: EASE, networks trained by gradient, or their mix; auto: what a validation part of "
+        "train favors", CLOSED, choices=("auto", "ease", "networks", "mix"),
+    )  # fmt: skip
+    ridge: float = option(0.0, "regularization lambda of EASE; 0: chosen on a validation part of train", CLOSED, low=0)
+    ranking_dim: int = option(
+        0, "width of the EASE tables; 0: the narrowest that loses nothing on a validation part of train", CLOSED,
+        metavar="D", low=0, high=10_000,
+    )  # fmt: skip
+    rating_dim: int = option(
+        8, "width of each Bayesian factorization of the ratings", CLOSED, metavar="D", low=1, high=64
+    )
+    rating_fits: int = option(
+        4, "factorizations from different random starts; the rating is their mean", CLOSED, metavar="K", low=1, high=64
+    )
+    num_features: int = option(
+        100, "features of a user and of an item from who rated what", CLOSED, metavar="K", low=0, high=1000
+    )
+    epochs: int = redefine(RunConfig, "epochs", 12, doc="sweeps of the factorizations, and epochs of the networks")
+    test_fraction: float = option(0.05, "fraction of the rows held out for the test", "data")
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        return super().data_options | {"test_fraction": self.test_fraction}
+
+    @property
+    def decided(self) -> bool:
+        """True where nothing is left to be chosen on a validation part."""
+        return self.ranking == "networks" or bool(self.ranking != "auto" and self.ridge and self.ranking_dim)
+
+    def check(self) -> None:
+        super().check()
+        if not 0 < self.test_fraction < 1:
+            raise UserError(f"--test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
+        if self.dataset == "simulated-xing":
+            raise UserError("--dataset simulated-xing holds clicks, bookmarks and replies: it is for --model dyadic")
+        if self.train_ratings is not None and self.test_fraction != ClosedFormConfig.test_fraction:
+            raise UserError("--test_fraction does not apply to a ready split: leave it out, or give --ratings")
+        if self.ranking == "networks" and (self.ridge or self.ranking_dim):
+            raise UserError("--ridge and --ranking_dim are about EASE: leave out --ranking networks")
