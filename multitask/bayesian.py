@@ -15,8 +15,9 @@ Symbols:
     b_i = (1, y_i1, .., y_id): the score of a user is linear in it, x_u . b_i + y_i0
 
 Sources: Lim and Teh 2007 (variational matrix factorization); Salakhutdinov and Mnih 2008 (BPMF: the prior of rows is
-learned); Simm et al. 2015 (Macau: its mean depends on features). They sample or leave out the features; here the
-posterior is approximated by one normal distribution per row, which coordinate ascent finds in a few sweeps.
+learned); Simm et al. 2015 (Macau: its mean depends on features). The last two draw samples; here the posterior is
+approximated by one normal distribution per row, which coordinate ascent finds in a few sweeps. Noise by user and the
+start among the features are ours.
 """
 
 import math
@@ -235,7 +236,8 @@ class BayesianFactorization:
             raise ValueError(f"train must hold ratings in one column; it has the shape {tuple(train.ratings.shape)}")
         ratings = train.ratings.cpu().double()
         self.offset = ratings.mean().item()
-        self.scale = ratings.std(correction=0).item() or 1.0
+        spread = ratings.std(correction=0).item()
+        self.scale = spread if spread > 1e-9 * abs(self.offset) else 1.0  # else all ratings are equal
         residuals = (ratings - self.offset) / self.scale
         counts, sums = rating_matrix(train, torch.ones(len(train))), rating_matrix(train, residuals)
         self._by_user, self._by_item = (counts, sums), (counts.T.tocsr(), sums.T.tocsr())
