@@ -1,7 +1,8 @@
 """The rating block in closed form: variational Bayesian matrix factorization, informed by who watched what.
 
-    r_ui = mu + s (x_u0 + y_i0 + sum_k x_uk y_ik + noise)        noise ~ N(0, 1 / tau)
+    r_ui = mu + s (x_u0 + y_i0 + sum_k x_uk y_ik + noise)        noise ~ N(0, 1 / tau_u)
     x_u ~ N(W' f_u, Lambda^-1), and y_i likewise with its own f, W and Lambda
+    tau_u ~ Gamma(nu / 2, nu v / 2): some users rate more consistently than others; v is a typical variance of the noise
 
 mu and s are the mean and the standard deviation of the training ratings, so that a change of the rating scale changes
 the predictions and nothing else.
@@ -14,8 +15,9 @@ Symbols:
     b_i = (1, y_i1, .., y_id): the score of a user is linear in it, x_u . b_i + y_i0
 
 Sources: Lim and Teh 2007 (variational matrix factorization); Salakhutdinov and Mnih 2008 (BPMF: the prior of rows is
-learned); Simm et al. 2015 (Macau: its mean depends on features). They sample or leave out the features; here the
-posterior is approximated by one normal distribution per row, which coordinate ascent finds in a few sweeps.
+learned); Simm et al. 2015 (Macau: its mean depends on features). The last two draw samples; here the posterior is
+approximated by one normal distribution per row, which coordinate ascent finds in a few sweeps. Noise by user and the
+start among the features are ours.
 """
 
 import math
@@ -33,9 +35,10 @@ from training.streams import stream
 
 USER_EXPONENT, ITEM_EXPONENT = 0.5, 0.25  # weights of the two sides in the matrix whose singular vectors are features
 START_STD = 0.1  # of the factors
-# Priors, as weak as this many ratings or rows.
-NOISE_ROWS, NOISE_SQUARES = 1.0, 0.01  # tau: one rating with this squared error keeps the noise from vanishing
-WEIGHT_ROWS = 1.0  # rho
+START_WEIGHT = 0.3  # of the features in the initial factors
+USER_NOISE_ROWS = 10.0  # nu: a user's own noise counts half after this many ratings
+MIN_NOISE_VARIANCE = 1e-4  # v, in units of s: ratings without noise would let it vanish
+WEIGHT_ROWS = 1.0  # the prior of rho is as weak as this many weights
 
 
 def rating_matrix(train: Interactions, values: Tensor) -> sparse.csr_array:
@@ -128,7 +131,9 @@ class Side:
         self.features = features
         self.num_rows, self.num_features = features.shape
         self.width = num_factors + 1
-        self.mean = START_STD * torch.randn(self.num_rows, self.width, dtype=torch.double, generator=generator)
+        start = torch.randn(self.num_features, self.width, dtype=torch.double, generator=generator)
+        self.mean = START_WEIGHT * (features - features.mean(dim=0)) @ start
+        self.mean += START_STD * torch.randn(self.mean.shape, dtype=torch.double, generator=generator)
         self.mean[:, 0] = 0.0
         self.covariance = START_STD**2 * torch.eye(self.width, dtype=torch.double).repeat(self.num_rows, 1, 1)
         self.weights = torch.zeros(self.num_features, self.width, dtype=torch.double)
@@ -146,11 +151,11 @@ class Side:
         """E[x x'] of each row: (n, D, D)."""
         return self.covariance + self.mean.unsqueeze(2) * self.mean.unsqueeze(1)
 
-    def regressors(self) -> tuple[Tensor, Tensor, Tensor]:
+    def regressors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the other side sees of this one.
 
         Returns:
-            b (n, D); E[b b'] (n, D, D); E[y_0 b] (n, D), which includes the covariance of y_0 and b.
+            b (n, D); E[b b'] (n, D, D); E[y_0 b] (n, D), which includes the covariance of y_0 and b; E[y_0^2] (n,).
         """
         b = self.mean.clone()
         b[:, 0] = 1.0
@@ -158,19 +163,20 @@ class Side:
         cov[:, 0, :] = cov[:, :, 0] = 0.0
         bias_cov = self.covariance[:, 0, :].clone()
         bias_cov[:, 0] = 0.0
-        return b, cov + b.unsqueeze(2) * b.unsqueeze(1), self.mean[:, :1] * b + bias_cov
+        bias_square = self.mean[:, 0].square() + self.covariance[:, 0, 0]
+        return b, cov + b.unsqueeze(2) * b.unsqueeze(1), self.mean[:, :1] * b + bias_cov, bias_square
 
-    def update_rows(self, moments: Tensor, targets: Tensor, noise_precision: Tensor) -> None:
-        """The optimal posterior of every row: C^-1 = Lambda + tau A and m = C (Lambda W'f + tau g).
+    def update_rows(self, moments: Tensor, targets: Tensor) -> None:
+        """The optimal posterior of every row: C^-1 = Lambda + A and m = C (Lambda W'f + g).
 
         Args:
-            moments: A (n, D, D), the sum of E[b b'] over a row's ratings.
-            targets: g (n, D), the sum of E[(r - y_0) b].
+            moments: A (n, D, D), the sum of E[b b'] over a row's ratings, each times the precision of its noise.
+            targets: g (n, D), the sum of E[(r - y_0) b], likewise.
         """
-        factor = torch.linalg.cholesky(self.precision + noise_precision * moments)
+        factor = torch.linalg.cholesky(self.precision + moments)
         self.covariance = torch.cholesky_inverse(factor)
         prior = self.features @ (self.weights @ self.precision)
-        self.mean = (self.covariance @ (prior + noise_precision * targets).unsqueeze(2)).squeeze(2)
+        self.mean = (self.covariance @ (prior + targets).unsqueeze(2)).squeeze(2)
 
     def update_prior(self) -> None:
         """The optimal W, then rho, then Lambda.
@@ -223,59 +229,76 @@ class BayesianFactorization:
         ValueError: there are no ratings, or more than one column of them.
     """
 
+    state_names = ("noise_precision", "noise_variance")
+
     def __init__(self, train: Interactions, features: tuple[Tensor, Tensor], num_factors: int, seed: int = 0) -> None:
         if len(train) == 0 or train.ratings.ndim != 1:
             raise ValueError(f"train must hold ratings in one column; it has the shape {tuple(train.ratings.shape)}")
         ratings = train.ratings.cpu().double()
         self.offset = ratings.mean().item()
-        self.scale = ratings.std(correction=0).item() or 1.0
+        spread = ratings.std(correction=0).item()
+        self.scale = spread if spread > 1e-9 * abs(self.offset) else 1.0  # else all ratings are equal
         residuals = (ratings - self.offset) / self.scale
-        self.num_ratings, self.sum_of_squares = len(ratings), residuals.square().sum()
         counts, sums = rating_matrix(train, torch.ones(len(train))), rating_matrix(train, residuals)
-        self._matrices = {"users": (counts, sums), "items": (counts.T.tocsr(), sums.T.tocsr())}
+        self._by_user, self._by_item = (counts, sums), (counts.T.tocsr(), sums.T.tocsr())
+        self.user_counts = torch.from_numpy(counts.sum(axis=1))
+        self.user_squares = torch.from_numpy(rating_matrix(train, residuals.square()).sum(axis=1))
         generator = stream(seed, 0)
         self.users = Side(features[0], num_factors, generator)
         self.items = Side(features[1], num_factors, generator)
-        self.noise_precision = torch.ones((), dtype=torch.double)
+        self.noise_precision = torch.ones(train.num_users, dtype=torch.double)  # the mean of tau_u
+        self.noise_variance = torch.ones((), dtype=torch.double)  # v
 
     def sweep(self) -> None:
-        """Update the users, the items and, after each, their prior; then the noise. No update lowers the bound."""
-        for name, side, other in (("users", self.users, self.items), ("items", self.items, self.users)):
-            moments, targets = self._sums(name, other)
-            side.update_rows(moments, targets, self.noise_precision)
-            side.update_prior()
-        squares = self._expected_squares(moments, targets)
-        self.noise_precision = (self.num_ratings + NOISE_ROWS) / (squares + NOISE_SQUARES)
+        """Update the users and their prior, the noise, and the items and their prior. No update lowers the bound."""
+        moments, targets, squares = self._sums_of_users()
+        precision = self.noise_precision.unsqueeze(1)
+        self.users.update_rows(precision.unsqueeze(2) * moments, precision * targets)
+        self.users.update_prior()
+        self._update_noise(self._expected_squares(moments, targets, squares))
+        self.items.update_rows(*self._sums_of_items())
+        self.items.update_prior()
 
-    def _sums(self, name: str, other: Side) -> tuple[Tensor, Tensor]:
-        """Sums over the ratings of each row: A (n, D, D) and g (n, D), see `Side.update_rows`."""
-        counts, sums = self._matrices[name]
-        b, second, offset = other.regressors()
-        upper = tuple(torch.triu_indices(other.width, other.width))
-        packed = multiply(counts, torch.cat([second[:, *upper], offset], dim=1))
-        moments = packed.new_empty(len(packed), other.width, other.width)
-        moments[:, *upper] = moments[:, *upper[::-1]] = packed[:, : len(upper[0])]
-        return moments, multiply(sums, b) - packed[:, len(upper[0]) :]
+    def _update_noise(self, squares: Tensor) -> None:
+        """The optimal tau_u, then v."""
+        nu = USER_NOISE_ROWS
+        self.noise_precision = (nu + self.user_counts) / (nu * self.noise_variance + squares)
+        self.noise_variance = (1 / self.noise_precision.mean()).clamp(min=MIN_NOISE_VARIANCE)
 
-    def _expected_squares(self, moments: Tensor, targets: Tensor) -> Tensor:
-        """E[sum of squared errors] over the posterior, in units of s, from the sums of the items."""
-        users, items = self.users, self.items
-        counts, sums = (torch.from_numpy(matrix.sum(axis=1)) for matrix in self._matrices["users"])
-        bias, bias_variance = users.mean[:, 0], users.covariance[:, 0, 0]
-        without_items = self.sum_of_squares - 2 * sums @ bias + counts @ (bias.square() + bias_variance)
-        return without_items - 2 * (items.mean * targets).sum() + (items.second_moment * moments).sum()
+    def _sums_of_users(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over the ratings of each user of E[b b'], E[(r - y_0) b] and E[(r - y_0)^2]."""
+        counts, sums = self._by_user
+        b, second, offset, bias_square = self.items.regressors()
+        moments, offsets = _sum_pairs(counts, second, torch.cat([offset, bias_square.unsqueeze(1)], dim=1))
+        of_ratings = multiply(sums, torch.cat([b, self.items.mean[:, :1]], dim=1))
+        squares = self.user_squares - 2 * of_ratings[:, -1] + offsets[:, -1]
+        return moments, of_ratings[:, :-1] - offsets[:, :-1], squares
+
+    def _sums_of_items(self) -> tuple[Tensor, Tensor]:
+        """Sums over the ratings of each item of E[b b'] and E[(r - x_0) b], times the precision of the noise."""
+        counts, sums = self._by_item
+        precision = self.noise_precision.unsqueeze(1)
+        b, second, offset, _ = self.users.regressors()
+        moments, offsets = _sum_pairs(counts, precision.unsqueeze(2) * second, precision * offset)
+        return moments, multiply(sums, precision * b) - offsets
+
+    def _expected_squares(self, moments: Tensor, targets: Tensor, squares: Tensor) -> Tensor:
+        """E[sum of squared errors] of each user, in units of s: (num_users,); from `_sums_of_users`."""
+        users = self.users
+        return squares - 2 * (users.mean * targets).sum(dim=1) + (users.second_moment * moments).sum(dim=(1, 2))
 
     def lower_bound(self) -> float:
         """The variational lower bound, up to a constant; coordinate ascent never lowers it."""
-        squares = self._expected_squares(*self._sums("items", self.users)) + NOISE_SQUARES
-        rows = self.num_ratings + NOISE_ROWS
-        fit = (rows * self.noise_precision.log() - self.noise_precision * squares) / 2
-        return (fit + self.users.lower_bound() + self.items.lower_bound()).item()
+        squares = self._expected_squares(*self._sums_of_users())
+        tau, prior_squares = self.noise_precision, USER_NOISE_ROWS * self.noise_variance
+        of_ratings = (USER_NOISE_ROWS + self.user_counts) @ tau.log() - tau @ (prior_squares + squares)
+        of_noise = len(tau) * USER_NOISE_ROWS * prior_squares.log()
+        return ((of_ratings + of_noise) / 2 + self.users.lower_bound() + self.items.lower_bound()).item()
 
     @property
     def noise_std(self) -> float:
-        """Standard deviation of the noise, in rating points."""
-        return self.scale / math.sqrt(self.noise_precision.item())
+        """Standard deviation of the noise of a typical user, in rating points."""
+        return self.scale * math.sqrt(self.noise_variance.item())
 
     def factorization(self) -> Factorization:
         """The posterior mean, in rating points."""
@@ -304,12 +327,13 @@ class BayesianFactorization:
         a[:, 0] = b[:, 0] = 1.0
         variance = _quadratic(user_cov, b) + _quadratic(item_cov, a) + both
         if with_noise:
-            variance = variance + 1 / self.noise_precision
+            shape = (USER_NOISE_ROWS + self.user_counts[user_ids]) / 2  # of the posterior of tau_u, a Gamma
+            variance = variance + shape / (shape - 1) / self.noise_precision[user_ids]
         return self.scale * variance.sqrt()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that a sweep changes, as copies: float64 tensors by name."""
-        state = {"noise_precision": self.noise_precision}
+        state = {name: getattr(self, name) for name in self.state_names}
         for name, side in (("users", self.users), ("items", self.items)):
             state |= {f"{name}.{part}": getattr(side, part) for part in Side.state_names}
         return {name: value.clone() for name, value in state.items()}
@@ -323,10 +347,23 @@ class BayesianFactorization:
         own = self.state_dict()
         if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in state.items()}:
             raise ValueError("the state belongs to a factorization of another size; load it into one like its own")
-        self.noise_precision = state["noise_precision"].clone()
+        for name in self.state_names:
+            setattr(self, name, state[name].clone())
         for name, side in (("users", self.users), ("items", self.items)):
             for part in Side.state_names:
                 setattr(side, part, state[f"{name}.{part}"].clone())
+
+
+def _sum_pairs(counts: sparse.csr_array, second: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum symmetric matrices and vectors over the ratings of each row: (m, D, D), (m, K) -> (n, D, D), (n, K).
+
+    One sparse product, which reads only the upper triangles.
+    """
+    upper = tuple(torch.triu_indices(*second.shape[1:]))
+    packed = multiply(counts, torch.cat([second[:, *upper], others], dim=1))
+    moments = packed.new_empty(len(packed), *second.shape[1:])
+    moments[:, *upper] = moments[:, *upper[::-1]] = packed[:, : len(upper[0])]
+    return moments, packed[:, len(upper[0]) :]
 
 
 def _quadratic(matrices: Tensor, vectors: Tensor) -> Tensor:
