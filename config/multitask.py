@@ -111,7 +111,7 @@ class MultiTaskConfig(GradientConfig):
             raise UserError(f"--num_item_based {self.num_item_based} is more than --ensemble_size {self.ensemble_size}")
 
 
-CLOSED = "blocks of the net"
+BLOCKS = "blocks of the net"
 
 
 @dataclass(frozen=True)
@@ -119,27 +119,25 @@ class ClosedFormConfig(RunConfig):
     """The multi-task net from a ranking block and a rating block, each fitted by the method that suits it."""
 
     model: ClassVar[str] = "closed_form"
-    summary: ClassVar[str] = "the course's net in closed form: Bayesian ratings, EASE ranking"
+    summary: ClassVar[str] = "the course's net from closed forms: Bayesian ratings, EASE"
 
     ranking: str = option(
-        "auto", "ranking block: EASE, networks trained by gradient, or their mix; auto: what a validation part of "
-        "train favors", CLOSED, choices=("auto", "ease", "networks", "mix"),
+        "auto", "ranking block: EASE, or networks trained by gradient; auto: networks where the data are dense", BLOCKS,
+        choices=("auto", "ease", "networks"),
     )  # fmt: skip
-    ridge: float = option(0.0, "regularization lambda of EASE; 0: chosen on a validation part of train", CLOSED, low=0)
+    ridge: float = option(0.0, "lambda of EASE; 0: chosen on a validation part of train", BLOCKS, low=0)
     ranking_dim: int = option(
-        0, "width of the EASE tables; 0: the narrowest that loses nothing on a validation part of train", CLOSED,
+        0, "width of the tables of EASE; 0: the narrowest that loses nothing on a validation part of train", BLOCKS,
         metavar="D", low=0, high=10_000,
     )  # fmt: skip
-    rating_dim: int = option(
-        8, "width of each Bayesian factorization of the ratings", CLOSED, metavar="D", low=1, high=64
-    )
+    rating_dim: int = option(8, "width of each factorization of the ratings", BLOCKS, metavar="D", low=1, high=64)
     rating_fits: int = option(
-        4, "factorizations from different random starts; the rating is their mean", CLOSED, metavar="K", low=1, high=64
+        4, "factorizations from different random starts; the rating is their mean", BLOCKS, metavar="K", low=1, high=64
     )
     num_features: int = option(
-        100, "features of a user and of an item from who rated what", CLOSED, metavar="K", low=0, high=1000
+        100, "features of a user and of an item from who rated what", BLOCKS, metavar="K", low=0, high=1000
     )
-    epochs: int = redefine(RunConfig, "epochs", 12, doc="sweeps of the factorizations, and epochs of the networks")
+    epochs: int = redefine(RunConfig, "epochs", 12, doc="sweeps of the factorizations", resumable=False)
     test_fraction: float = option(0.05, "fraction of the rows held out for the test", "data")
 
     @property
@@ -147,9 +145,8 @@ class ClosedFormConfig(RunConfig):
         return super().data_options | {"test_fraction": self.test_fraction}
 
     @property
-    def decided(self) -> bool:
-        """True where nothing is left to be chosen on a validation part."""
-        return self.ranking == "networks" or bool(self.ranking != "auto" and self.ridge and self.ranking_dim)
+    def run_name(self) -> str:
+        return f"{self.model}_seed={self.seed}"
 
     def check(self) -> None:
         super().check()
@@ -159,5 +156,3 @@ class ClosedFormConfig(RunConfig):
             raise UserError("--dataset simulated-xing holds clicks, bookmarks and replies: it is for --model dyadic")
         if self.train_ratings is not None and self.test_fraction != ClosedFormConfig.test_fraction:
             raise UserError("--test_fraction does not apply to a ready split: leave it out, or give --ratings")
-        if self.ranking == "networks" and (self.ridge or self.ranking_dim):
-            raise UserError("--ridge and --ranking_dim are about EASE: leave out --ranking networks")

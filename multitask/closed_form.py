@@ -9,6 +9,7 @@ p = U . Q + b adds all columns up, so the item columns of the rating are scaled 
 rounding matters; in r the weights of f_theta undo that. The columns of the biases face zeros.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,3 +64,14 @@ def assemble(ranking: RankingBlock, rating: Factorization, network: MultiTaskNet
     for_user[place] = 1.0
     for_item[place + 1] = 1.0
     for_product[place + NUM_BIASES :] = 1 / SCALE
+
+
+@torch.no_grad()
+def block_of(networks: Sequence[MultiTaskNet]) -> RankingBlock:
+    """The mean ranking score of networks with shared tables, in float64."""
+    count = len(networks)
+    return RankingBlock(
+        users=torch.cat([network.U.weight.cpu().double() for network in networks], dim=1),
+        items=torch.cat([network.Q.weight.cpu().double() for network in networks], dim=1) / count,
+        item_bias=torch.stack([network.B.weight.cpu().double()[:, 0] for network in networks]).mean(dim=0),
+    )

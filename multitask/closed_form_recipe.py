@@ -1,7 +1,7 @@
 """How --model closed_form is fitted: a ranking block and a rating block, put into one MultiTaskNet after every epoch.
 
-An epoch is a sweep of every Bayesian factorization and, where networks take part, an epoch of each of them. EASE has no
-epochs: its tables are the same in all of them.
+An epoch is a sweep of every Bayesian factorization. EASE has no epochs: its tables are the same in all of them. Where
+networks rank, they are trained in the later epochs, and the ranking is that of EASE until they are finished.
 """
 
 from collections.abc import Callable
@@ -10,24 +10,31 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import dataset
 from config.errors import UserError
-from config.multitask import ClosedFormConfig
+from config.multitask import ClosedFormConfig, MultiTaskConfig
 from dataset import Data
 from models import MultiTaskNet
 from multitask.bayesian import BayesianFactorization, mean_of, watch_features
-from multitask.closed_form import NUM_BIASES, RankingBlock, assemble
-from multitask.decisions import NETWORKS, decide, require_room
+from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of
+from multitask.decisions import decide, require_room
 from multitask.ease import cut, ease_scores
 from multitask.ensemble import Networks
-from multitask.networks import block_of, mix_blocks
 from multitask.recipe import SEED_STEP, build_networks
 from multitask.task import WatchAndRate
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import History, Log, Row, Stop, Training
 from training.steps import Stopped
+
+# Half of them learn their users, half compute them from items. They learn the ratings as well, which helps the ranking.
+NETWORKS = MultiTaskConfig(
+    ranking_loss="softmax", schedule="cosine", init_rating_bias=True, factorization_weight=1.0, regression_weight=0.2,
+    lr=0.02, embedding_decay=1.2, batch_size=2000, user_weight_exponent=0.3, epochs=12, ensemble_size=4,
+    num_item_based=2, embedding_dim=1024, layer_sizes=(3072,), quiet=True,
+)  # fmt: skip
+FIRST_SWEEPS = 4  # epochs before the networks begin: a usable net is there within seconds
 
 
 class ClosedFormRecipe:
@@ -46,17 +53,13 @@ class ClosedFormRecipe:
     def build(
         self, config: ClosedFormConfig, data: Data, device: torch.device, group: SingleProcess = SINGLE_PROCESS
     ) -> Training:
-        """The network has the width of all blocks; the stepper fits them.
-
-        Raises:
-            UserError: the ranking is not decided yet, or there are too many users and items.
-        """
+        """A network with the width of all blocks, for a config in which everything is decided; the stepper fits them."""
         require_room(data)
         data = data.to(device)
         width = ranking_width(config) + NUM_BIASES + config.rating_fits * config.rating_dim
         torch.manual_seed(config.seed)
         model = MultiTaskNet(len(data.users), len(data.items), width, [3 * width]).to(device)
-        networks = replace(NETWORKS, seed=config.seed, epochs=config.epochs)
+        networks = replace(NETWORKS, seed=config.seed)
         make_networks = partial(build_networks, networks, data, device)
         return Training(model, WatchAndRate(data, seed=config.seed), partial(BlockStepper, make_networks=make_networks))
 
@@ -66,9 +69,7 @@ RECIPE = ClosedFormRecipe()
 
 def ranking_width(config: ClosedFormConfig) -> int:
     """Columns of the ranking block."""
-    if config.ranking == "ease":
-        return config.ranking_dim
-    return NETWORKS.embedding_dim if config.ranking == "networks" else config.ranking_dim + NETWORKS.embedding_dim + 1
+    return config.ranking_dim if config.ranking == "ease" else max(config.ranking_dim, NETWORKS.embedding_dim)
 
 
 class BlockStepper:
@@ -82,18 +83,16 @@ class BlockStepper:
         device: torch.device,
         make_networks: Callable[[], Networks],
     ) -> None:
-        self.model, self.task = model, task
-        train = task.data.train.to(torch.device("cpu"))
-        self.train = train
-        features = watch_features(train, config.num_features)
+        self.model, self.config = model, config
+        self.train = task.data.train.to(torch.device("cpu"))
+        features = watch_features(self.train, config.num_features)
         seeds = [(config.seed + number * SEED_STEP) % 2**32 for number in range(config.rating_fits)]
-        self.fits = [BayesianFactorization(train, features, config.rating_dim, seed) for seed in seeds]
-        self.ease = None if config.ranking == "networks" else EaseBlock(train, config.ridge, config.ranking_dim)
+        self.fits = [BayesianFactorization(self.train, features, config.rating_dim, seed) for seed in seeds]
+        self.ease = EaseBlock(self.train, config.ridge, config.ranking_dim)
+        self.checkpoint_parts: dict[str, Any] = {"ease": self.ease}
+        self.checkpoint_parts |= {f"rating fit {number}": fit for number, fit in enumerate(self.fits)}
         self.networks, self.steppers = [], []
-        self.checkpoint_parts: dict[str, Any] = {f"rating fit {number}": fit for number, fit in enumerate(self.fits)}
-        if self.ease is not None:
-            self.checkpoint_parts["ease"] = self.ease
-        for number, (own, training) in enumerate(make_networks() if config.ranking != "ease" else []):
+        for number, (own, training) in enumerate(make_networks() if config.ranking == "networks" else []):
             stepper = training.make_stepper(training.model, training.task, own, device)
             self.networks.append(training.model)
             self.steppers.append(stepper)
@@ -105,24 +104,42 @@ class BlockStepper:
         return False
 
     def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:
-        """A sweep of every fit and an epoch of every network: {"train_regression": squared error on train}."""
+        """A sweep of every fit, and this epoch's part of the networks' training."""
         for fit in self.fits:
             if stop():
                 raise Stopped
             fit.sweep()
-        rows = [stepper.run_epoch(epoch, history, stop) for stepper in self.steppers]
+        row = self._train_networks(epoch, history, stop)
         rating = mean_of([fit.factorization() for fit in self.fits])
-        assemble(self._ranking(), rating, self.model)
+        is_trained = bool(self.networks) and epoch >= self.config.epochs
+        ranking = block_of(self.networks) if is_trained else self.ease.block
+        assemble(widen(ranking, ranking_width(self.config)), rating, self.model)
         errors = rating.predict(self.train.user_ids.long(), self.train.item_ids.long()) - self.train.ratings
-        row = {"train_regression": errors.square().mean().item()}
-        if rows:
-            row["train_factorization"] = sum(one["train_factorization"] for one in rows) / len(rows)
-        return row
+        return row | {"train_regression": errors.square().mean().item()}
 
-    def _ranking(self) -> RankingBlock:
-        if self.ease is None:
-            return block_of(self.networks)
-        return mix_blocks(self.ease.block, block_of(self.networks)) if self.networks else self.ease.block
+    def _train_networks(self, epoch: int, history: History, stop: Stop) -> Row:
+        """The epochs of the networks that fall into this one: {"train_factorization": mean ranking loss of the last}."""
+        if not self.networks:
+            return {}
+        first, last = (network_epochs(done, self.config.epochs) for done in (epoch - 1, epoch))
+        rows = [{"train_factorization": history[-1]["train_factorization"]}] if history else []
+        for own_epoch in range(first + 1, last + 1):
+            rows = [stepper.run_epoch(own_epoch, [], stop) for stepper in self.steppers]
+        return {"train_factorization": sum(row["train_factorization"] for row in rows) / len(rows) if rows else 1.0}
+
+
+def network_epochs(epochs_done: int, epochs: int) -> int:
+    """How many epochs of the networks are done after so many of the run: all of them at its end."""
+    begin = min(FIRST_SWEEPS, epochs - 1)
+    return round(NETWORKS.epochs * max(0, epochs_done - begin) / (epochs - begin))
+
+
+def widen(block: RankingBlock, width: int) -> RankingBlock:
+    """The block with columns of zeros up to this width."""
+    missing = width - block.users.shape[1]
+    return RankingBlock(
+        *(nn.functional.pad(table, (0, missing)) for table in (block.users, block.items)), block.item_bias
+    )
 
 
 class EaseBlock:
