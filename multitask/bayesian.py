@@ -85,6 +85,23 @@ def _features(counts: Tensor, coordinates: Tensor) -> Tensor:
     return torch.cat([torch.ones(len(counts), 1), activity.unsqueeze(1), coordinates / norm], dim=1)
 
 
+def genre_features(genres: Sequence[str]) -> Tensor:
+    """Further item features, to be joined to those of `watch_features`: one standardized column per genre.
+
+    Args:
+        genres: for each item its genres, separated by "|"; "" if there are none.
+
+    Returns:
+        (num_items, G) float64 with a mean squared row norm of 1; G = 0 if no item has a genre.
+    """
+    of_items = [set(text.split("|")) - {""} for text in genres]
+    names = sorted(set().union(*of_items))
+    table = torch.tensor([[name in own for name in names] for own in of_items], dtype=torch.double)
+    table = table - table.mean(dim=0)
+    table = table / table.square().mean(dim=0).sqrt().clamp(min=1e-9)
+    return table / max(table.square().sum(dim=1).mean().sqrt().item(), 1e-9)
+
+
 @dataclass(frozen=True, eq=False)
 class Factorization:
     """Ratings mean + user_bias + item_bias + users . items, all float64.

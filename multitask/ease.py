@@ -22,6 +22,7 @@ from multitask.svd import multiply, top_singular_vectors
 USER_EXPONENT = 0.3
 DROPOUT = 0.3
 RIDGES = (30.0, 60.0, 120.0, 250.0, 500.0)
+WIDTHS = (64, 128, 256, 512)
 
 
 def fit_ease(
@@ -149,3 +150,21 @@ def cut(scores: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
     missing = width - len(values)
     users, items = (nn.functional.pad(part * values.sqrt(), (0, missing)) for part in (left, right))
     return users, items, bias
+
+
+def choose_width(
+    train: Interactions, validation: Interactions, ridge: float, widths: Sequence[int] = WIDTHS
+) -> tuple[int, dict[int, float]]:
+    """The width of the cut with the best MRR on validation rows; the narrower of equal ones.
+
+    Few columns smooth the scores, which helps on some data; others need hundreds.
+
+    Returns:
+        The width, and the MRR of every width.
+    """
+    users, items, bias = cut(ease_scores(train, ridge), max(widths))
+    tried = {
+        width: mrr_score(ScoreTable(users[:, :width] @ items[:, :width].T + bias), validation, train)
+        for width in sorted(widths)
+    }
+    return max(tried, key=lambda width: tried[width]), tried

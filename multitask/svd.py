@@ -1,6 +1,6 @@
 """Truncated singular value decomposition of dense and sparse matrices, reproducible to the last bit on one machine."""
 
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from scipy import sparse
@@ -12,7 +12,7 @@ EXACT_ROWS = 1000  # with at most this many rows or columns, all singular vector
 OVERSAMPLING = 32  # further columns of the random start
 ITERATIONS = 3
 
-Matrix = Tensor | sparse.csr_array
+Matrix: TypeAlias = Tensor | sparse.csr_array
 
 
 def top_singular_vectors(matrix: Matrix, width: int) -> tuple[Tensor, Tensor, Tensor]:

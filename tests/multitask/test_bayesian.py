@@ -7,7 +7,7 @@ from conftest import interactions
 from torch import Tensor
 
 from dataset import Interactions
-from multitask.bayesian import BayesianFactorization, mean_of, mixture_std, watch_features, watch_matrix
+from multitask.bayesian import BayesianFactorization, genre_features, mean_of, mixture_std, watch_features, watch_matrix
 
 
 def planted(
@@ -310,6 +310,13 @@ def test_rows_without_ratings_have_no_coordinates():
     assert (users[2:, 2:] == 0).all()
     assert (items[[1, 3, 4], 2:] == 0).all()
     assert torch.cat([users.flatten(), items.flatten()]).isfinite().all()
+
+
+def test_genres_become_standardized_columns():
+    table = genre_features(["Comedy|Drama", "Drama", "", "Comedy"])
+    torch.testing.assert_close(table, torch.tensor([[1, 1], [-1, 1], [-1, -1], [1, -1.0]]).double() / 2**0.5)
+    assert genre_features(["Drama", "Drama"]).equal(torch.zeros(2, 1).double())
+    assert genre_features(["", ""]).shape == (2, 0)
 
 
 def damped_biases(train: Interactions, damping=5.0):

@@ -8,7 +8,7 @@ from conftest import interactions
 from dataset import Interactions
 from evaluation import mrr_score
 from multitask import ease
-from multitask.ease import ScoreTable, choose_ridge, cut, ease_scores, fit_ease
+from multitask.ease import ScoreTable, choose_ridge, choose_width, cut, ease_scores, fit_ease
 from multitask.svd import top_singular_vectors
 
 
@@ -133,6 +133,21 @@ def test_the_cut_is_the_nearest_of_its_rank():
     rest = ((scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True, correction=0) - bias).numpy()
     error = np.linalg.norm((users @ items.T).numpy() - rest)
     assert error == pytest.approx(np.sqrt((np.linalg.svd(rest, compute_uv=False)[6:] ** 2).sum()))
+
+
+def test_the_width_is_the_best_on_validation():
+    train, validation = halves(groups())
+    width, tried = choose_width(train, validation, 10.0, (40, 4, 1))
+    for tested, mrr in tried.items():
+        users, items, bias = cut(ease_scores(train, 10.0), tested)
+        assert mrr == pytest.approx(mrr_score(ScoreTable(users @ items.T + bias), validation, train))
+    assert list(tried) == [1, 4, 40]
+    assert tried[width] == max(tried.values())
+
+
+def test_of_equal_widths_the_narrowest_is_chosen(monkeypatch):
+    monkeypatch.setattr(ease, "mrr_score", lambda *_: 0.1)
+    assert choose_width(watched(), watched(), 5.0, (16, 8, 12))[0] == 8
 
 
 def test_constant_rows_are_zero_in_the_tables():
