@@ -1,8 +1,8 @@
 """The command line of main.py: flags, settings files and presets become a config.
 
 To add a flag, add a field to a config class: in config/multitask.py, zoo.py or dyadic.py, or in base.py if every model
-has it. The model comes first on the command line: it decides which other flags there are. Imports the standard library alone, so that
-`python main.py --help` answers at once, also before the requirements are installed.
+has it. The model comes first on the command line: it decides which other flags there are. Imports the standard library
+alone, so that `python main.py --help` answers at once, also before the requirements are installed.
 """
 
 import argparse
