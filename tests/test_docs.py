@@ -335,6 +335,12 @@ def test_the_file_tree_is_true_and_complete(page):
     assert {path.name for path in ROOT.glob("*.py")} | folders <= set(named)
 
 
+def test_the_design_names_every_module():
+    rooms = [path.parent for path in ROOT.glob("*/__init__.py")]
+    modules = {path.relative_to(ROOT).as_posix() for room in rooms for path in room.glob("*.py")}
+    assert {path for path in modules if not path.endswith("__init__.py")} <= set(tree(ROOT / "docs" / "design.md"))
+
+
 def test_every_model_has_a_row():
     told = (
         inline_code(ROOT / "docs" / "zoo.md")

@@ -24,10 +24,11 @@ def header(
     """What a run prints before its first epoch."""
     lines = [BOX] if data.simulated else []
     lines += [f"note: {note}" for note in (*data.notes, *training.notes)]
+    threads = "1 thread" if config.threads == 1 else f"{config.threads} threads"
     processes = f", {num_processes} processes" if num_processes > 1 else ""
     parameters = sum(parameter.numel() for parameter in training.model.parameters())
     lines.append(repr(data))
-    lines.append(f"{parameters:,} parameters, {device}, {config.threads} threads{processes}, run folder {path}")
+    lines.append(f"{parameters:,} parameters, {device}, {threads}{processes}, run folder {path}")
     return "\n".join(lines)
 
 

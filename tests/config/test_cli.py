@@ -12,6 +12,9 @@ from conftest import ROOT, refused, run
 from config import cli
 from config.base import RunConfig
 from config.errors import UserError
+from config.multitask import MultiTaskConfig
+from losses import PAIRWISE_LOSSES
+from multitask.task import NEGATIVE_SAMPLERS
 from registry import CHOICES, MODELS, make_config
 
 WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
@@ -91,6 +94,14 @@ def test_defaults_are_values_of_the_right_type(model):
 def test_every_choice_that_is_listed_elsewhere_is_a_field():
     assert set(CHOICES) <= {field.name for config in MODELS.values() for field in dataclasses.fields(config)}
     assert RunConfig.dataset in CHOICES["dataset"]
+
+
+def test_choices_of_the_multitask_net_are_those_of_the_tables():
+    """config/ cannot read the tables, which need PyTorch: it repeats their names."""
+    fields = {field.name: field for field in dataclasses.fields(MultiTaskConfig)}
+    losses = fields["ranking_loss"].metadata["option"].choices
+    assert losses == (*PAIRWISE_LOSSES, "softmax")
+    assert fields["negative_sampling"].metadata["option"].choices == tuple(NEGATIVE_SAMPLERS)
 
 
 def test_a_preset_names_its_model_and_flags_override_it():
