@@ -102,7 +102,7 @@ def baseline_table(row: Row, task: Task, model: str, baselines: Baselines) -> li
 def _column(metric: str, direction: int, rows: Mapping[str, Row]) -> list[str]:
     """The cells of a column, all equally wide: its title, then the value of every row."""
     texts = [f"{row[metric]:.4f}" if metric in row else "n/a" for row in rows.values()]
-    best = max(direction * row[metric] for row in rows.values() if metric in row)
+    best = max(_or_least(direction * row[metric]) for row in rows.values() if metric in row)
     is_best = [bool(direction) and metric in row and direction * row[metric] == best for row in rows.values()]
     marked = [text + ("*" if best else " ") for text, best in zip(texts, is_best, strict=True)]
     cells = [metric.replace("_", " ") + " ", *marked]
