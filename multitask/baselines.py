@@ -10,7 +10,6 @@ They are fitted on the training rows alone, answer like a network and are evalua
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dataset import CHUNK_ROWS, Interactions
@@ -108,9 +107,10 @@ class Ease(Baseline):
         if self.items is None:
             return self.table[user_ids]
         starts, ends = self.offsets[user_ids], self.offsets[user_ids + 1]
-        lengths = ends - starts
-        items = self.items[ranges(starts, ends)].long()
-        return F.embedding_bag(items, self.table, lengths.cumsum(0) - lengths, mode="sum")
+        rows = torch.arange(len(user_ids), device=user_ids.device).repeat_interleave(ends - starts)
+        watched = self.table.new_zeros(len(user_ids), len(self.table))
+        watched[rows, self.items[ranges(starts, ends)].long()] = 1.0
+        return watched @ self.table  # a dense product is several times as fast as sums over the watched items
 
 
 def make_baselines(train: Interactions) -> dict[str, Baseline]:
