@@ -127,16 +127,20 @@ class ClosedFormConfig(RunConfig):
     )  # fmt: skip
     ridge: float = option(0.0, "lambda of EASE; 0: chosen on a validation part of train", BLOCKS, low=0)
     ranking_dim: int = option(
-        0, "width of the tables of EASE; 0: the narrowest that loses nothing on a validation part of train", BLOCKS,
+        0, "width of the tables of EASE; 0: chosen on a validation part of train", BLOCKS,
         metavar="D", low=0, high=10_000,
     )  # fmt: skip
-    rating_dim: int = option(8, "width of each factorization of the ratings", BLOCKS, metavar="D", low=1, high=64)
+    rating_dim: int = option(12, "width of each factorization of the ratings", BLOCKS, metavar="D", low=1, high=64)
     rating_fits: int = option(
         4, "factorizations from different random starts; the rating is their mean", BLOCKS, metavar="K", low=1, high=64
     )
     num_features: int = option(
-        100, "features of a user and of an item from who rated what", BLOCKS, metavar="K", low=0, high=1000
+        32, "features of a user and of an item from who rated what", BLOCKS, metavar="K", low=0, high=1000
     )
+    genres: str = option(
+        "auto", "genres as further features of the items; auto: where a validation part of train favors them", BLOCKS,
+        choices=("auto", "on", "off"),
+    )  # fmt: skip
     epochs: int = redefine(RunConfig, "epochs", 12, doc="sweeps of the factorizations", resumable=False)
     test_fraction: float = option(0.05, "fraction of the rows held out for the test", "data")
 

@@ -17,9 +17,9 @@ from config.errors import UserError
 from config.multitask import ClosedFormConfig, MultiTaskConfig
 from dataset import Data
 from models import MultiTaskNet
-from multitask.bayesian import BayesianFactorization, mean_of, watch_features
+from multitask.bayesian import BayesianFactorization, mean_of
 from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of
-from multitask.decisions import decide, require_room
+from multitask.decisions import decide, item_features, require_room
 from multitask.ease import cut, ease_scores
 from multitask.ensemble import Networks
 from multitask.recipe import SEED_STEP, build_networks
@@ -53,7 +53,7 @@ class ClosedFormRecipe:
     def build(
         self, config: ClosedFormConfig, data: Data, device: torch.device, group: SingleProcess = SINGLE_PROCESS
     ) -> Training:
-        """A network with the width of all blocks, for a config in which everything is decided; the stepper fits them."""
+        """A network with the width of all blocks, of a config in which everything is decided; the stepper fits them."""
         require_room(data)
         data = data.to(device)
         width = ranking_width(config) + NUM_BIASES + config.rating_fits * config.rating_dim
@@ -85,7 +85,8 @@ class BlockStepper:
     ) -> None:
         self.model, self.config = model, config
         self.train = task.data.train.to(torch.device("cpu"))
-        features = watch_features(self.train, config.num_features)
+        genres = task.data.genres if config.genres == "on" else ()
+        features = item_features(self.train, config.num_features, genres)
         seeds = [(config.seed + number * SEED_STEP) % 2**32 for number in range(config.rating_fits)]
         self.fits = [BayesianFactorization(self.train, features, config.rating_dim, seed) for seed in seeds]
         self.ease = EaseBlock(self.train, config.ridge, config.ranking_dim)
@@ -109,23 +110,20 @@ class BlockStepper:
             if stop():
                 raise Stopped
             fit.sweep()
-        row = self._train_networks(epoch, history, stop)
+        self._train_networks(epoch, stop)
         rating = mean_of([fit.factorization() for fit in self.fits])
         is_trained = bool(self.networks) and epoch >= self.config.epochs
         ranking = block_of(self.networks) if is_trained else self.ease.block
         assemble(widen(ranking, ranking_width(self.config)), rating, self.model)
         errors = rating.predict(self.train.user_ids.long(), self.train.item_ids.long()) - self.train.ratings
-        return row | {"train_regression": errors.square().mean().item()}
+        return {"train_regression": errors.square().mean().item()}
 
-    def _train_networks(self, epoch: int, history: History, stop: Stop) -> Row:
-        """The epochs of the networks that fall into this one: {"train_factorization": mean ranking loss of the last}."""
-        if not self.networks:
-            return {}
+    def _train_networks(self, epoch: int, stop: Stop) -> None:
+        """The epochs of the networks that fall into this epoch."""
         first, last = (network_epochs(done, self.config.epochs) for done in (epoch - 1, epoch))
-        rows = [{"train_factorization": history[-1]["train_factorization"]}] if history else []
         for own_epoch in range(first + 1, last + 1):
-            rows = [stepper.run_epoch(own_epoch, [], stop) for stepper in self.steppers]
-        return {"train_factorization": sum(row["train_factorization"] for row in rows) / len(rows) if rows else 1.0}
+            for stepper in self.steppers:
+                stepper.run_epoch(own_epoch, [], stop)
 
 
 def network_epochs(epochs_done: int, epochs: int) -> int:
@@ -137,9 +135,8 @@ def network_epochs(epochs_done: int, epochs: int) -> int:
 def widen(block: RankingBlock, width: int) -> RankingBlock:
     """The block with columns of zeros up to this width."""
     missing = width - block.users.shape[1]
-    return RankingBlock(
-        *(nn.functional.pad(table, (0, missing)) for table in (block.users, block.items)), block.item_bias
-    )
+    users, items = (nn.functional.pad(table, (0, missing)) for table in (block.users, block.items))
+    return RankingBlock(users, items, block.item_bias)
 
 
 class EaseBlock:

@@ -1,9 +1,10 @@
-"""What --model closed_form decides: which ranking block, how strongly EASE is regularized, and how wide its tables are.
+"""What --model closed_form decides: the ranking block, the regularization and width of EASE, and the use of genres.
 
 The first follows from counts of the training rows, the others from a validation part cut out of them. The test part is
 never read. Each decision is recorded in config.json, so that a resumed run does not decide again.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,16 +13,15 @@ from torch import Tensor
 from config.errors import UserError
 from config.multitask import ClosedFormConfig
 from dataset import Data, Interactions, split_rows
-from evaluation import mrr_score
-from multitask.closed_form import RankingBlock
-from multitask.ease import ScoreTable, choose_ridge, cut, ease_scores
+from multitask.bayesian import BayesianFactorization, genre_features, watch_features
+from multitask.ease import choose_ridge, choose_width
 from training.protocols import Log
 
 VALIDATION_FRACTION = 0.05
-WIDTHS = (64, 128, 256, 512)
-TOLERANCE = 0.0005  # of validation MRR that narrower tables may lose
 # Networks need many ratings per row of their tables to rank better than EASE; see docs/champion.md for measurements.
 DENSE_USER, DENSE_ITEM = 60, 30  # mean ratings of a user, and of an item
+TRIAL_SWEEPS = 8
+FEW_ROWS_RIDGE, FEW_ROWS_WIDTH = 120.0, 64  # where the training rows are too few for a validation part
 MAX_CELLS = 10**8  # users x items: a score for each pair is held in memory
 
 
@@ -42,11 +42,20 @@ def decide(config: ClosedFormConfig, data: Data, log: Log) -> ClosedFormConfig:
     require_room(data)
     if config.ranking == "auto":
         config = _decide_ranking(config, data, log)
-    if config.ridge and config.ranking_dim:
-        return config
     parts = cut_validation(data, config.seed)
-    config, scores = _decide_ridge(config, parts, log)
-    return config if config.ranking_dim else _decide_width(config, parts, scores, log)
+    if not len(parts.held_out):
+        return _without_validation(config, log)
+    config = _decide_ridge(config, parts, log)
+    config = _decide_width(config, parts, log)
+    return _decide_genres(config, data, parts, log)
+
+
+def _without_validation(config: ClosedFormConfig, log: Log) -> ClosedFormConfig:
+    """Fixed choices where the training rows are too few for a validation part."""
+    log("decided: fixed --ridge, --ranking_dim and --genres, as the ratings are too few for a validation part")
+    genres = "off" if config.genres == "auto" else config.genres
+    ridge, width = config.ridge or FEW_ROWS_RIDGE, config.ranking_dim or FEW_ROWS_WIDTH
+    return replace(config, ridge=ridge, ranking_dim=width, genres=genres)
 
 
 def require_room(data: Data) -> None:
@@ -67,11 +76,6 @@ def cut_validation(data: Data, seed: int) -> Parts:
     return Parts(train[torch.from_numpy(rows)], train[torch.from_numpy(held_out)])
 
 
-def validation_mrr(block: RankingBlock, parts: Parts) -> float:
-    """MRR of the held-out rows among all items that a user does not have in the fitted part."""
-    return mrr_score(ScoreTable(block.users @ block.items.T + block.item_bias), parts.held_out, parts.fitted)
-
-
 def _decide_ranking(config: ClosedFormConfig, data: Data, log: Log) -> ClosedFormConfig:
     per_user, per_item = len(data.train) / len(data.users), len(data.train) / len(data.items)
     is_dense = per_user >= DENSE_USER and per_item >= DENSE_ITEM
@@ -83,23 +87,48 @@ def _decide_ranking(config: ClosedFormConfig, data: Data, log: Log) -> ClosedFor
     return replace(config, ranking=ranking)
 
 
-def _decide_ridge(config: ClosedFormConfig, parts: Parts, log: Log) -> tuple[ClosedFormConfig, Tensor]:
-    """The lambda with the best MRR; the scores are those of EASE on the fitted part."""
-    if not config.ridge:
-        ridge, tried = choose_ridge(parts.fitted, parts.held_out)
-        found = ", ".join(f"{mrr:.4f} with {value:g}" for value, mrr in sorted(tried.items()))
-        log(f"decided: --ridge {ridge:g}, by its validation MRR ({found})")
-        config = replace(config, ridge=ridge)
-    return config, ease_scores(parts.fitted, config.ridge)
+def _decide_ridge(config: ClosedFormConfig, parts: Parts, log: Log) -> ClosedFormConfig:
+    """The lambda of EASE with the best MRR."""
+    if config.ridge:
+        return config
+    ridge, tried = choose_ridge(parts.fitted, parts.held_out)
+    log(f"decided: --ridge {ridge:g}, by its validation MRR ({_in_words(tried)})")
+    return replace(config, ridge=ridge)
 
 
-def _decide_width(config: ClosedFormConfig, parts: Parts, scores: Tensor, log: Log) -> ClosedFormConfig:
-    """The narrowest tables within TOLERANCE of the best."""
-    widths = [width for width in WIDTHS if width < min(scores.shape)] or [WIDTHS[0]]
-    users, items, bias = cut(scores, widths[-1])
-    blocks = {width: RankingBlock(users[:, :width], items[:, :width], bias) for width in widths}
-    found = {width: validation_mrr(block, parts) for width, block in blocks.items()}
-    chosen = next(width for width in widths if found[width] >= max(found.values()) - TOLERANCE)
-    tried = ", ".join(f"{mrr:.4f} with {width}" for width, mrr in found.items())
-    log(f"decided: --ranking_dim {chosen}, by its validation MRR ({tried})")
-    return replace(config, ranking_dim=chosen)
+def _decide_width(config: ClosedFormConfig, parts: Parts, log: Log) -> ClosedFormConfig:
+    """The width of the tables of EASE with the best MRR."""
+    if config.ranking_dim:
+        return config
+    width, tried = choose_width(parts.fitted, parts.held_out, config.ridge)
+    log(f"decided: --ranking_dim {width}, by its validation MRR ({_in_words(tried)})")
+    return replace(config, ranking_dim=width)
+
+
+def _decide_genres(config: ClosedFormConfig, data: Data, parts: Parts, log: Log) -> ClosedFormConfig:
+    """Genres as features of the items, where they lower the squared error of one factorization."""
+    if config.genres != "auto":
+        return config
+    if not any(data.genres):
+        return replace(config, genres="off")
+    found = {}
+    for name in ("off", "on"):
+        features = item_features(parts.fitted, config.num_features, data.genres if name == "on" else ())
+        fit = BayesianFactorization(parts.fitted, features, config.rating_dim, config.seed)
+        for _ in range(TRIAL_SWEEPS):
+            fit.sweep()
+        errors = fit.predict(parts.held_out.user_ids.long(), parts.held_out.item_ids.long()) - parts.held_out.ratings
+        found[name] = errors.square().mean().item()
+    genres = min(found, key=lambda name: found[name])
+    log(f"decided: --genres {genres}, by the validation MSE ({_in_words(found)})")
+    return replace(config, genres=genres)
+
+
+def item_features(train: Interactions, num_features: int, genres: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The features of users and items, those of items with their genres where given."""
+    users, items = watch_features(train, num_features)
+    return users, torch.cat([items, genre_features(genres)], dim=1) if any(genres) else items
+
+
+def _in_words(tried: Mapping) -> str:
+    return ", ".join(f"{value:.4f} with {name}" for name, value in sorted(tried.items()))

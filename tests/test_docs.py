@@ -50,7 +50,7 @@ WRITTEN_BY_RUNS = {
 EXAMPLE_MODELS = {"plain"}  # of zoo/plain.py, which docs/extending.md adds
 WRITTEN_BY_READERS = {"zoo/plain.py", "my.csv", "clicks.csv", "shown.csv", "u1.base", "u1.test"}
 SUFFIXES = {".py", ".md", ".json", ".csv", ".png", ".txt", ".cff", ".html", ".pt", ".zip", ".npz", ".toml"}
-TAG_FAMILIES = ("eval/", "validation/", "training/", "weighting/", "gates/")
+TAG_FAMILIES = ("eval/", "validation/", "training/", "weighting/", "gates/", "baselines/")
 FLAGS_OF_OTHERS = {"--index-url", "--check"}  # of pip and ruff
 
 SMALL = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
