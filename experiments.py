@@ -4,7 +4,7 @@
     python experiments.py sweep            many weights and weighting methods, in the plane of both metrics
     python experiments.py zoo              the networks of the zoo side by side
     python experiments.py dyadic           the dyadic learner: four tasks together against each alone
-    python experiments.py search           random trials of settings, by which --preset champion was chosen
+    python experiments.py search           random trials of settings, by which --preset ensemble was chosen
     python experiments.py report           one page of all results, with answers to the homework's questions
     python experiments.py weights --quick  the same in two minutes, on a small simulated data set
 
@@ -125,7 +125,7 @@ def dyadic(options: argparse.Namespace) -> None:
 
 
 def search(options: argparse.Namespace) -> None:
-    """Random trials of the multi-task net on validation parts; writes trials.csv, effects.csv and champion.json."""
+    """Random trials of the multi-task net on validation parts; writes trials.csv, effects.csv and ensemble.json."""
     from analysis import configuration
     from analysis import search as experiment
 

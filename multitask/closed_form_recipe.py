@@ -4,6 +4,7 @@ An epoch is a sweep of every Bayesian factorization. EASE has no epochs: its tab
 networks rank, they are trained in the later epochs, and the ranking is that of EASE until they are finished.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import dataset
+from config.cli import find_preset
 from config.errors import UserError
 from config.multitask import ClosedFormConfig, MultiTaskConfig
 from dataset import Data
@@ -28,12 +30,16 @@ from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import History, Log, Row, Stop, Training
 from training.steps import Stopped
 
-# Half of them learn their users, half compute them from items. They learn the ratings as well, which helps the ranking.
-NETWORKS = MultiTaskConfig(
-    ranking_loss="softmax", schedule="cosine", init_rating_bias=True, factorization_weight=1.0, regression_weight=0.2,
-    lr=0.02, embedding_decay=1.2, batch_size=2000, user_weight_exponent=0.3, epochs=12, ensemble_size=4,
-    num_item_based=2, embedding_dim=1024, layer_sizes=(3072,), quiet=True,
-)  # fmt: skip
+
+def ensemble_preset() -> MultiTaskConfig:
+    """The networks that rank dense data. They learn the ratings as well, which helps their ranking."""
+    values = json.loads(find_preset("ensemble").read_text(encoding="utf-8"))
+    del values["model"]
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return MultiTaskConfig(**values, quiet=True)
+
+
+NETWORKS = ensemble_preset()
 FIRST_SWEEPS = 4  # epochs before the networks begin: a usable net is there within seconds
 
 

@@ -42,6 +42,8 @@ def decide(config: ClosedFormConfig, data: Data, log: Log) -> ClosedFormConfig:
     require_room(data)
     if config.ranking == "auto":
         config = _decide_ranking(config, data, log)
+    if config.ridge and config.ranking_dim and config.genres != "auto":
+        return config
     parts = cut_validation(data, config.seed)
     if not len(parts.held_out):
         return _without_validation(config, log)

@@ -105,14 +105,15 @@ def test_choices_of_the_multitask_net_are_those_of_the_tables():
 
 
 def test_a_preset_names_its_model_and_flags_override_it():
-    request = parse("--preset", "champion", "--epochs", "3")
+    request = parse("--preset", "ensemble", "--epochs", "3")
     assert (request.config.model, request.config.epochs, request.config.ensemble_size) == ("multitask", 3, 4)
     assert parse("--preset", "paper").config.model == "dyadic"
+    assert parse("--preset", "champion").config.model == "closed_form"
 
 
 def test_a_preset_of_another_model_is_rejected_by_what_does_not_apply():
-    with pytest.raises(UserError, match=r"champion\.json: .* does not apply to --model mmoe"):
-        parse("--preset", "champion", "--model", "mmoe")
+    with pytest.raises(UserError, match=r"ensemble\.json: .* does not apply to --model mmoe"):
+        parse("--preset", "ensemble", "--model", "mmoe")
 
 
 def test_defaults_may_depend_on_other_flags():
