@@ -1,6 +1,7 @@
 """Quality and time to quality on the same splits of MovieLens 100K: every installed peer, and the network.
 
-The splits are those of seeds 0, 1 and 2 (dataset.split_rows with 5 % for the test); evaluation.py measures everything.
+The splits are the random ones of seeds 0, 1 and 2 (sources/splits.py), with 5 % for the test; evaluation.py measures
+everything.
 Nothing is chosen on the test parts: the network's figures are those of its last epoch, and its curve is for reading.
 """
 

@@ -7,13 +7,15 @@ before the requirements are installed.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from config.errors import UserError
 
 LARGEST_SEED = 2**32 - 1
+SPLITS = ("random", "time", "leave_last")  # see sources/splits.py
+ROLES = ("user", "item", "rating", "time")  # of the columns of a file
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class RunConfig(Options):
         "auto", "data set; auto: MovieLens 100K, or simulated where it is out of reach", "data", metavar="NAME"
     )
     data_dir: str | None = option(
-        None, "folder of the data sets (default: $MOVIELENS_DIR or data)", "data", metavar="DIR",
+        None, "folder of data sets (else $MOVIELENS_DIR, else data)", "data", metavar="DIR",
         affects_result=False, resumable=True,
     )  # fmt: skip
     ratings: str | None = option(
@@ -101,6 +103,9 @@ class RunConfig(Options):
     )
     train_ratings: str | None = option(None, "a ready split: the training file", "data", metavar="FILE")
     test_ratings: str | None = option(None, "a ready split: the test file", "data", metavar="FILE")
+    columns: str | None = option(
+        None, "names in your header: user=NAME,item=NAME,time=NAME", "data", metavar="ROLE=NAME"
+    )
     rating_scale: tuple[float, float] = option(
         (0.5, 5.0), "range of ratings in your own files", "data", metavar=("LOW", "HIGH"),
         low=-1e6, high=1e6,
@@ -120,6 +125,7 @@ class RunConfig(Options):
     def check(self) -> None:
         super().check()
         self._check_sources()
+        self._check_columns()
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
@@ -170,7 +176,13 @@ class RunConfig(Options):
     def data_options(self) -> dict[str, Any]:
         """Arguments of dataset.load."""
         names = ("dataset", "data_dir", "ratings", "train_ratings", "test_ratings", "rating_scale", "simulated_size")
-        return {name: getattr(self, name) for name in (*names, "seed")}
+        return {name: getattr(self, name) for name in (*names, "seed")} | {"columns": self.column_names}
+
+    @property
+    def column_names(self) -> dict[str, str]:
+        """What --columns says: {role: name in the header}."""
+        entries = self.columns.split(",") if self.columns is not None else []
+        return {role.strip(): name.strip() for role, _, name in (entry.partition("=") for entry in entries)}
 
     def _check_sources(self) -> None:
         if (self.train_ratings is None) != (self.test_ratings is None):
@@ -189,6 +201,21 @@ class RunConfig(Options):
             raise UserError(f"--rating_scale takes the lowest and then the highest rating, not {low:g} {high:g}")
         if self.rating_scale != RunConfig.rating_scale and self.ratings is None and self.train_ratings is None:
             raise UserError("--rating_scale is the scale of your own files: add --ratings FILE")
+
+    def _check_columns(self) -> None:
+        if self.columns is None:
+            return
+        names = self.column_names
+        is_proper = len(names) == self.columns.count(",") + 1 == len(set(names.values())) and all(names.values())
+        if not is_proper or not set(names) <= set(ROLES):
+            raise UserError(
+                f"--columns takes ROLE=NAME,ROLE=NAME with different names and the roles {', '.join(ROLES)}, "
+                f"not {self.columns!r}"
+            )
+        if not self.own_files:
+            raise UserError("--columns names the columns of your own files: add --ratings FILE")
+        if "feedback" in self.own_files and "rating" in names:
+            raise UserError("--columns rating=NAME does not apply to --feedback, whose columns --labels names")
 
 
 @dataclass(frozen=True)
@@ -219,6 +246,18 @@ class GradientConfig(RunConfig):
     embedding_dim: int = option(32, "width d of the embeddings", "network", low=1, high=10_000, metavar="D")
     test_fraction: float = option(0.05, "fraction of the rows held out for the test", "data")
     val_fraction: float = option(0.0, "fraction of the other rows held out to choose the best epoch", "data")
+    split: str = option(
+        "random", "test rows are random; the last ones by time; or each user's last one by time, with the one before "
+        "it for validation if --val_fraction is above 0", "data", choices=SPLITS,
+    )  # fmt: skip
+    fold: tuple[int, int] | None = option(
+        None, "cross-validation: test on part K of N equal random parts", "data", metavar=("K", "N"), low=1, high=1000
+    )
+    min_user_ratings: int = option(1, "keep users with at least K rows", "data", metavar="K", low=1, high=10**9)
+    min_item_ratings: int = option(
+        1, "keep items with at least K rows; repeated with the users until both hold", "data", metavar="K",
+        low=1, high=10**9,
+    )  # fmt: skip
 
     @property
     def weights(self) -> dict[str, float]:
@@ -227,8 +266,8 @@ class GradientConfig(RunConfig):
 
     @property
     def data_options(self) -> dict[str, Any]:
-        fractions = {"test_fraction": self.test_fraction, "val_fraction": self.val_fraction}
-        return super().data_options | fractions
+        names = ("test_fraction", "val_fraction", "split", "fold", "min_user_ratings", "min_item_ratings")
+        return super().data_options | {name: getattr(self, name) for name in names}
 
     def check(self) -> None:
         super().check()
@@ -243,8 +282,27 @@ class GradientConfig(RunConfig):
                 )
         if self.dataset == "simulated-xing":
             raise UserError("--dataset simulated-xing holds clicks, bookmarks and replies: it is for --model dyadic")
-        if self.train_ratings is not None and self.test_fraction != type(self).test_fraction:
-            raise UserError("--test_fraction does not apply to a ready split: leave it out, or give --ratings")
+        self._check_split()
+
+    def _check_split(self) -> None:
+        def reject(names: Sequence[str], reason: str) -> None:
+            for name in names:
+                if getattr(self, name) != getattr(type(self), name):
+                    raise UserError(f"--{name} does not apply to {reason}")
+
+        if self.train_ratings is not None:
+            names = ("test_fraction", "split", "fold", "min_user_ratings", "min_item_ratings")
+            reject(names, "a ready split: leave it out, or give --ratings")
+        if self.split != "random" and self.dataset == "simulated":
+            reject(["split"], "the simulated set, which has no timestamps: leave it out, or choose another --dataset")
+        if self.split == "leave_last":
+            reject(["test_fraction"], "--split leave_last, which tests on one row of each user: leave it out")
+        if self.fold is not None:
+            number, folds = self.fold
+            if not 1 <= number <= folds or folds < 2:
+                raise UserError(f"--fold takes K and N, with K from 1 to N and N at least 2, not {number} {folds}")
+            reject(["split"], "--fold, whose parts are random: leave out one of the two")
+            reject(["test_fraction"], "--fold, which tests on one of N equal parts: leave it out")
 
     def resumed_with(self, changes: Mapping[str, Any], run: object) -> Self:
         if self.schedule == "cosine" and changes.get("epochs", self.epochs) != self.epochs:
