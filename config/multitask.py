@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from config.base import GradientConfig, RunConfig, option, redefine
+from config.base import GradientConfig, SplitConfig, option, redefine
 from config.errors import UserError
 
 TASKS, NETWORK = "tasks of the multi-task net", "network"
@@ -115,7 +115,7 @@ BLOCKS = "blocks of the net"
 
 
 @dataclass(frozen=True)
-class ClosedFormConfig(RunConfig):
+class ClosedFormConfig(SplitConfig):
     """The multi-task net from a ranking block and a rating block, each fitted by the method that suits it."""
 
     model: ClassVar[str] = "closed_form"
@@ -141,22 +141,4 @@ class ClosedFormConfig(RunConfig):
         "auto", "genres as further features of the items; auto: where a validation part of train favors them", BLOCKS,
         choices=("auto", "on", "off"),
     )  # fmt: skip
-    epochs: int = redefine(RunConfig, "epochs", 12, doc="sweeps of the factorizations", resumable=False)
-    test_fraction: float = option(0.05, "fraction of the rows held out for the test", "data")
-
-    @property
-    def data_options(self) -> dict[str, Any]:
-        return super().data_options | {"test_fraction": self.test_fraction}
-
-    @property
-    def run_name(self) -> str:
-        return f"{self.model}_seed={self.seed}"
-
-    def check(self) -> None:
-        super().check()
-        if not 0 < self.test_fraction < 1:
-            raise UserError(f"--test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
-        if self.dataset == "simulated-xing":
-            raise UserError("--dataset simulated-xing holds clicks, bookmarks and replies: it is for --model dyadic")
-        if self.train_ratings is not None and self.test_fraction != ClosedFormConfig.test_fraction:
-            raise UserError("--test_fraction does not apply to a ready split: leave it out, or give --ratings")
+    epochs: int = redefine(SplitConfig, "epochs", 12, doc="sweeps of the factorizations", resumable=False)

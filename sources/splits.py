@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from config.base import SPLITS, GradientConfig
+from config.base import SPLITS, SplitConfig
 from config.errors import UserError
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -27,7 +27,7 @@ class Split:
     """
 
     kind: str = "random"
-    test_fraction: float = GradientConfig.test_fraction
+    test_fraction: float = SplitConfig.test_fraction
     val_fraction: float = 0.0
     seed: int = 0
     fold: tuple[int, int] | None = None

@@ -19,8 +19,10 @@ CPU = torch.device("cpu")
 WORLD = {"dataset": "simulated", "simulated_size": (40, 60, 1100), "device": "cpu", "quiet": True, "epochs": 2}
 SMALL = {
     "multitask": {"embedding_dim": 4, "batch_size": 200},
+    "closed_form": {"ranking": "ease", "ridge": 50.0, "ranking_dim": 8, "rating_dim": 2, "rating_fits": 1,
+                    "num_features": 2, "genres": "off"},
     "dyadic": {"embedding_dim": 4, "min_user": 5, "min_item": 5, "iterations": "300", "epochs": 2},
-}
+}  # fmt: skip
 SMALL_ZOO = {"embedding_dim": 4, "batch_size": 1500}
 SOFTMAX = {"ranking_loss": "softmax"}
 
@@ -88,6 +90,8 @@ CHANGES: dict[str, tuple[dict, dict]] = {
                  "labels": "click,save,buy"}, {"context": "age"}),
     "time": ({"dataset": "auto", "simulated_size": (943, 1682, 100_000), "feedback": "clicks.csv",
               "labels": "click,save,buy"}, {"split": "time67", "time": "when"}),
+    "ranking": ({}, {"ranking": "networks"}),
+    "genres": ({}, {"genres": "on"}),
     "tune": ({"iterations": "30", "epochs": 1}, {"tune": True}),
 }  # fmt: skip
 CHANGES_OF = {"dyadic": {"split": (OWN, {"split": "time67"})}}  # of fields that are of the same name only
