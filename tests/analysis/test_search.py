@@ -4,6 +4,7 @@ import csv
 import json
 
 import pandas as pd
+import pytest
 
 import experiments
 from analysis import configuration, search
@@ -59,6 +60,7 @@ def test_each_option_is_left_out_alone():
         assert settings == chosen | {name: getattr(MultiTaskConfig, name)}
 
 
+@pytest.mark.slow
 def test_a_search_writes_its_log_and_a_preset_that_main_reads(elsewhere, monkeypatch):
     monkeypatch.setitem(configuration.QUICK, "epochs", 1)
     monkeypatch.setitem(configuration.QUICK, "simulated_size", (60, 80, 2400))
