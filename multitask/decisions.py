@@ -12,9 +12,10 @@ from torch import Tensor
 
 from config.errors import UserError
 from config.multitask import ClosedFormConfig
-from dataset import Data, Interactions, split_rows
+from dataset import Data, Interactions
 from multitask.bayesian import BayesianFactorization, genre_features, watch_features
 from multitask.ease import choose_ridge, choose_width
+from sources.splits import split_randomly
 from training.protocols import Log
 
 VALIDATION_FRACTION = 0.05
@@ -74,7 +75,7 @@ def cut_validation(data: Data, seed: int) -> Parts:
     train = data.train.to(torch.device("cpu"))
     if round(len(train) * VALIDATION_FRACTION) in (0, len(train)):
         return Parts(train, train[:0])
-    rows, _, held_out = split_rows(len(train), VALIDATION_FRACTION, 0.0, seed)
+    rows, _, held_out = split_randomly(len(train), VALIDATION_FRACTION, 0.0, seed)
     return Parts(train[torch.from_numpy(rows)], train[torch.from_numpy(held_out)])
 
 
