@@ -6,10 +6,9 @@ A recipe is imported when it is asked for: the list itself needs neither PyTorch
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sources.catalog import DATASETS
-
 from config import dyadic, multitask, zoo
 from config.base import RunConfig
+from sources.catalog import DATASETS
 from training.weighting import METHODS
 
 if TYPE_CHECKING:
