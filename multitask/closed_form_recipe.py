@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from models import MultiTaskNet
 from multitask.bayesian import BayesianFactorization, mean_of
 from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of
 from multitask.decisions import decide, item_features, require_room
-from multitask.ease import cut, ease_scores
+from multitask.ease import cut, ease_scores, popularity_of
 from multitask.ensemble import Networks
 from multitask.recipe import SEED_STEP, build_networks
 from multitask.task import WatchAndRate
@@ -41,6 +41,15 @@ def ensemble_preset() -> MultiTaskConfig:
 
 NETWORKS = ensemble_preset()
 FIRST_SWEEPS = 4  # epochs before the networks begin: a usable net is there within seconds
+
+
+class ClosedFormTask(WatchAndRate):
+    """The two tasks, with what to try where a baseline is better."""
+
+    advice: ClassVar = {
+        "mrr": "--ranking networks or another --ridge",
+        "mse": "more --epochs or another --rating_dim",
+    }
 
 
 class ClosedFormRecipe:
@@ -67,7 +76,9 @@ class ClosedFormRecipe:
         model = MultiTaskNet(len(data.users), len(data.items), width, [3 * width]).to(device)
         networks = replace(NETWORKS, seed=config.seed)
         make_networks = partial(build_networks, networks, data, device)
-        return Training(model, WatchAndRate(data, seed=config.seed), partial(BlockStepper, make_networks=make_networks))
+        return Training(
+            model, ClosedFormTask(data, seed=config.seed), partial(BlockStepper, make_networks=make_networks)
+        )
 
 
 RECIPE = ClosedFormRecipe()
@@ -149,7 +160,7 @@ class EaseBlock:
     """The tables of EASE; a part of the checkpoint, so that a resumed run has the same ones to the last bit."""
 
     def __init__(self, train: dataset.Interactions, ridge: float, width: int) -> None:
-        self.block = RankingBlock(*cut(ease_scores(train, ridge), width))
+        self.block = RankingBlock(*cut(ease_scores(train, ridge), width, popularity_of(train)))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"users": self.block.users, "items": self.block.items, "item_bias": self.block.item_bias}

@@ -128,28 +128,43 @@ def choose_ridge(
     return grid[best], tried
 
 
-def cut(scores: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def cut(scores: Tensor, width: int, popularity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Tables whose scores u . q + b rank the items of each user nearly as `scores` do.
 
     Each user's scores are centered and scaled to a standard deviation of 1, which keeps their order. b is the mean over
-    users, and the rest is cut to its largest singular values.
+    users, and the rest is cut to its largest singular values. Scores that are equal for all items rank nothing, as
+    those of a user without ratings, or whose items nobody else has: such a user counts in the mean with `popularity`,
+    and is ranked by b.
 
     Args:
         scores: (num_users, num_items), float64.
         width: d, of the tables. Columns beyond the rank of the scores are zero.
+        popularity: (num_items,), the number of ratings of each item.
 
     Returns:
         User table (num_users, d), item table (num_items, d), item bias (num_items,), all float64.
     """
-    centered = scores - scores.mean(dim=1, keepdim=True)
-    spread = centered.square().mean(dim=1, keepdim=True).sqrt()
-    is_constant = spread <= 1e-12 * scores.abs().amax(dim=1, keepdim=True)
-    scaled = torch.where(is_constant, 0.0, centered / spread.clamp(min=torch.finfo(spread.dtype).tiny))
-    bias = scaled.mean(dim=0)
-    left, values, right = top_singular_vectors(scaled - bias, width)
+    scaled, is_constant = _standardize(scores)
+    popular, _ = _standardize(popularity.double().unsqueeze(0))
+    bias = torch.where(is_constant, popular, scaled).mean(dim=0)
+    rest = torch.where(is_constant, 0.0, scaled - bias)
+    left, values, right = top_singular_vectors(rest, width)
     missing = width - len(values)
     users, items = (nn.functional.pad(part * values.sqrt(), (0, missing)) for part in (left, right))
     return users, items, bias
+
+
+def _standardize(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows with mean 0 and standard deviation 1, or zeros where all scores are equal; and where they are, (rows, 1)."""
+    centered = scores - scores.mean(dim=1, keepdim=True)
+    spread = centered.square().mean(dim=1, keepdim=True).sqrt()
+    is_constant = spread <= 1e-12 * scores.abs().amax(dim=1, keepdim=True)
+    return torch.where(is_constant, 0.0, centered / spread.clamp(min=torch.finfo(spread.dtype).tiny)), is_constant
+
+
+def popularity_of(train: Interactions) -> Tensor:
+    """The number of ratings of each item, (num_items,)."""
+    return torch.bincount(train.item_ids, minlength=train.num_items)
 
 
 def choose_width(
@@ -162,7 +177,7 @@ def choose_width(
     Returns:
         The width, and the MRR of every width.
     """
-    users, items, bias = cut(ease_scores(train, ridge), max(widths))
+    users, items, bias = cut(ease_scores(train, ridge), max(widths), popularity_of(train))
     tried = {
         width: mrr_score(ScoreTable(users[:, :width] @ items[:, :width].T + bias), validation, train)
         for width in sorted(widths)

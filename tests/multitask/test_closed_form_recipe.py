@@ -23,6 +23,17 @@ def world(num_users: int = 40, num_items: int = 60, num_ratings: int = 1200) -> 
     return dataset.load("simulated", simulated_size=(num_users, num_items, num_ratings))
 
 
+def random_world(num_users: int, num_items: int, num_ratings: int) -> Data:
+    """Random pairs and ratings, all of them in train but for four test rows."""
+    random = torch.Generator().manual_seed(0)
+    pairs = torch.randperm(num_users * num_items, generator=random)[: num_ratings + 4]
+    ratings = torch.randint(1, 6, (len(pairs),), generator=random).float()
+    rows = Interactions(pairs // num_items, pairs % num_items, ratings, num_users, num_items)
+    users, items = np.arange(num_users).astype(str), np.arange(num_items).astype(str)
+    titles, genres = list(items), [""] * num_items
+    return Data("random", users, items, titles, genres, (1.0, 5.0), rows[4:], rows[:4])
+
+
 def small_config(**values) -> ClosedFormConfig:
     return ClosedFormConfig(**SMALL | values)
 
@@ -90,24 +101,20 @@ def test_given_values_are_kept(monkeypatch):
 @pytest.mark.parametrize(
     ("size", "ranking"),
     [
-        ((30, 40, 1000), "ease"),  # 32 training ratings a user
-        ((30, 90, 2000), "ease"),  # 63 a user, 21 an item
-        ((30, 60, 1700), "ease"),  # 54 a user and 27 an item: just below
-        ((30, 60, 1750), "ease"),  # 55 and 28
-        ((25, 60, 1400), "ease"),  # 53 and 22
-        ((60, 80, 4000), "networks"),  # 63 and 47.5
+        ((40, 70, 2399), "ease"),  # 59.98 a user, 34 an item
+        ((40, 70, 2400), "networks"),  # 60 and 34
+        ((40, 80, 2400), "networks"),  # 60 and 30
+        ((60, 70, 2400), "ease"),  # users have too few
+        ((20, 90, 1600), "ease"),  # items have too few
     ],
 )
 def test_networks_rank_dense_data(size, ranking):
-    data = world(*size)
-    per_user, per_item = len(data.train) / len(data.users), len(data.train) / len(data.items)
-    assert (per_user >= 60 and per_item >= 30) == (ranking == "networks")
     given = {"ridge": 1.0, "ranking_dim": 4, "genres": "off"}
-    assert decide(small_config(**given), data, silent).ranking == ranking
+    assert decide(small_config(**given), random_world(*size), silent).ranking == ranking
 
 
 def test_data_without_a_validation_part_get_fixed_values():
-    data = world(4, 6, 10)
+    data = random_world(4, 6, 8)
     lines: list[str] = []
     chosen = decide(small_config(), data, lines.append)
     assert (chosen.ridge, chosen.ranking_dim, chosen.genres) == (FEW_ROWS_RIDGE, FEW_ROWS_WIDTH, "off")
@@ -167,4 +174,4 @@ def test_the_net_ranks_by_ease_until_the_networks_are_trained():
     stepper.run_epoch(1, [], lambda: False)
     ease = stepper.ease.block
     scores = training.model.score_items(torch.tensor([3]))[0]
-    assert torch.allclose(scores, ease.items @ ease.users[3] + ease.item_bias, atol=1e-4)
+    assert torch.allclose(scores, (ease.items @ ease.users[3] + ease.item_bias).float(), atol=1e-4)

@@ -8,7 +8,7 @@ from conftest import interactions
 from dataset import Interactions
 from evaluation import mrr_score
 from multitask import ease
-from multitask.ease import ScoreTable, choose_ridge, choose_width, cut, ease_scores, fit_ease
+from multitask.ease import ScoreTable, choose_ridge, choose_width, cut, ease_scores, fit_ease, popularity_of
 from multitask.svd import top_singular_vectors
 
 
@@ -79,7 +79,7 @@ def test_degenerate_data_give_finite_scores(shape):
     everything = [(0, item) for item in range(num_items)] + [(1, 0)]
     for pairs in (one_each, everything, [(0, 0)]):  # the last two have users and items without ratings
         scores = ease_scores(interactions(pairs, *shape), 10.0)
-        tables = cut(scores, 8)
+        tables = cut(scores, 8, torch.ones(num_items))
         assert all(part.isfinite().all() for part in (scores, *tables))
 
 
@@ -120,14 +120,14 @@ def test_a_grid_of_one_needs_no_search():
 
 def test_tables_of_full_width_keep_the_order_of_the_scores():
     scores = ease_scores(watched(), 5.0)
-    users, items, bias = cut(scores, 20)
+    users, items, bias = cut(scores, 20, torch.ones(20))
     standardized = (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True, correction=0)
     torch.testing.assert_close(users @ items.T + bias, standardized)
 
 
 def test_the_cut_is_the_nearest_of_its_rank():
     scores = ease_scores(watched(), 5.0)
-    users, items, bias = cut(scores, 6)
+    users, items, bias = cut(scores, 6, torch.ones(20))
     assert users.shape == (30, 6)
     assert items.shape == (20, 6)
     rest = ((scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True, correction=0) - bias).numpy()
@@ -139,7 +139,7 @@ def test_the_width_is_the_best_on_validation():
     train, validation = halves(groups())
     width, tried = choose_width(train, validation, 10.0, (40, 4, 1))
     for tested, mrr in tried.items():
-        users, items, bias = cut(ease_scores(train, 10.0), tested)
+        users, items, bias = cut(ease_scores(train, 10.0), tested, popularity_of(train))
         assert mrr == pytest.approx(mrr_score(ScoreTable(users @ items.T + bias), validation, train))
     assert list(tried) == [1, 4, 40]
     assert tried[width] == max(tried.values())
@@ -150,16 +150,29 @@ def test_of_equal_widths_the_narrowest_is_chosen(monkeypatch):
     assert choose_width(watched(), watched(), 5.0, (16, 8, 12))[0] == 8
 
 
-def test_constant_rows_are_zero_in_the_tables():
+def test_users_with_equal_scores_are_ranked_by_the_mean_of_all_and_popularity():
     scores = torch.randn(6, 9, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     scores[2] = 0.1  # its mean is not exactly 0.1
     scores[4] = 0.0
-    users, items, bias = cut(scores, 9)
-    torch.testing.assert_close((users @ items.T + bias)[[2, 4]], torch.zeros(2, 9, dtype=torch.double))
+    popularity = torch.arange(9)
+    users, items, bias = cut(scores, 9, popularity)
+    rows = [(row - row.mean()) / row.std(correction=0) for row in scores]
+    rows[2] = rows[4] = (popularity - 4.0) / (60 / 9) ** 0.5
+    mean = torch.stack(rows).mean(dim=0)
+    torch.testing.assert_close(bias, mean)
+    torch.testing.assert_close((users @ items.T + bias)[[2, 4]], mean.repeat(2, 1))
+    torch.testing.assert_close((users @ items.T + bias)[5], rows[5])
+
+
+def test_where_no_two_users_share_an_item_popularity_ranks():
+    train = interactions([(user, user % 3) for user in range(7)], 7, 5)
+    users, _, bias = cut(ease_scores(train, 5.0), 4, popularity_of(train))
+    assert not users.any()
+    assert bias.argsort(descending=True, stable=True).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_tables_wider_than_the_scores_are_filled_with_zeros():
-    users, items, bias = cut(ease_scores(watched(), 5.0), 64)
+    users, items, bias = cut(ease_scores(watched(), 5.0), 64, torch.ones(20))
     assert users.shape == (30, 64)
     assert items.shape == (20, 64)
     assert (users[:, 20:] == 0).all()
