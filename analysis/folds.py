@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from analysis.runner import Log, Run, run_all
 from analysis.tables import box, cell, markdown_rows, marked
 from config import cli
-from config.base import GradientConfig
+from config.base import SplitConfig
 from config.errors import UserError
 from dataset import Data, data_folder
 from evaluation import mse_score
@@ -29,7 +29,7 @@ QUICK = ("--dataset", "simulated", "--simulated_size", "300", "400", "12000", "-
 FILES = ("table.md", "table.csv")
 
 
-def run(folder: Path, configs: Sequence[GradientConfig], jobs: int, log: Log) -> list[Path]:
+def run(folder: Path, configs: Sequence[SplitConfig], jobs: int, log: Log) -> list[Path]:
     """Run the folds that are not finished, then write FILES; returns their paths. configs: one per fold."""
     runs = [Run(config.model, config) for config in configs]
     results = run_all(runs, folder / "runs", jobs, log)
@@ -44,7 +44,7 @@ def run(folder: Path, configs: Sequence[GradientConfig], jobs: int, log: Log) ->
     return paths
 
 
-def make_configs(flags: Sequence[str], folds: int) -> list[GradientConfig]:
+def make_configs(flags: Sequence[str], folds: int) -> list[SplitConfig]:
     """A config for every fold of random parts. flags: of main.py.
 
     Raises:
@@ -53,7 +53,7 @@ def make_configs(flags: Sequence[str], folds: int) -> list[GradientConfig]:
     return [replace(_parse(flags), fold=(number, folds)) for number in range(1, folds + 1)]
 
 
-def make_published_configs(flags: Sequence[str], data_dir: str | None) -> list[GradientConfig]:
+def make_published_configs(flags: Sequence[str], data_dir: str | None) -> list[SplitConfig]:
     """A config for each of the five published folds. flags: of main.py, without those of data.
 
     Raises:
@@ -70,9 +70,9 @@ def make_published_configs(flags: Sequence[str], data_dir: str | None) -> list[G
     ]
 
 
-def _parse(flags: Sequence[str]) -> GradientConfig:
+def _parse(flags: Sequence[str]) -> SplitConfig:
     config = cli.parse(flags, MODELS, CHOICES).config
-    if not isinstance(config, GradientConfig):
+    if not isinstance(config, SplitConfig):
         raise UserError(f"--model {config.model} has splits of its own and no folds: choose another model")
     return config
 
@@ -89,21 +89,22 @@ class Clipped(nn.Module):
         return predictions, score.clamp(*self.rating_scale)
 
 
-def measure(config: GradientConfig, folder: Path) -> dict[str, float]:
+def measure(config: SplitConfig, folder: Path) -> dict[str, float]:
     """Test metrics of the last epoch of a run: RMSE, clipped RMSE and MRR, or all metrics of a model without MSE."""
     last = pd.read_csv(folder / "metrics.csv").iloc[-1]
     found = {name.removeprefix("test_"): float(value) for name, value in last.items() if name.startswith("test_")}
     if "mse" not in found:
         return found
-    device, recipe = torch.device("cpu"), recipe_for(config)
+    device, recipe, run = torch.device("cpu"), recipe_for(config), RunFolder.open(folder)
     data: Data = recipe.load_data(config)
-    model = recipe.build(config, data, device).model
-    RunFolder.open(folder).restore("last", device, {"model": model})
+    decided = cli.config_of(run.read_config()["settings"], str(folder), MODELS, CHOICES)
+    model = recipe.build(decided, data, device).model
+    run.restore("last", device, {"model": model})
     clipped = mse_score(Clipped(model, data.rating_scale), data.test)
     return {"RMSE": found["mse"] ** 0.5, "clipped RMSE": clipped**0.5, "MRR": found["mrr"]}
 
 
-def as_markdown(table: pd.DataFrame, config: GradientConfig, datas: Sequence[dict]) -> str:
+def as_markdown(table: pd.DataFrame, config: SplitConfig, datas: Sequence[dict]) -> str:
     """The table with its caption. table: a row per fold; datas: what config.json says of the data of each fold."""
     simulated = datas[0]["simulated"]
     name = PUBLISHED + ", published folds" if config.train_ratings is not None else datas[0]["name"]

@@ -21,8 +21,8 @@ from multitask.svd import multiply, top_singular_vectors
 
 USER_EXPONENT = 0.3
 DROPOUT = 0.3
-RIDGES = (30.0, 60.0, 120.0, 250.0, 500.0)
-WIDTHS = (64, 128, 256, 512)
+RIDGES = (30.0, 60.0, 120.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
+WIDTHS = (4, 16, 64, 128, 256, 512)
 
 
 def fit_ease(

@@ -41,6 +41,14 @@ def test_a_model_without_ratings_has_its_own_metrics(elsewhere, monkeypatch):
     assert "RMSE" not in table
 
 
+def test_a_model_that_decides_for_itself_is_measured_as_decided(elsewhere, monkeypatch):
+    monkeypatch.setattr(folds, "QUICK", TINY)
+    assert experiments.main(["folds", "--quick", "--folds", "2", "--model", "closed_form"]) == 0
+    table = pd.read_csv(elsewhere / "results" / "folds-quick" / "table.csv", index_col="fold")
+    assert (table["clipped RMSE"] <= table["RMSE"] + 1e-9).all()
+    assert (table["clipped RMSE"] > table["RMSE"] - 0.1).all()
+
+
 def test_the_published_folds_are_ready_splits(elsewhere, capsys):
     folder = elsewhere / "data" / "ml-100k"
     folder.mkdir(parents=True)
