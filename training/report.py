@@ -40,15 +40,10 @@ def report(outcome: Outcome, task: Task, path: Path, config: RunConfig) -> str:
     lines = ["", BOX] if data.simulated else [""]
     if history:
         lines += metric_table(history, outcome.best_epoch, task.directions)
+        lines.append(_choice_note(outcome.best_epoch))
         row = history[(outcome.best_epoch or 0) - 1]
         lines += baseline_table(row, task, config.model, outcome.baselines)
         lines += shortfalls(row, task, config.model, outcome.baselines)
-        if outcome.best_epoch:
-            lines.append(
-                f"chosen: epoch {outcome.best_epoch}, by the validation part; these test figures are for reporting"
-            )
-        else:
-            lines.append("best: over all epochs, seen on the test set; it is for reading the curves, not for reporting")
     lines.append(f"{outcome.ending} after {len(history)} of {config.epochs} epochs; everything about it is in {path}")
     if outcome.ending == "stopped early" and not outcome.epochs_run:
         lines.append(
@@ -62,6 +57,13 @@ def report(outcome: Outcome, task: Task, path: Path, config: RunConfig) -> str:
         lines.append(f"ask it:  python main.py --recommend={shlex.quote(data.users[0])} --logdir {folder}")
     lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
     return "\n".join(lines)
+
+
+def _choice_note(best_epoch: int | None) -> str:
+    """What the columns of the metric table are for."""
+    if best_epoch:
+        return f"chosen: epoch {best_epoch}, by the validation part; these test figures are for reporting"
+    return "best: over all epochs, seen on the test set; it is for reading the curves, not for reporting"
 
 
 def metric_table(history: list[dict[str, float]], chosen: int | None, directions: Mapping[str, int]) -> list[str]:
