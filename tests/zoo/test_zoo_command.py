@@ -235,4 +235,4 @@ def test_invalid_settings_exit_with_one_sentence_and_code_2(capsys, tmp_path, ca
 
 
 def test_every_network_has_a_config():
-    assert set(MODELS) == {"multitask", "dyadic", *NETWORKS}
+    assert set(MODELS) == {"multitask", "closed_form", "dyadic", *NETWORKS}
