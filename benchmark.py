@@ -31,10 +31,11 @@ from benchmarks.growth import SIZES, grow, measure_growth
 from benchmarks.plain import measure_epoch, measure_evaluation
 from benchmarks.processes import measure_processes
 from benchmarks.results import Results
+from config.base import RunConfig
 from config.cli import Parser, find_preset, read_settings_file
 from config.errors import EXIT_OK, UserError
-from config.multitask import MultiTaskConfig
-from registry import CHOICES, MODELS
+from config.multitask import ClosedFormConfig, MultiTaskConfig
+from registry import CHOICES, MODELS, make_config
 from training.console import log, run_command
 
 PARTS = ("quality", "epoch", "evaluation", "growth", "processes")
@@ -77,7 +78,7 @@ def multitask(options: argparse.Namespace) -> None:
     log(f"\nwrote {results.path}\nwrote {picture}")
 
 
-def network_config(preset: str, dataset: str) -> MultiTaskConfig:
+def network_config(preset: str, dataset: str) -> RunConfig:
     """The config of the network whose quality is measured. preset: a name of config/presets, or a JSON file.
 
     Raises:
@@ -85,11 +86,11 @@ def network_config(preset: str, dataset: str) -> MultiTaskConfig:
     """
     path = Path(preset) if preset.endswith(".json") else find_preset(preset)
     values = read_settings_file(path, MODELS, CHOICES)
-    model = values.pop("model", MultiTaskConfig.model)
-    if model != MultiTaskConfig.model:
-        raise UserError(f"{path} is for --model {model}: quality is measured for --model {MultiTaskConfig.model}")
-    config = MultiTaskConfig(**values | {"quiet": True, "threads": 1, "dataset": dataset})
-    if config.val_fraction:
+    own = {"quiet": True, "threads": 1, "dataset": dataset}
+    config = make_config(values.pop("model", MultiTaskConfig.model), **values | own)
+    if not isinstance(config, (MultiTaskConfig, ClosedFormConfig)):
+        raise UserError(f"{path} is for --model {config.model}: quality is measured for the multi-task net")
+    if isinstance(config, MultiTaskConfig) and config.val_fraction:
         raise UserError(f"{path}: val_fraction must be 0, so that the peers and the network train on the same rows")
     return config
 

@@ -6,14 +6,15 @@ Users and items have two kinds of ids. *Raw ids* are arbitrary strings; files, f
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from sources import cache, download, readers
 from sources.cache import Table
 from sources.catalog import SIMULATED_SIZE
 from sources.ids import encode_pairs
+from sources.splits import Split, keep_frequent, require_known, split_randomly
 
 DEFAULT_DATA_DIR = Path("data")
 CHUNK_ROWS = 2**20  # rows copied or hashed at a time, which bounds memory for any number of rows
@@ -190,9 +192,14 @@ def load(
     labels: Sequence[str] = (),
     rating_scale: Sequence[float] = (0.5, 5.0),
     simulated_size: Sequence[int] = SIMULATED_SIZE,
+    columns: Mapping[str, str] | None = None,
+    split: str = "random",
     test_fraction: float = 0.05,
     val_fraction: float = 0.0,
     seed: int = 0,
+    fold: tuple[int, int] | None = None,
+    min_user_ratings: int = 1,
+    min_item_ratings: int = 1,
 ) -> Data:
     """Read or simulate a data set, and split it into train, validation and test rows.
 
@@ -205,21 +212,26 @@ def load(
         feedback, labels: your own file of feedback, and the names of its columns of 0 and 1 to read.
         rating_scale: lowest and highest rating allowed in your own files.
         simulated_size: numbers of users, items and ratings of the simulated set.
-        test_fraction: fraction of the rows held out for the test.
-        val_fraction: fraction of the remaining rows held out for validation.
-        seed: of the split; the simulated set is the same for every seed.
+        columns: names in the header of your own files: {role: name} for the roles user, item, rating and time.
+        split, test_fraction, val_fraction, seed, fold, min_user_ratings, min_item_ratings: see sources/splits.py. A
+            ready split uses val_fraction and seed alone. The simulated set is the same for every seed.
+
+    After a random split, the row numbers are those of all users and items. After another one they are those with a
+    training row, so that no row of an embedding table stays untrained; validation and test rows with another user or
+    item are left out, and a note counts them.
 
     Raises:
         UserError: the data are not available, hold an invalid value, or have too few rows to split.
     """
-    fractions = {"test_fraction": test_fraction, "val_fraction": val_fraction, "seed": seed}
+    how = Split(split, test_fraction, val_fraction, seed, fold, min_user_ratings, min_item_ratings)
     if train_ratings is not None and test_ratings is not None:
-        return _load_ready_split(Path(train_ratings), Path(test_ratings), rating_scale, val_fraction, seed)
+        return _load_ready_split(Path(train_ratings), Path(test_ratings), rating_scale, columns, how)
     if ratings is not None:
-        return _assemble(cache.read_ratings(Path(ratings), rating_scale), ratings, None, rating_scale, **fractions)
+        table = cache.read_ratings(Path(ratings), rating_scale, columns, how.needs_times)
+        return _assemble(table, ratings, None, rating_scale, how)
     if feedback is not None:
-        return _load_feedback(feedback, labels, fractions)
-    return _load_by_name(dataset, data_folder(data_dir), simulated_size, fractions)
+        return _load_feedback(feedback, labels, columns, how)
+    return _load_by_name(dataset, data_folder(data_dir), simulated_size, how)
 
 
 def data_folder(data_dir: str | os.PathLike | None) -> Path:
@@ -227,79 +239,80 @@ def data_folder(data_dir: str | os.PathLike | None) -> Path:
     return Path(data_dir or os.environ.get("MOVIELENS_DIR") or DEFAULT_DATA_DIR)
 
 
-def split_rows(num_rows: int, test_fraction: float, val_fraction: float, seed: int) -> tuple[np.ndarray, ...]:
-    """Draw the rows of (train, validation, test): three index arrays that cover all rows once.
-
-    The test rows are the first of `numpy.random.RandomState(seed).permutation(num_rows)`, which reproduces published
-    comparisons on MovieLens 100K; the validation rows are the next ones, and train is the rest.
-
-    Raises:
-        UserError: train is empty, or a part whose fraction is positive.
-    """
-    order = np.arange(num_rows, dtype=np.int32)
-    np.random.RandomState(seed).shuffle(order)  # same result as permutation, in half the memory
-    num_test = round(num_rows * test_fraction)
-    num_val = round((num_rows - num_test) * val_fraction)
-    test, validation, train = np.split(order, [num_test, num_test + num_val])
-    for name, part, is_required in [
-        ("train", train, True),
-        ("validation", validation, val_fraction > 0),
-        ("test", test, test_fraction > 0),
-    ]:
-        if is_required and len(part) == 0:
-            raise UserError(
-                f"{num_rows} ratings are too few for this split: the {name} part would be empty; "
-                "give more ratings or other values of --test_fraction and --val_fraction"
-            )
-    return train, validation, test
+def _load_feedback(path: str, labels: Sequence[str], columns: Mapping[str, str] | None, split: Split) -> Data:
+    frame, notes = readers.read_feedback(Path(path), labels, names=columns, with_times=split.needs_times)
+    table = cache.number_rows(frame, list(labels), notes, split.needs_times)
+    return _assemble(table, path, None, (0.0, 1.0), split, labels=tuple(labels))
 
 
-def _load_feedback(path: str, labels: Sequence[str], fractions: dict) -> Data:
-    frame, notes = readers.read_feedback(Path(path), labels)
-    table = cache.number_rows(frame, list(labels), notes)
-    return _assemble(table, path, None, (0.0, 1.0), labels=tuple(labels), **fractions)
-
-
-def _load_by_name(name: str, folder: Path, simulated_size: Sequence[int], fractions: dict) -> Data:
+def _load_by_name(name: str, folder: Path, simulated_size: Sequence[int], split: Split) -> Data:
     """Load a data set by name; "auto" falls back to the simulated set if MovieLens 100K cannot be reached."""
     if name == "simulated":
-        return _load_simulated(simulated_size, folder, (), fractions)
+        return _load_simulated(simulated_size, folder, (), split)
     if name != "auto":
-        return _load_movielens(name, folder, fractions)
+        return _load_movielens(name, folder, split)
     try:
-        return _load_movielens("ml-100k", folder, fractions)
+        return _load_movielens("ml-100k", folder, split)
     except download.Unreachable as reason:
         note = f"MovieLens 100K is not in {folder} and could not be downloaded ({reason.cause})"
-        return _load_simulated(simulated_size, folder, (note,), fractions)
+        return _load_simulated(simulated_size, folder, (note,), split)
 
 
-def _load_movielens(name: str, folder: Path, fractions: dict) -> Data:
+def _load_movielens(name: str, folder: Path, split: Split) -> Data:
     source = download.fetch(name, folder)
-    table = cache.read_ratings(source.ratings_file, source.scale)
+    table = cache.read_ratings(source.ratings_file, source.scale, with_times=split.needs_times)
     published = source.num_ratings
     if published and len(table) != published:
         found = f"{source.ratings_file} holds {len(table):,} ratings, not the {published:,} of {name} as published"
         table.notes += (f"{found}: results cannot be compared with published ones",)
-    return _assemble(table, name, readers.read_movies(source.movies_file), source.scale, **fractions)
+    return _assemble(table, name, readers.read_movies(source.movies_file), source.scale, split)
 
 
-def _load_simulated(size: Sequence[int], folder: Path, notes: tuple[str, ...], fractions: dict) -> Data:
+def _load_simulated(size: Sequence[int], folder: Path, notes: tuple[str, ...], split: Split) -> Data:
+    if split.needs_times:
+        reason = "".join(f"{note}, and " for note in notes)
+        raise UserError(f"{reason}the simulated set has no timestamps for --split {split.kind}: choose --split random")
     table, titles, genres = cache.simulate(size, folder)
     table.notes = notes
-    metadata: dict[str, Any] = {"titles": titles, "genres": genres, "rating_scale": (1.0, 5.0), "simulated": True}
-    return _split(table, name="simulated", **metadata, **fractions)
+    catalog = pd.DataFrame({"title": titles, "genres": genres}, index=table.items)
+    return _assemble(table, "simulated", catalog, (1.0, 5.0), split, simulated=True)
 
 
-def _assemble(table: Table, name: str, catalog, rating_scale: Sequence[float], **metadata) -> Data:
-    """Add titles and genres from a movie catalog, which may be None, and split."""
+def _assemble(
+    table: Table, name: str, catalog: pd.DataFrame | None, rating_scale: Sequence[float], split: Split, **metadata
+) -> Data:
+    """Filter and split a table, and add titles and genres from a movie catalog, which may be None."""
+    if split.is_filtered:
+        table = _keep_frequent(table, name, split)
+    _require_enough(table, name)
+    parts = split.draw(table.columns["user_ids"], table.columns.pop("times", None))
+    if split.needs_times:
+        parts, notes = require_known(parts, (table.columns["user_ids"], table.columns["item_ids"]))
+        table = cache.renumber(table, parts[0])
+        table.notes += notes
+        _require_enough(table, f"the training part of {name}")
     titles, genres = readers.describe(table.items, catalog)
-    return _split(table, name=name, titles=titles, genres=genres, rating_scale=tuple(rating_scale), **metadata)
+    return _make_data(
+        table, parts, name=name, titles=titles, genres=genres, rating_scale=tuple(rating_scale), **metadata
+    )
 
 
-def _split(table: Table, test_fraction: float, val_fraction: float, seed: int, **metadata) -> Data:
-    _require_enough(table, metadata["name"])
-    rows = split_rows(len(table), test_fraction, val_fraction, seed)
-    return _make_data(table, rows, **metadata)
+def _keep_frequent(table: Table, name: str, split: Split) -> Table:
+    """The rows of users and items with enough rows; UserError where none is left."""
+    least = split.min_user_ratings, split.min_item_ratings
+    rows = np.flatnonzero(keep_frequent(table.columns["user_ids"], table.columns["item_ids"], *least))
+    needed = f"{least[0]:,} rows and items at least {least[1]:,}"
+    if not len(rows):
+        raise UserError(
+            f"no row of {name} is left where users have at least {needed}: lower --min_user_ratings and "
+            "--min_item_ratings"
+        )
+    lost = len(table) - len(rows)
+    if not lost:
+        return table
+    table.columns = {column: values[rows] for column, values in table.columns.items()}
+    table.notes += (f"{lost:,} of {lost + len(rows):,} rows were left out, so that users have at least {needed}",)
+    return cache.renumber(table, np.arange(len(rows)))
 
 
 def _make_data(table: Table, parts: tuple[np.ndarray, ...], **metadata) -> Data:
@@ -339,18 +352,22 @@ def _require_enough(table: Table, name: str) -> None:
             raise UserError(f"{name} holds {len(raw_ids)} {kind}; training needs at least 2 {kind}s")
 
 
-def _load_ready_split(train_file: Path, test_file: Path, rating_scale, val_fraction: float, seed: int) -> Data:
+def _load_ready_split(
+    train_file: Path, test_file: Path, rating_scale, columns: Mapping[str, str] | None, split: Split
+) -> Data:
     """Load two files. Row numbers come from the train file; test rows with an unknown user or item are left out."""
-    train = cache.read_ratings(train_file, rating_scale)
-    test = cache.read_ratings(test_file, rating_scale)
+    train = cache.read_ratings(train_file, rating_scale, columns)
+    test = cache.read_ratings(test_file, rating_scale, columns)
     _require_enough(train, str(train_file))
     kept, notes = _match(test, train, test_file, train_file)
     num_train = len(train)
-    parts = split_rows(num_train, 0.0, val_fraction, seed)[:2] if val_fraction else (np.arange(num_train), kept[:0])
+    parts = np.arange(num_train), kept[:0]
+    if split.val_fraction:
+        parts = split_randomly(num_train, 0.0, split.val_fraction, split.seed)[:2]
     titles, genres = readers.describe(train.items, None)
-    columns = {name: np.concatenate([train.columns.pop(name), test.columns.pop(name)]) for name in list(train.columns)}
+    values = {name: np.concatenate([train.columns.pop(name), test.columns.pop(name)]) for name in list(train.columns)}
     return _make_data(
-        Table(train.users, train.items, columns, (*train.notes, *test.notes, *notes)),
+        Table(train.users, train.items, values, (*train.notes, *test.notes, *notes)),
         (*parts, num_train + kept),
         name=f"{train_file} / {test_file}",
         titles=titles,

@@ -4,7 +4,8 @@
     python experiments.py sweep            many weights and weighting methods, in the plane of both metrics
     python experiments.py zoo              the networks of the zoo side by side
     python experiments.py dyadic           the dyadic learner: four tasks together against each alone
-    python experiments.py search           random trials of settings, by which --preset champion was chosen
+    python experiments.py folds            cross-validation of one model, on random folds or the published u1 to u5
+    python experiments.py search           random trials of settings, by which --preset ensemble was chosen
     python experiments.py report           one page of all results, with answers to the homework's questions
     python experiments.py weights --quick  the same in two minutes, on a small simulated data set
 
@@ -22,7 +23,10 @@ from sources.catalog import DATASETS
 from training.console import log, run_command
 
 INTERRUPTED = "stopped; the same command goes on with what is not finished"
-DEFAULT_FOLDERS = {"weights": "multitask", "sweep": "multitask", "zoo": "zoo", "dyadic": "dyadic", "search": "search"}
+DEFAULT_FOLDERS = {
+    "weights": "multitask", "sweep": "multitask", "zoo": "zoo", "dyadic": "dyadic", "folds": "folds",
+    "search": "search",
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     commands = {"weights": multitask, "sweep": multitask, "zoo": zoo, "dyadic": dyadic}
-    commands |= {"search": search, "report": report}
+    commands |= {"folds": folds, "search": search, "report": report}
     commands[options.command](options)
     return EXIT_OK
 
@@ -43,10 +47,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if options.command == "report":
         options.folder = Path(options.folder)
         return options
-    for name in ("seeds", "jobs", "trials"):
-        if not 1 <= getattr(options, name, 1) <= 1000:
-            raise UserError(f"--{name} must be at least 1 and at most 1000, not {getattr(options, name)}")
-    if options.quick:
+    for name, least in {"seeds": 1, "jobs": 1, "trials": 1, "folds": 2}.items():
+        if not least <= getattr(options, name, least) <= 1000:
+            raise UserError(f"--{name} must be at least {least} and at most 1000, not {getattr(options, name)}")
+    if options.quick and options.command != "folds":
         options.seeds = min(options.seeds, 2)
     default = f"results/{DEFAULT_FOLDERS[options.command]}{'-quick' if options.quick else ''}"
     options.folder = Path(options.folder or default)
@@ -64,11 +68,13 @@ def _make_parser() -> Parser:
     sweep = add("sweep", "many weights and weighting methods, MRR against MSE")
     zoo = add("zoo", "the networks of the zoo, on view and like labels")
     dyadic = add("dyadic", "the dyadic learner, four tasks together against each alone")
+    folds = add("folds", "cross-validation: RMSE and MRR of one model over folds")
     search = add("search", "trials of settings for both tasks at once, on validation parts")
     report = add("report", "report.md and report.html of all results")
     for command in (weights, sweep):
         command.add_argument("--epochs", type=int, metavar="N", help="epochs of every run (default: 30; quick: 6)")
-    for command in (weights, sweep, zoo):
+    _add_options_of_folds(folds)
+    for command in (weights, sweep, zoo, folds):
         command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as for main.py")
     dyadic.add_argument(
         "--scale", type=float, default=0.1, metavar="FRACTION", help="size of the simulated platform (default: 0.1)"
@@ -78,12 +84,26 @@ def _make_parser() -> Parser:
     for name, command in commands.choices.items():
         if name != "report":
             _add_common_options(command, DEFAULT_FOLDERS[name])
+        if name not in ("report", "folds"):
+            command.add_argument(
+                "--seeds", type=int, default=5, metavar="N", help="seeds, each another split (default: 5)"
+            )
     return parser
 
 
+def _add_options_of_folds(command: Parser) -> None:
+    command.add_argument("--model", metavar="NAME", help="as for main.py")
+    command.add_argument("--preset", metavar="NAME", help="as for main.py")
+    command.add_argument("--epochs", type=int, metavar="N", help="as for main.py")
+    command.add_argument("--ratings", metavar="FILE", help="as for main.py")
+    command.add_argument("--rating_scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="as for main.py")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--folds", type=int, default=5, metavar="K", help="number of random folds (default: 5)")
+    which.add_argument("--published", action="store_true", help="the folds u1 to u5 of MovieLens 100K")
+
+
 def _add_common_options(command: Parser, folder: str) -> None:
-    command.add_argument("--quick", action="store_true", help="two seeds, few epochs, small simulated data")
-    command.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds, each another split (default: 5)")
+    command.add_argument("--quick", action="store_true", help="fewer runs and epochs, small simulated data")
     command.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time (default: one per CPU)"
     )
@@ -124,8 +144,40 @@ def dyadic(options: argparse.Namespace) -> None:
     show(experiment.run(options.folder, worlds, options.seeds, options.jobs, learner, log=log))
 
 
+def folds(options: argparse.Namespace) -> None:
+    """Cross-validation of one model."""
+    from analysis import folds as experiment
+
+    names = ("model", "preset", "epochs", "device")
+    flags = [f"--{name}={getattr(options, name)}" for name in names if getattr(options, name) is not None]
+    if options.published:
+        if options.ratings or options.rating_scale or options.quick or options.dataset not in ("auto", "ml-100k"):
+            raise UserError("--published names the data: leave out --dataset, --ratings, --rating_scale and --quick")
+        configs = experiment.make_published_configs(flags, options.data_dir)
+    else:
+        configs = experiment.make_configs([*_data_flags_of_folds(options), *flags], options.folds)
+    show(experiment.run(options.folder, configs, options.jobs, log))
+
+
+def _data_flags_of_folds(options: argparse.Namespace) -> list[str]:
+    from analysis.folds import QUICK
+
+    if options.quick:
+        if options.ratings:
+            raise UserError("--quick is on simulated data: leave out --ratings")
+        return list(QUICK)
+    if options.ratings is None:
+        names = {"dataset": resolve_dataset(options), "data_dir": options.data_dir}
+    else:
+        names = {"ratings": options.ratings, "data_dir": options.data_dir}
+        if options.dataset != "auto":
+            names["dataset"] = options.dataset
+    flags = [f"--{name}={value}" for name, value in names.items() if value is not None]
+    return flags + (["--rating_scale", *map(str, options.rating_scale)] if options.rating_scale else [])
+
+
 def search(options: argparse.Namespace) -> None:
-    """Random trials of the multi-task net on validation parts; writes trials.csv, effects.csv and champion.json."""
+    """Random trials of the multi-task net on validation parts; writes trials.csv, effects.csv and ensemble.json."""
     from analysis import configuration
     from analysis import search as experiment
 

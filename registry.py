@@ -14,12 +14,14 @@ from training.weighting import METHODS
 if TYPE_CHECKING:
     from training.protocols import Recipe
 
-FAMILIES: dict[str, tuple[type[RunConfig], ...]] = {
-    "multitask": (multitask.MultiTaskConfig,),
-    "zoo": zoo.CONFIGS,
-    "dyadic": dyadic.CONFIGS,
+# Module of the recipe -> the configs that it trains.
+RECIPES: dict[str, tuple[type[RunConfig], ...]] = {
+    "multitask.recipe": (multitask.MultiTaskConfig,),
+    "multitask.closed_form_recipe": (multitask.ClosedFormConfig,),
+    "zoo.recipe": zoo.CONFIGS,
+    "dyadic.recipe": dyadic.CONFIGS,
 }
-MODELS: dict[str, type[RunConfig]] = {config.model: config for configs in FAMILIES.values() for config in configs}
+MODELS: dict[str, type[RunConfig]] = {config.model: config for configs in RECIPES.values() for config in configs}
 # The values of fields whose possible values are listed where they are implemented.
 CHOICES: dict[str, tuple[str, ...]] = {"dataset": DATASETS, "weighting": tuple(METHODS)}
 
@@ -36,6 +38,6 @@ def make_config(model: str = "multitask", **values: Any) -> RunConfig:
 
 
 def recipe_for(config: RunConfig) -> "Recipe":
-    """The recipe of the family that a config belongs to."""
-    family = next(name for name, configs in FAMILIES.items() if type(config) in configs)
-    return import_module(f"{family}.recipe").RECIPE
+    """The recipe that trains a config."""
+    module = next(name for name, configs in RECIPES.items() if type(config) in configs)
+    return import_module(module).RECIPE

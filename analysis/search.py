@@ -1,4 +1,4 @@
-"""How presets/champion.json was chosen: random trials over a space of settings, on validation parts of train alone.
+"""How presets/ensemble.json was chosen: random trials over a space of settings, on validation parts of train alone.
 
 A trial is one of STARTS or a draw from SPACE, trained on the splits of several seeds. It is measured at its last epoch,
 as the preset, which holds nothing out, takes its last epoch too. The log has no test figures, and they choose nothing.
@@ -47,7 +47,7 @@ SPACE = {
 def run(folder: Path, common: dict[str, object], seeds: int, jobs: int, trials: int, log: Log) -> list[Path]:
     """Run the trials, then the best one without each of its options; returns the paths of the written files.
 
-    trials.csv holds the log, the best first; champion.json the best settings; effects.csv the effect of every option.
+    trials.csv holds the log, the best first; ensemble.json the best settings; effects.csv the effect of every option.
 
     Args:
         common: settings of every run: the data set and its folder, and of a quick search its size and epochs.
@@ -66,7 +66,7 @@ def run(folder: Path, common: dict[str, object], seeds: int, jobs: int, trials: 
     chosen = COMMON | drawn[ranked[0]["trial"] - 1]
     effects = leave_out(chosen)
     measured = measure(list(effects.values()), min(seeds, EFFECT_SEEDS))
-    paths = [folder / name for name in ("trials.csv", "effects.csv", "champion.json")]
+    paths = [folder / name for name in ("trials.csv", "effects.csv", "ensemble.json")]
     _write(paths[0], ranked)
     _write(paths[1], [{"without": name} | line for name, line in zip(effects, measured, strict=True)])
     preset = {name: value for name, value in chosen.items() if value != getattr(MultiTaskConfig, name)}

@@ -1,6 +1,7 @@
 """Quality and time to quality on the same splits of MovieLens 100K: every installed peer, and the network.
 
-The splits are those of seeds 0, 1 and 2 (dataset.split_rows with 5 % for the test); evaluation.py measures everything.
+The splits are the random ones of seeds 0, 1 and 2 (sources/splits.py), with 5 % for the test; evaluation.py measures
+everything.
 Nothing is chosen on the test parts: the network's figures are those of its last epoch, and its curve is for reading.
 """
 
@@ -17,11 +18,11 @@ from analysis.tables import cell
 from benchmarks.peers import PEERS, Answered, Peer, missing
 from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds
-from config.multitask import MultiTaskConfig
+from config.base import RunConfig
 from dataset import Data
 from evaluation import mrr_score, mse_score
-from multitask.recipe import RECIPE
-from training.console import log
+from registry import recipe_for
+from training.console import log, silent
 
 CPU = torch.device("cpu")
 SPLITS = (0, 1, 2)
@@ -36,7 +37,7 @@ Curve = list[dict[str, float]]  # per epoch: "MRR" and "MSE" on the test part, "
 
 def measure_quality(
     record: Record,
-    config: MultiTaskConfig,
+    config: RunConfig,
     peers: Sequence[Peer] = PEERS,
     splits: Sequence[int] = SPLITS,
     further: Sequence[int] = FURTHER_SPLITS,
@@ -46,7 +47,8 @@ def measure_quality(
     for package, reason in absent.items():
         left_out = ", ".join(peer.name for peer in peers if peer.package == package)
         log(f"{package} is missing ({reason}): without {left_out}")
-    data = {split: RECIPE.load_data(replace(config, seed=split)) for split in splits}
+    recipe = recipe_for(config)
+    data = {split: recipe.load_data(replace(config, seed=split)) for split in splits}
     log(f"{data[splits[0]]}; splits {', '.join(map(str, splits))}; mean, and CPU seconds of one fit")
     for peer in peers:
         if peer.package not in absent:
@@ -74,10 +76,15 @@ def fit_peer(peer: Peer, data: Data) -> tuple[float, float]:
     return mrr_score(model, data.test, data.seen), seconds
 
 
-def train(config: MultiTaskConfig, data: Data | None = None) -> Curve:
-    """Train for all epochs of the config. The clock runs only while the stepper is made and during epochs."""
-    data = data or RECIPE.load_data(config)
-    training = RECIPE.build(config, data, CPU)
+def train(config: RunConfig, data: Data | None = None) -> Curve:
+    """Train for all epochs of the config.
+
+    The clock runs while the stepper is made and during epochs, not while the recipe decides on settings.
+    """
+    recipe = recipe_for(config)
+    data = data or recipe.load_data(config)
+    config = recipe.resolve(config, data, silent)
+    training = recipe.build(config, data, CPU)
     model, task = training.model, training.task
     start = cpu_seconds()
     stepper = training.make_stepper(model, task, config, CPU)

@@ -1,4 +1,4 @@
-"""What every run has (RunConfig), and what runs trained by gradient descent add (GradientConfig).
+"""What every run has (RunConfig), how data are split (SplitConfig), and what gradient descent adds (GradientConfig).
 
 A config is a frozen dataclass. Each field is made by `option`, which holds all that the command line, config.json and
 resuming need to know of it. Imports the standard library alone, so that `python main.py --help` answers at once, also
@@ -7,13 +7,15 @@ before the requirements are installed.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from config.errors import UserError
 
 LARGEST_SEED = 2**32 - 1
+SPLITS = ("random", "time", "leave_last")  # see sources/splits.py
+ROLES = ("user", "item", "rating", "time")  # of the columns of a file
 
 
 @dataclass(frozen=True)
@@ -93,20 +95,21 @@ class RunConfig(Options):
         "auto", "data set; auto: MovieLens 100K, or simulated where it is out of reach", "data", metavar="NAME"
     )
     data_dir: str | None = option(
-        None, "folder of the data sets (default: $MOVIELENS_DIR or data)", "data", metavar="DIR",
+        None, "folder of data sets (else $MOVIELENS_DIR, else data)", "data", metavar="DIR",
         affects_result=False, resumable=True,
     )  # fmt: skip
-    ratings: str | None = option(
-        None, "your own file: user, item, rating[, timestamp]; with or without header", "data", metavar="FILE"
-    )
+    ratings: str | None = option(None, "your own file: user, item, rating[, timestamp]", "data", metavar="FILE")
     train_ratings: str | None = option(None, "a ready split: the training file", "data", metavar="FILE")
     test_ratings: str | None = option(None, "a ready split: the test file", "data", metavar="FILE")
+    columns: str | None = option(
+        None, "names in your header: user=NAME,item=NAME,time=NAME", "data", metavar="ROLE=NAME"
+    )
     rating_scale: tuple[float, float] = option(
         (0.5, 5.0), "range of ratings in your own files", "data", metavar=("LOW", "HIGH"),
         low=-1e6, high=1e6,
     )  # fmt: skip
     simulated_size: tuple[int, int, int] = option(
-        (943, 1682, 100_000), "size of --dataset simulated", "data", metavar=("USERS", "ITEMS", "RATINGS")
+        (943, 1682, 100_000), "size of simulated data", "data", metavar=("USERS", "ITEMS", "RATINGS")
     )
 
     logdir: str | None = option(
@@ -120,6 +123,7 @@ class RunConfig(Options):
     def check(self) -> None:
         super().check()
         self._check_sources()
+        self._check_columns()
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
@@ -170,7 +174,13 @@ class RunConfig(Options):
     def data_options(self) -> dict[str, Any]:
         """Arguments of dataset.load."""
         names = ("dataset", "data_dir", "ratings", "train_ratings", "test_ratings", "rating_scale", "simulated_size")
-        return {name: getattr(self, name) for name in (*names, "seed")}
+        return {name: getattr(self, name) for name in (*names, "seed")} | {"columns": self.column_names}
+
+    @property
+    def column_names(self) -> dict[str, str]:
+        """What --columns says: {role: name in the header}."""
+        entries = self.columns.split(",") if self.columns is not None else []
+        return {role.strip(): name.strip() for role, _, name in (entry.partition("=") for entry in entries)}
 
     def _check_sources(self) -> None:
         if (self.train_ratings is None) != (self.test_ratings is None):
@@ -190,9 +200,76 @@ class RunConfig(Options):
         if self.rating_scale != RunConfig.rating_scale and self.ratings is None and self.train_ratings is None:
             raise UserError("--rating_scale is the scale of your own files: add --ratings FILE")
 
+    def _check_columns(self) -> None:
+        if self.columns is None:
+            return
+        names = self.column_names
+        is_proper = len(names) == self.columns.count(",") + 1 == len(set(names.values())) and all(names.values())
+        if not is_proper or not set(names) <= set(ROLES):
+            raise UserError(
+                f"--columns takes ROLE=NAME,ROLE=NAME with different names and the roles {', '.join(ROLES)}, "
+                f"not {self.columns!r}"
+            )
+        if not self.own_files:
+            raise UserError("--columns names the columns of your own files: add --ratings FILE")
+        if "feedback" in self.own_files and "rating" in names:
+            raise UserError("--columns rating=NAME does not apply to --feedback, whose columns --labels names")
+
 
 @dataclass(frozen=True)
-class GradientConfig(RunConfig):
+class SplitConfig(RunConfig):
+    """Settings of runs whose data are split in one of the ways of sources/splits.py: all but the dyadic learner."""
+
+    test_fraction: float = option(0.05, "fraction of the rows held out for the test", "data")
+    split: str = option(
+        "random", "test rows are random; the last ones by time; or each user's last one by time", "data",
+        choices=SPLITS,
+    )  # fmt: skip
+    fold: tuple[int, int] | None = option(
+        None, "cross-validation: test on part K of N equal random parts", "data", metavar=("K", "N"), low=1, high=1000
+    )
+    min_user_ratings: int = option(1, "keep users with at least K rows", "data", metavar="K", low=1, high=10**9)
+    min_item_ratings: int = option(
+        1, "keep items with at least K rows; repeated with the users until both hold", "data", metavar="K",
+        low=1, high=10**9,
+    )  # fmt: skip
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        names = ("test_fraction", "split", "fold", "min_user_ratings", "min_item_ratings")
+        return super().data_options | {name: getattr(self, name) for name in names}
+
+    def check(self) -> None:
+        super().check()
+        if not 0 < self.test_fraction < 1:
+            raise UserError(f"--test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
+        if self.dataset == "simulated-xing":
+            raise UserError("--dataset simulated-xing holds clicks, bookmarks and replies: it is for --model dyadic")
+        self._check_split()
+
+    def _check_split(self) -> None:
+        def reject(names: Sequence[str], reason: str) -> None:
+            for name in names:
+                if getattr(self, name) != getattr(type(self), name):
+                    raise UserError(f"--{name} does not apply to {reason}")
+
+        if self.train_ratings is not None:
+            names = ("test_fraction", "split", "fold", "min_user_ratings", "min_item_ratings")
+            reject(names, "a ready split: leave it out, or give --ratings")
+        if self.split != "random" and self.dataset == "simulated":
+            reject(["split"], "the simulated set, which has no timestamps: leave it out, or choose another --dataset")
+        if self.split == "leave_last":
+            reject(["test_fraction"], "--split leave_last, which tests on one row of each user: leave it out")
+        if self.fold is not None:
+            number, folds = self.fold
+            if not 1 <= number <= folds or folds < 2:
+                raise UserError(f"--fold takes K and N, with K from 1 to N and N at least 2, not {number} {folds}")
+            reject(["split"], "--fold, whose parts are random: leave out one of the two")
+            reject(["test_fraction"], "--fold, which tests on one of N equal parts: leave it out")
+
+
+@dataclass(frozen=True)
+class GradientConfig(SplitConfig):
     """Settings of runs that train by AdamW on batches: the multi-task net and the zoo."""
 
     batch_size: int = option(256, "rows in a step", "training", low=1, high=10**7)
@@ -217,8 +294,10 @@ class GradientConfig(RunConfig):
         None, "validation metric that chooses the best epoch (default: mrr; zoo: auc)", "training", metavar="METRIC"
     )
     embedding_dim: int = option(32, "width d of the embeddings", "network", low=1, high=10_000, metavar="D")
-    test_fraction: float = option(0.05, "fraction of the rows held out for the test", "data")
-    val_fraction: float = option(0.0, "fraction of the other rows held out to choose the best epoch", "data")
+    val_fraction: float = option(
+        0.0, "fraction of the other rows held out to choose the best epoch; with --split leave_last, above 0: each "
+        "user's last row but one", "data",
+    )  # fmt: skip
 
     @property
     def weights(self) -> dict[str, float]:
@@ -227,13 +306,10 @@ class GradientConfig(RunConfig):
 
     @property
     def data_options(self) -> dict[str, Any]:
-        fractions = {"test_fraction": self.test_fraction, "val_fraction": self.val_fraction}
-        return super().data_options | fractions
+        return super().data_options | {"val_fraction": self.val_fraction}
 
     def check(self) -> None:
         super().check()
-        if not 0 < self.test_fraction < 1:
-            raise UserError(f"--test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
         if not 0 <= self.val_fraction < 1:
             raise UserError(f"--val_fraction must be at least 0 and less than 1, not {self.val_fraction:g}")
         for name in ("patience", "monitor"):
@@ -241,10 +317,6 @@ class GradientConfig(RunConfig):
                 raise UserError(
                     f"--{name} needs a validation part, as nothing is chosen on the test set: add --val_fraction 0.05"
                 )
-        if self.dataset == "simulated-xing":
-            raise UserError("--dataset simulated-xing holds clicks, bookmarks and replies: it is for --model dyadic")
-        if self.train_ratings is not None and self.test_fraction != type(self).test_fraction:
-            raise UserError("--test_fraction does not apply to a ready split: leave it out, or give --ratings")
 
     def resumed_with(self, changes: Mapping[str, Any], run: object) -> Self:
         if self.schedule == "cosine" and changes.get("epochs", self.epochs) != self.epochs:

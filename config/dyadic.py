@@ -238,6 +238,8 @@ class DyadicConfig(RunConfig, DyadOptions, FeatureOptions, LearnerOptions):
         self._refuse("--feedback", "mapping", "score")
         if self.split == "time67" and self.time is None:
             raise UserError("--split time67 needs a --time column of the --feedback file")
+        if "time" in self.column_names:
+            raise UserError("--columns time=NAME does not apply to --feedback of dyads: --time names that column")
         if self.split != "time67" and self.time is not None:
             raise UserError("--time is the column to sort by for --split time67, which is missing: add it")
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from config.base import GradientConfig, option, redefine
+from config.base import GradientConfig, SplitConfig, option, redefine
 from config.errors import UserError
 
 TASKS, NETWORK = "tasks of the multi-task net", "network"
@@ -109,3 +109,36 @@ class MultiTaskConfig(GradientConfig):
             )
         if self.num_item_based > self.ensemble_size:
             raise UserError(f"--num_item_based {self.num_item_based} is more than --ensemble_size {self.ensemble_size}")
+
+
+BLOCKS = "blocks of the net"
+
+
+@dataclass(frozen=True)
+class ClosedFormConfig(SplitConfig):
+    """The multi-task net from a ranking block and a rating block, each fitted by the method that suits it."""
+
+    model: ClassVar[str] = "closed_form"
+    summary: ClassVar[str] = "the course's net from closed forms: Bayesian ratings, EASE"
+
+    ranking: str = option(
+        "auto", "ranking block: EASE, or networks trained by gradient; auto: networks where the data are dense", BLOCKS,
+        choices=("auto", "ease", "networks"),
+    )  # fmt: skip
+    ridge: float = option(0.0, "lambda of EASE; 0: chosen on a validation part of train", BLOCKS, low=0)
+    ranking_dim: int = option(
+        0, "width of the tables of EASE; 0: chosen on a validation part of train", BLOCKS,
+        metavar="D", low=0, high=10_000,
+    )  # fmt: skip
+    rating_dim: int = option(12, "width of each factorization of the ratings", BLOCKS, metavar="D", low=1, high=64)
+    rating_fits: int = option(
+        4, "factorizations from different random starts; the rating is their mean", BLOCKS, metavar="K", low=1, high=64
+    )
+    num_features: int = option(
+        32, "features of a user and of an item from who rated what", BLOCKS, metavar="K", low=0, high=1000
+    )
+    genres: str = option(
+        "auto", "genres as further features of the items; auto: where a validation part of train favors them", BLOCKS,
+        choices=("auto", "on", "off"),
+    )  # fmt: skip
+    epochs: int = redefine(SplitConfig, "epochs", 12, doc="sweeps of the factorizations", resumable=False)

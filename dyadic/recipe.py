@@ -76,7 +76,7 @@ def _from_feedback(config: DyadicConfig, path: str) -> DyadicData:
         context=tuple(config.context.split(",")) if config.context else (),
         time=config.time,
     )
-    table, notes = readers.read_feedback(Path(path), columns.flags, columns.numbers)
+    table, notes = readers.read_feedback(Path(path), columns.flags, columns.numbers, names=config.column_names)
     return from_table(table, path, columns, config, config.seed, notes)
 
 
@@ -120,6 +120,6 @@ def _read_times(config: DyadicConfig, data: dataset.Data) -> np.ndarray:
     else:
         source = download.fetch(data.name, dataset.data_folder(config.data_dir))
         path, scale = source.ratings_file, source.scale
-    table, _ = readers.read_ratings(path, scale, with_times=True)
+    table, _ = readers.read_ratings(path, scale, config.column_names, with_times=True)
     users, items = (readers.look_up(table[name], ids) for name, ids in (("user", data.users), ("item", data.items)))
     return table["timestamp"].to_numpy()[np.argsort(encode_pairs(users, items, len(data.items)))]

@@ -4,15 +4,13 @@ import numpy as np
 
 from config.dyadic import SPLITS, DyadOptions
 from config.errors import UserError
+from sources import splits
 
 
 def keep_frequent(user_ids: np.ndarray, item_ids: np.ndarray, options: DyadOptions) -> np.ndarray:
-    """Select the dyads of frequent items and users: (D,) bool.
+    """Select the dyads of frequent items and users: (D,) bool; see `sources.splits.keep_frequent`.
 
-    One pass, as in the authors' code: drop the items with fewer than `min_item` dyads, then the users with fewer than
-    `min_user` of the remaining dyads. Afterwards every user has at least `min_user` dyads, but an item may have fewer
-    than `min_item`, because dropping users removes dyads. `iterate=True` repeats the pass until nothing changes, so
-    that both bounds hold (the bipartite core).
+    The authors' code does one pass. `iterate=True` repeats it until nothing changes.
 
     Args:
         user_ids, item_ids: (D,) row numbers.
@@ -21,13 +19,7 @@ def keep_frequent(user_ids: np.ndarray, item_ids: np.ndarray, options: DyadOptio
     Raises:
         UserError: no dyad is left.
     """
-    keep = np.ones(len(user_ids), dtype=bool)
-    while True:
-        before = keep.sum()
-        for ids, minimum in [(item_ids, options.min_item), (user_ids, options.min_user)]:
-            keep &= np.bincount(ids[keep], minlength=ids.max(initial=0) + 1)[ids] >= minimum
-        if not options.iterate or keep.sum() == before:
-            break
+    keep = splits.keep_frequent(user_ids, item_ids, options.min_user, options.min_item, repeat=options.iterate)
     if not keep.any():
         raise UserError(
             f"no dyad is left: items need at least {options.min_item} dyads and users at least {options.min_user}; "

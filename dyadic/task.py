@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ class DyadicTask:
 
     splits = ("test",)
     compared: tuple[str, ...] = ()
+    advice: ClassVar[dict[str, str]] = {}
+    baseline_notes: tuple[str, ...] = ()
     can_recommend = False
 
     def __init__(

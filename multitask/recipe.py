@@ -11,7 +11,7 @@ from config.errors import UserError
 from config.multitask import MultiTaskConfig
 from dataset import Data
 from models import MultiTaskNet
-from multitask.ensemble import EnsembleStepper
+from multitask.ensemble import EnsembleStepper, Networks
 from multitask.item_based import ItemBasedNet, ItemBasedStepper, ItemBasedTask
 from multitask.manual_gradient import make_data_parallel_stepper, make_stepper
 from multitask.softmax import SoftmaxTask
@@ -54,16 +54,15 @@ RECIPE = MultiTaskRecipe()
 
 def _build_ensemble(config: MultiTaskConfig, data: Data, device: torch.device) -> Training:
     """The network that holds the mean of the ensemble; its stepper builds and trains the networks."""
-    configs = [network_config(config, number) for number in range(config.ensemble_size)]
     training = _build_network(replace(config, num_item_based=0, ensemble_size=1), data, device)
-    build_networks = partial(_build_networks, configs, data, device)
-    return replace(training, make_stepper=partial(EnsembleStepper, build_networks=build_networks))
+    make_networks = partial(build_networks, config, data, device)
+    return replace(training, make_stepper=partial(EnsembleStepper, build_networks=make_networks))
 
 
-def _build_networks(
-    configs: list[MultiTaskConfig], data: Data, device: torch.device
-) -> list[tuple[MultiTaskConfig, Training]]:
-    return [(config, _build_network(config, data, device)) for config in configs]
+def build_networks(config: MultiTaskConfig, data: Data, device: torch.device) -> Networks:
+    """The networks of an ensemble with their configs; the data lie on the device."""
+    configs = [network_config(config, number) for number in range(config.ensemble_size)]
+    return [(own, _build_network(own, data, device)) for own in configs]
 
 
 def network_config(config: MultiTaskConfig, number: int) -> MultiTaskConfig:

@@ -5,6 +5,7 @@ block of users, which is cheap for catalogs of up to some ten thousand items.
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,11 @@ class SoftmaxTask(WatchAndRate):
             count alike; 1: users do, as in the mean reciprocal rank.
         seed: each epoch's order comes from (seed, epoch).
     """
+
+    advice: ClassVar = {
+        "mrr": "more --epochs or a larger --embedding_dim",
+        "mse": "a lower --lr, more --embedding_decay or another --regression_weight",
+    }
 
     def __init__(self, data: Data, batch_size: int = 256, user_weight_exponent: float = 0.0, seed: int = 0) -> None:
         super().__init__(data, batch_size, ranking_loss="softmax", seed=seed)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dataset import Data
 from evaluation import METRICS, evaluate, metric_tags
 from losses import bpr_loss, regression_loss
+from multitask.baselines import Baseline, ease_note, make_baselines
 from training.negatives import CHUNK_ROWS, sample_uniform, sample_unseen
 from training.streams import stream
 
@@ -33,7 +34,11 @@ class WatchAndRate:
     primary_metric = "mrr"
     directions: ClassVar = {name: metric.direction for name, metric in METRICS.items()}
     console_metrics = ("mrr", "mse")
-    compared: tuple[str, ...] = ()
+    compared = ("mrr", "hit_rate@10", "ndcg@10", "auc", "mse")
+    advice: ClassVar = {
+        "mrr": "more --epochs or --preset champion",
+        "mse": "--val_fraction 0.05 --patience 5, a lower --lr or another --regression_weight",
+    }
     can_recommend = True
     loss_names = ("factorization", "regression")
     squared_errors = ("regression",)
@@ -115,16 +120,25 @@ class WatchAndRate:
         }
 
     def metrics(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Every metric of evaluation.METRICS on "test" (train and validation items masked) or "val" (train masked)."""
+        """Every metric of evaluation.METRICS on "test" (train and validation items masked) or "val" (train masked).
+
+        A baseline that does not rank or does not rate has fewer.
+        """
         data = self.data
         rows, seen = (data.test, data.seen) if split == "test" else (data.validation, data.train)
-        return evaluate(model, rows, seen)
+        return model.metrics(rows, seen) if isinstance(model, Baseline) else evaluate(model, rows, seen)
 
     def diagnostics(self, model: nn.Module) -> dict[str, float]:
         return {}
 
-    def baselines(self) -> dict[str, nn.Module]:
-        return {}
+    def baselines(self) -> dict[str, Baseline]:
+        """The baselines by name, fitted on the training rows anew in every call; on the device of the data."""
+        return make_baselines(self.data.train)
+
+    @property
+    def baseline_notes(self) -> tuple[str, ...]:
+        note = ease_note(self.data.train)
+        return () if note is None else (note,)
 
     def embeddings(self, model: nn.Module) -> dict[str, Tensor]:
         """The item tables that `model` has, by the names of the course sheet: {name: (num_items, d)}."""

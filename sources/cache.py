@@ -8,7 +8,7 @@ cache is rebuilt; where none can be written, the program works without one, only
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from sources.files import write_atomically
 # Below these sizes, reading or simulating again is as fast as loading the cache.
 MIN_CACHED_BYTES = 2**22
 MIN_CACHED_RATINGS = 2**20
+COLUMNS = ("user_ids", "item_ids", "ratings")  # of every table
 
 
 @dataclass
@@ -30,7 +31,8 @@ class Table:
     """R numbered rows.
 
     users, items: raw ids, (num_users,) and (num_items,) strings; position = row number. Each has at least one row.
-    columns: user_ids, item_ids (R,) int32; ratings (R,) float32, or (R, T) for T labels.
+    columns: user_ids, item_ids (R,) int32; ratings (R,) float32, or (R, T) for T labels; times (R,) float64, only
+        where they are asked for.
     notes: sentences about rows left out.
     """
 
@@ -43,29 +45,49 @@ class Table:
         return len(self.columns["user_ids"])
 
 
-def number_rows(frame: pd.DataFrame, values: str | list[str], notes: tuple[str, ...]) -> Table:
+def number_rows(
+    frame: pd.DataFrame, values: str | list[str], notes: tuple[str, ...], with_times: bool = False
+) -> Table:
     """Convert what readers.py returns to a table; `values`, a column or a list of them, become its ratings."""
     users, items = frame["user"].array, frame["item"].array
     codes = {"user_ids": users.codes, "item_ids": items.codes}
     columns = {name: column.astype(np.int32, copy=False) for name, column in codes.items()}
     columns["ratings"] = np.ascontiguousarray(frame[values].to_numpy())
+    if with_times:
+        columns["times"] = frame["timestamp"].to_numpy()
     return Table(users.categories.to_numpy(), items.categories.to_numpy(), columns, notes)
 
 
-def read_ratings(path: Path, rating_scale: Sequence[float]) -> Table:
-    """Read a file of ratings as readers.read_ratings does, through the cache if the file is large."""
+def renumber(table: Table, rows: np.ndarray) -> Table:
+    """The table with only the users and items of these rows; the ids of rows of others become -1."""
+    columns, raw_ids = dict(table.columns), []
+    for name, known in (("user_ids", table.users), ("item_ids", table.items)):
+        is_used = np.bincount(columns[name][rows], minlength=len(known)) > 0
+        place = np.where(is_used, is_used.cumsum() - 1, -1).astype(np.int32)
+        columns[name] = place[columns[name]]
+        raw_ids.append(known[is_used])
+    return Table(*raw_ids, columns, table.notes)
+
+
+def read_ratings(
+    path: Path, rating_scale: Sequence[float], names: Mapping[str, str] | None = None, with_times: bool = False
+) -> Table:
+    """Read a file of ratings as readers.read_ratings does, through the cache if the file is large.
+
+    A cache with times also serves those who need none; they do not read them.
+    """
     if not path.is_file() or path.stat().st_size < MIN_CACHED_BYTES:
-        return _read_ratings(path, rating_scale)
+        return _read_ratings(path, rating_scale, names, with_times)
     cached = path.with_name(f".{path.name}.npz")
-    key = {"file": _digest(path), "code": _version(readers, delimited, ids)}
+    key = {"file": _digest(path), "code": _version(readers, delimited, ids), "names": dict(names or {})}
     low, high = rating_scale
-    if (found := _load(cached, key)) is not None:
+    if (found := _load(cached, key, (*COLUMNS, "times") if with_times else COLUMNS)) is not None:
         table, metadata = found
         if low <= table.columns["ratings"].min() and table.columns["ratings"].max() <= high:
             table.notes = tuple(note.replace(metadata["path"], str(path)) for note in table.notes)
             return table
     before = path.stat()
-    table = _read_ratings(path, rating_scale)
+    table = _read_ratings(path, rating_scale, names, with_times)
     if (path.stat().st_mtime_ns, path.stat().st_size) == (before.st_mtime_ns, before.st_size):
         _save(cached, key, table, {"path": str(path)})
     return table
@@ -96,9 +118,11 @@ def simulate(size: Sequence[int], folder: Path) -> tuple[Table, list[str], list[
     return table, made.titles, made.genres
 
 
-def _read_ratings(path: Path, rating_scale: Sequence[float]) -> Table:
-    frame, notes = readers.read_ratings(path, rating_scale)
-    return number_rows(frame, "rating", notes)
+def _read_ratings(
+    path: Path, rating_scale: Sequence[float], names: Mapping[str, str] | None, with_times: bool
+) -> Table:
+    frame, notes = readers.read_ratings(path, rating_scale, names, with_times)
+    return number_rows(frame, "rating", notes, with_times)
 
 
 def _digest(path: Path) -> str:
@@ -111,14 +135,14 @@ def _version(*modules: ModuleType) -> str:
     return " ".join(_digest(Path(file)) for file in (*(module.__file__ for module in modules), __file__))
 
 
-def _load(cached: Path, key: dict) -> tuple[Table, dict] | None:
-    """The cached table and its metadata; None if there is no intact cache with this key."""
+def _load(cached: Path, key: dict, names: Sequence[str] = COLUMNS) -> tuple[Table, dict] | None:
+    """The cached table and its metadata; None if there is no intact cache with this key and these columns."""
     try:
         with np.load(cached, allow_pickle=False) as stored:
             metadata = json.loads(stored["metadata"].tobytes())
             if metadata["key"] != key:
                 return None
-            columns = {name: stored[name] for name in ("user_ids", "item_ids", "ratings")}
+            columns = {name: stored[name] for name in names}
         users, items = (np.array(metadata[name], dtype=object) for name in ("users", "items"))
         return Table(users, items, columns, tuple(metadata["notes"])), metadata
     except Exception:  # a damaged file raises many kinds of errors; the source file is still there

@@ -10,7 +10,7 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -22,15 +22,24 @@ from tqdm import tqdm
 from config.errors import UserError
 
 SEPARATORS = ("::", "\t", ";", ",")
-# Accepted header names, compared in lower case without spaces, "_" and a final "id".
-SYNONYMS = {"movie": "item", "film": "item", "product": "item", "score": "rating", "stars": "rating"}
+# The columns with a role, and the role of each in --columns.
+ROLES = {"user": "user", "item": "item", "rating": "rating", "timestamp": "time"}
+# Other accepted header names, compared in lower case without spaces, "_" and a final "id".
+SYNONYMS = {
+    "movie": "item", "film": "item", "product": "item", "score": "rating", "stars": "rating", "time": "timestamp",
+}  # fmt: skip
 # Bytes of text parsed at a time; parsing needs about five times as much memory.
 BLOCK_BYTES = 2**23
 Convert = Callable[[pd.DataFrame], dict]
 
 
 def read_blocks(
-    path: Path, ids: Sequence[str], values: Sequence[str], convert: Convert, header_required: bool
+    path: Path,
+    ids: Sequence[str],
+    values: Sequence[str],
+    convert: Convert,
+    header_required: bool,
+    names: Mapping[str, str] | None = None,
 ) -> Iterator[dict]:
     """Parse a file a block of lines at a time.
 
@@ -39,6 +48,8 @@ def read_blocks(
             character by character; a value may be normalized to another text of the same number (2.50 to 2.5).
         convert: takes these columns of a block, categories of strings indexed by line number; may raise UserError.
         header_required: reject a file without a header.
+        names: {column: its exact name in the header}, for columns that are called otherwise. The header must hold
+            these names, those of columns that are not read included.
 
     Yields:
         The result of `convert` for each block.
@@ -50,7 +61,7 @@ def read_blocks(
         with path.open("rb") as raw, _progress_bar(path) as bar:
             stream = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
             text = _read_lines(stream, BLOCK_BYTES).removeprefix(b"\xef\xbb\xbf")  # BOM, which spreadsheets write
-            parser = _make_parser(path, text, ids, values, header_required)
+            parser = _make_parser(path, text, ids, values, header_required, names or {})
             text = text[parser.header_length :] or _read_lines(stream, BLOCK_BYTES)
             while text:
                 try:
@@ -172,11 +183,9 @@ class _Parser:
 
     def _choose(self, table: pd.DataFrame) -> pd.DataFrame:
         """The requested columns, without blank lines."""
-        if self.header is None and self.width > 4:
-            fail(self.path, 1, f"has {self.width} columns and no header to tell which are user, item and rating")
         if self.header is not None and self.width != len(self.header):
             fail(self.path, 2, f"has {self.width} columns where the header names {len(self.header)}")
-        table.columns = self.header or [*self.columns, "timestamp"][: self.width]
+        table.columns = self.header or [*self.columns, *[None] * (self.width - len(self.columns))]
         chosen = table[list(self.columns)]
         if not chosen.isna().to_numpy().any():
             return chosen
@@ -232,16 +241,25 @@ def _decode(path: Path, text: bytes, lines_above: int = 0) -> str:
         fail(path, line, f"holds the byte 0x{text[error.start]:02x}, which is not UTF-8; save the file as UTF-8")
 
 
-def _make_parser(path: Path, text: bytes, ids: Sequence[str], values: Sequence[str], header_required: bool) -> _Parser:
+def _make_parser(
+    path: Path,
+    text: bytes,
+    ids: Sequence[str],
+    values: Sequence[str],
+    header_required: bool,
+    names: Mapping[str, str],
+) -> _Parser:
     """Choose separator and columns by the first line of the file."""
     columns = (*ids, *values)
     if not text.strip():
         raise UserError(f"{path} is empty; it should hold rows of {', '.join(columns)}")
     line = _decode(path, re.split(rb"[\r\n]", text, maxsplit=1)[0])
     separator, fields = _split_first_line(path, line, columns)
-    if not header_required and _is_number(fields[2]):
+    if not header_required and not names and _is_number(fields[2]):
+        if len(fields) < len(columns):
+            fail(path, 1, f"has {len(fields)} columns and no header; a row is {', '.join(columns)}")
         return _Parser(path, separator, None, 0, ids, values)
-    header = _read_header(path, line, fields, columns, header_required)
+    header = _read_header(path, line, fields, columns, header_required, names)
     return _Parser(path, separator, header, re.match(rb"[^\r\n]*(\r\n|\r|\n)?", text).end(), ids, values)
 
 
@@ -267,22 +285,48 @@ def _split_first_line(path: Path, line: str, columns: Sequence[str]) -> tuple[st
     fail(path, 1, f"reads {quote(line)}, which is not {wanted} separated by , tab ; or ::")
 
 
-def _read_header(path: Path, line: str, fields: list[str], columns: Sequence[str], required: bool) -> list[str | None]:
+def _read_header(
+    path: Path, line: str, fields: list[str], columns: Sequence[str], required: bool, names: Mapping[str, str]
+) -> list[str | None]:
     """For each field its name in `columns`; None for a field that is not requested."""
-    names = [column_name(field) for field in fields]
-    called = {column_name(column): column for column in columns}
-    missing = [column for name, column in called.items() if name not in names]
+    fields = [field.strip() for field in fields]
+    listed = quote(", ".join(fields), limit=600)
+    for name in names.values():
+        if name not in fields:
+            fail(path, 1, f"is a header without the column {quote(name)} of --columns: it names {listed}")
+    places = {column: _find_column(fields, column, names) for column in columns}
+    missing = [column for column in columns if not places[column]]
     if len(missing) == len(columns):
         header = f"a header naming {', '.join(columns[:-1])} and {columns[-1]}"
         problem = f"it must be {header}" if required else f"neither {header}, nor a row with its rating third"
-        fail(path, 1, f"reads {quote(line)}: {problem}")
+        fail(path, 1, f"reads {quote(line)}: {problem}{_advise(columns)}")
     if missing:
-        found = quote(", ".join(fields), limit=600 if required else 60)  # labels may be among many columns
-        fail(path, 1, f"is a header without a column {missing[0]}: it names {found}")
-    for name, column in called.items():
-        if names.count(name) > 1:
-            fail(path, 1, f"is a header with {names.count(name)} columns for the {column}: {quote(line)}")
-    return [called.get(name) for name in names]
+        fail(path, 1, f"is a header without a column {missing[0]}: it names {listed}{_advise(missing[:1])}")
+    found: list[str | None] = [None] * len(fields)
+    for column, (place, *others) in places.items():
+        if others:
+            fail(path, 1, f"is a header with {1 + len(others)} columns for the {column}: {quote(line)}")
+        if (other := found[place]) is not None:
+            fail(path, 1, f"is a header whose column {quote(fields[place])} would be both {other} and {column}")
+        found[place] = column
+    return found
+
+
+def _find_column(fields: list[str], column: str, names: Mapping[str, str]) -> list[int]:
+    """The places of a column in a header."""
+    if column in names:
+        return [place for place, field in enumerate(fields) if field == names[column]]
+    taken = names.values() if column in ROLES else ()
+    wanted = column_name(column)
+    return [place for place, field in enumerate(fields) if column_name(field) == wanted and field not in taken]
+
+
+def _advise(columns: Sequence[str]) -> str:
+    """How a header may name those of these columns that have a role; "" where none has."""
+    roles = [column for column in columns if column in ROLES]
+    accepted = ["/".join([role, *(name for name in SYNONYMS if SYNONYMS[name] == role)]) for role in roles]
+    flag = ",".join(f"{ROLES[role]}=NAME" for role in roles)
+    return f"; a header may name {', '.join(accepted)}, or what --columns {flag} says" if roles else ""
 
 
 def _split(path: Path, line: str, separator: str) -> list[str]:

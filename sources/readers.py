@@ -3,14 +3,14 @@
 This module defines what the columns mean; delimited.py parses the text. Every error names file, line and value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from config.errors import UserError
-from sources.delimited import column_name, fail, quote, read_blocks
+from sources.delimited import ROLES, column_name, fail, quote, read_blocks
 from sources.ids import encode_pairs
 
 COLUMNS = ("user", "item", "rating")
@@ -20,14 +20,15 @@ CHUNK_ROWS = 2**20
 
 
 def read_ratings(
-    path: Path, rating_scale: Sequence[float], with_times: bool = False
+    path: Path, rating_scale: Sequence[float], names: Mapping[str, str] | None = None, with_times: bool = False
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a file of ratings.
 
     Args:
         path: columns user, item, rating and optionally more, in this order or named by a header; ids of any kind.
         rating_scale: lowest and highest rating allowed.
-        with_times: read the column timestamp as well.
+        names: {role: its exact name in the header}, for the roles user, item, rating and time.
+        with_times: read the column timestamp as well: the fourth, or named timestamp or time by the header.
 
     Returns:
         A table with the columns user and item (raw ids as categories of strings, sorted by length, then
@@ -39,12 +40,16 @@ def read_ratings(
     """
     values = {"rating": lambda column: _to_numbers(path, column, rating_scale)}
     if with_times:
-        values["timestamp"] = lambda column: _to_any_numbers(path, column)
-    return _drop_repeated(path, _read_table(path, values))
+        values["timestamp"] = lambda column: _to_times(path, column)
+    return _drop_repeated(path, _read_table(path, values, names))
 
 
 def read_feedback(
-    path: Path, labels: Sequence[str], numbers: Sequence[str] = ()
+    path: Path,
+    labels: Sequence[str],
+    numbers: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
+    with_times: bool = False,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a file of feedback: which actions a user took on an item that was shown.
 
@@ -53,10 +58,12 @@ def read_feedback(
         labels: label columns to read; names are compared as those of user and item are, so "Add to cart" finds
             add_to_cart.
         numbers: numeric columns to read.
+        names, with_times: as in `read_ratings`.
 
     Returns:
         A table with the columns user and item as in `read_ratings`, one per label (float32, 0 or 1) and one per entry
-        of `numbers` (float64), in the given order and under the given names; and notes as in `read_ratings`.
+        of `numbers` (float64), in the given order and under the given names, and timestamp as in `read_ratings`; and
+        notes as in `read_ratings`.
 
     Raises:
         UserError: as in `read_ratings`; or `labels` is empty, names a column twice, or names the user or item column.
@@ -64,7 +71,9 @@ def read_feedback(
     _require_proper_labels(path, (*labels, *numbers))
     values = dict.fromkeys(labels, lambda column: _to_labels(path, column))
     values |= dict.fromkeys(numbers, lambda column: _to_any_numbers(path, column))
-    return _drop_repeated(path, _read_table(path, values, header_required=True))
+    if with_times:
+        values["timestamp"] = lambda column: _to_times(path, column)
+    return _drop_repeated(path, _read_table(path, values, names, header_required=True))
 
 
 def read_movies(path: Path) -> pd.DataFrame:
@@ -127,11 +136,14 @@ def _require_proper_labels(path: Path, labels: Sequence[str]) -> None:
             raise UserError(f"the labels {', '.join(labels)} name one column of {path} twice; name each column once")
 
 
-def _read_table(path: Path, values: dict[str, Callable], header_required: bool = False) -> pd.DataFrame:
+def _read_table(
+    path: Path, values: dict[str, Callable], names: Mapping[str, str] | None, header_required: bool = False
+) -> pd.DataFrame:
     """Read the columns user, item and those of `values`.
 
     Args:
         values: {column: function that checks a column of text categories and converts it to numbers}.
+        names: see `read_ratings`.
     """
 
     def convert(block: pd.DataFrame) -> dict[str, np.ndarray | pd.Categorical]:
@@ -140,7 +152,8 @@ def _read_table(path: Path, values: dict[str, Callable], header_required: bool =
 
     ids = {"user": _Ids(), "item": _Ids()}
     columns = ids | {name: _Column() for name in values}
-    for block in read_blocks(path, tuple(ids), tuple(values), convert, header_required):
+    named = {column: names[role] for column, role in ROLES.items() if role in names} if names else {}
+    for block in read_blocks(path, tuple(ids), tuple(values), convert, header_required, named):
         for name, column in columns.items():
             column.append(block[name])
     if not len(columns["user"].rows):
@@ -222,6 +235,22 @@ def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -
         problem = f"has the rating {quote(value)} outside the scale {low:g} to {high:g}"
         fail(path, line, f"{problem}; --rating_scale LOW HIGH sets another")
     return numbers.astype(np.float32)[ratings.cat.codes]
+
+
+def _to_times(path: Path, column: pd.Series) -> np.ndarray:
+    """Convert timestamps, numbers or dates as in ISO 8601: (rows,) float64; dates as seconds since 1970 (UTC)."""
+    texts = column.cat.categories
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
+    if np.isnan(numbers).any():
+        dates = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+        seconds = (dates - pd.Timestamp(0, tz="UTC")).total_seconds().to_numpy()
+        numbers = np.where(np.isnan(numbers), seconds, numbers)
+    wrong = ~np.isfinite(numbers)[column.cat.codes]
+    if wrong.any():
+        row = wrong.argmax()
+        problem = f"has the timestamp {quote(column.iloc[row])}, which is neither a number nor a date like 2024-12-31"
+        fail(path, column.index[row], problem)
+    return numbers[column.cat.codes]
 
 
 def _to_any_numbers(path: Path, column: pd.Series) -> np.ndarray:

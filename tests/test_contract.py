@@ -19,10 +19,14 @@ CPU = torch.device("cpu")
 WORLD = {"dataset": "simulated", "simulated_size": (40, 60, 1100), "device": "cpu", "quiet": True, "epochs": 2}
 SMALL = {
     "multitask": {"embedding_dim": 4, "batch_size": 200},
+    "closed_form": {"ranking": "ease", "ridge": 50.0, "ranking_dim": 8, "rating_dim": 2, "rating_fits": 1,
+                    "num_features": 2, "genres": "off"},
     "dyadic": {"embedding_dim": 4, "min_user": 5, "min_item": 5, "iterations": "300", "epochs": 2},
-}
+}  # fmt: skip
 SMALL_ZOO = {"embedding_dim": 4, "batch_size": 1500}
 SOFTMAX = {"ranking_loss": "softmax"}
+
+OWN = {"dataset": "auto", "simulated_size": (943, 1682, 100_000), "ratings": "my.csv"}
 
 # Where doubling a number, or taking the next choice, is not enough: settings under which a field has an effect, and the
 # change itself.
@@ -40,6 +44,11 @@ CHANGES: dict[str, tuple[dict, dict]] = {
         },
         {"test_ratings": "other.csv"},
     ),
+    "columns": (OWN, {"columns": "user=item,item=user"}),
+    "split": (OWN, {"split": "time"}),
+    "fold": ({}, {"fold": (2, 3)}),
+    "min_user_ratings": ({}, {"min_user_ratings": 25}),
+    "min_item_ratings": ({}, {"min_item_ratings": 15}),
     "rating_scale": ({"dataset": "auto", "simulated_size": (943, 1682, 100_000), "ratings": "my.csv"},
                      {"rating_scale": (2.0, 5.0)}),
     "simulated_size": ({}, {"simulated_size": (41, 60, 1100)}),
@@ -81,17 +90,20 @@ CHANGES: dict[str, tuple[dict, dict]] = {
                  "labels": "click,save,buy"}, {"context": "age"}),
     "time": ({"dataset": "auto", "simulated_size": (943, 1682, 100_000), "feedback": "clicks.csv",
               "labels": "click,save,buy"}, {"split": "time67", "time": "when"}),
+    "ranking": ({}, {"ranking": "networks"}),
+    "genres": ({}, {"genres": "on"}),
     "tune": ({"iterations": "30", "epochs": 1}, {"tune": True}),
 }  # fmt: skip
+CHANGES_OF = {"dyadic": {"split": (OWN, {"split": "time67"})}}  # of fields that are of the same name only
 
 
 @pytest.fixture(autouse=True)
 def own_files(elsewhere: Path) -> None:
     """The user's own files that CHANGES names."""
     pairs = [(user, item) for user in range(40) for item in range(50) if (user * 7 + item * 3) % 5 < 3]
-    rows = [f"u{user},i{item},{1 + (user + 2 * item) % 4}" for user, item in pairs]
+    rows = [f"u{user},i{item},{1 + (user + 2 * item) % 4},{user * item}" for user, item in pairs]
     for name, chosen in (("my", rows), ("train", rows[::2]), ("test", rows[1::4]), ("other", rows[3::4])):
-        (elsewhere / f"{name}.csv").write_text("user,item,rating\n" + "\n".join(chosen) + "\n")
+        (elsewhere / f"{name}.csv").write_text("user,item,rating,time\n" + "\n".join(chosen) + "\n")
     lines = [
         f"u{user},i{item},{int(n % 3 < 2)},{int(n % 3 == 0)},{int(n % 6 == 0)},{int(user % 4 > 0)},{n},{user * item}"
         for user, item in pairs
@@ -187,7 +199,8 @@ class TestContract:
             known = field.metadata["option"]
             if not known.affects_result:
                 continue
-            context, change = CHANGES.get(field.name) or ({}, {field.name: other_value(field, model)})
+            known_changes = CHANGES | CHANGES_OF.get(model, {})
+            context, change = known_changes.get(field.name) or ({}, {field.name: other_value(field, model)})
             before = config_of(model, context)
             if repr(before) not in plain:
                 plain[repr(before)] = result_of(before)

@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 import dataset
 from config.errors import UserError
-from dataset import Interactions, split_rows
+from dataset import Interactions
 from sources import simulated
 from training.negatives import sample_uniform, sample_unseen
 
@@ -22,32 +22,6 @@ def write(path, text: str):
 
 def pairs_of(part: Interactions) -> set[tuple[int, int]]:
     return set(zip(part.user_ids.tolist(), part.item_ids.tolist(), strict=True))
-
-
-def test_split_follows_the_published_protocol():
-    train, validation, test = split_rows(100_000, 0.05, 0.0, seed=2)
-    order = np.random.RandomState(2).permutation(100_000)
-    assert (test == order[:5000]).all()
-    assert len(validation) == 0
-    assert (train == order[5000:]).all()
-
-
-def test_validation_is_cut_out_of_train_and_never_out_of_test():
-    without = split_rows(1000, 0.1, 0.0, seed=0)
-    train, validation, test = split_rows(1000, 0.1, 0.2, seed=0)
-    assert (test == without[2]).all()
-    assert len(validation) == 180
-    assert sorted([*train, *validation, *test]) == list(range(1000))
-
-
-def test_different_seeds_split_differently(tiny):
-    assert set(split_rows(1000, 0.1, 0, 0)[2]) != set(split_rows(1000, 0.1, 0, 1)[2])
-
-
-@pytest.mark.parametrize("fractions", [(0.001, 0.0), (0.999, 0.0), (0.1, 0.001)])
-def test_a_split_with_an_empty_part_is_rejected(fractions):
-    with pytest.raises(UserError, match="too few"):
-        split_rows(20, *fractions, seed=0)
 
 
 def test_raw_ids_are_recovered_from_row_numbers(tmp_path):
@@ -98,6 +72,108 @@ def test_a_single_user_or_item_is_rejected(tmp_path):
     for text in ("1,1,3\n1,2,3\n1,3,3\n", "1,1,3\n2,1,3\n3,1,3\n"):
         with pytest.raises(UserError, match="at least 2"):
             dataset.load(ratings=write(tmp_path / "r.csv", text), test_fraction=0.3)
+
+
+def timed_file(path) -> str:
+    """Twelve ratings whose time is their line, in reverse order; user c and item z come last in time."""
+    rows = ["c,z,5", "a,z,1", "c,x,4", "b,y,3", "a,w,2", "b,x,2", "a,y,4", "b,w,5", "a,x,1", "b,v,3", "a,v,1", "d,x,3"]
+    lines = [f"{row},{12 - place}" for place, row in enumerate(rows)]
+    return write(path, "\n".join(["user,item,rating,timestamp", *lines]))
+
+
+def raw_pairs(data: dataset.Data, name: str) -> list[str]:
+    part = getattr(data, name)
+    return [f"{data.users[u]}{data.items[i]}" for u, i in zip(part.user_ids, part.item_ids, strict=True)]
+
+
+def test_a_split_by_time_leaves_out_and_counts_test_rows_with_new_ids(tmp_path):
+    data = dataset.load(ratings=timed_file(tmp_path / "r.csv"), split="time", test_fraction=1 / 3)
+    assert raw_pairs(data, "train") == ["dx", "av", "bv", "ax", "bw", "ay", "bx", "aw"]
+    assert raw_pairs(data, "test") == ["by"]
+    assert (list(data.users), list(data.items)) == (["a", "b", "d"], ["v", "w", "x", "y"])
+    assert data.titles == list(data.items)
+    assert (data.test.num_users, data.test.num_items, data.test.ratings.tolist()) == (3, 4, [3])
+    assert data.notes == ("3 of 4 test rows were left out: their user or item has no training row",)
+
+
+def test_a_split_by_time_may_have_a_validation_part(tmp_path):
+    data = dataset.load(ratings=timed_file(tmp_path / "r.csv"), split="time", test_fraction=1 / 3, val_fraction=1 / 4)
+    assert raw_pairs(data, "train") == ["dx", "av", "bv", "ax", "bw", "ay"]
+    assert raw_pairs(data, "validation") == ["bx", "aw"]
+    assert raw_pairs(data, "test") == ["by"]
+
+
+def test_the_last_rating_of_each_user_is_left_out(tmp_path):
+    data = dataset.load(ratings=timed_file(tmp_path / "r.csv"), split="leave_last")
+    assert sorted(raw_pairs(data, "test")) == ["by"]  # nobody else has rated z
+    assert "dx" in raw_pairs(data, "train")
+    assert data.notes == ("2 of 3 test rows were left out: their user or item has no training row",)
+    with_validation = dataset.load(ratings=timed_file(tmp_path / "r.csv"), split="leave_last", val_fraction=0.5)
+    assert sorted(raw_pairs(with_validation, "validation")) == ["aw", "bx"]
+
+
+def test_feedback_is_split_by_time_like_ratings(tmp_path):
+    ratings = timed_file(tmp_path / "r.csv")
+    text = (tmp_path / "r.csv").read_text().replace("rating,timestamp", "buy,when")
+    for number in "2345":
+        text = text.replace(f",{number},", ",0,")
+    shown = write(tmp_path / "f.csv", text)
+    for how in ({"split": "time", "test_fraction": 1 / 3}, {"split": "leave_last"}):
+        rated = dataset.load(ratings=ratings, **how)
+        data = dataset.load(feedback=shown, labels=["buy"], columns={"time": "when"}, **how)
+        for name in ("train", "test"):
+            assert raw_pairs(data, name) == raw_pairs(rated, name)
+            assert data.train.ratings.shape == (len(data.train), 1)
+
+
+@pytest.mark.parametrize("split", ["random", "time", "leave_last"])
+def test_rare_users_and_items_are_left_out_before_the_split(tmp_path, split):
+    path = timed_file(tmp_path / "r.csv")
+    data = dataset.load(ratings=path, split=split, test_fraction=1 / 3, min_user_ratings=2, min_item_ratings=2)
+    assert len(data.train) + len(data.test) == {"random": 11, "time": 8, "leave_last": 9}[split]
+    assert list(data.users) == (["a", "b"] if split == "time" else ["a", "b", "c"])
+    assert data.notes[0] == "1 of 12 rows were left out, so that users have at least 2 rows and items at least 2"
+
+
+def test_a_filter_that_changes_nothing_says_nothing(tmp_path):
+    path = timed_file(tmp_path / "r.csv")
+    plain = dataset.load(ratings=path, test_fraction=0.2)
+    filtered = dataset.load(ratings=path, test_fraction=0.2, min_item_ratings=2)
+    assert (filtered.fingerprint, filtered.notes) == (plain.fingerprint, ())
+
+
+def test_a_filter_that_leaves_nothing_is_rejected(tmp_path):
+    path = timed_file(tmp_path / "r.csv")
+    with pytest.raises(UserError) as error:
+        dataset.load(ratings=path, min_user_ratings=9)
+    assert str(error.value) == (
+        f"no row of {path} is left where users have at least 9 rows and items at least 1: lower --min_user_ratings and "
+        "--min_item_ratings"
+    )
+
+
+def test_a_filtered_simulated_set_keeps_its_titles():
+    world = {"simulated_size": (50, 60, 1200), "test_fraction": 0.1}
+    plain, data = dataset.load("simulated", **world), dataset.load("simulated", min_item_ratings=20, **world)
+    title_of = dict(zip(plain.items, zip(plain.titles, plain.genres, strict=True), strict=True))
+    assert 2 < len(data.items) < 60
+    assert [title_of[item] for item in data.items] == list(zip(data.titles, data.genres, strict=True))
+
+
+def test_the_simulated_set_has_no_timestamps(tmp_path, elsewhere):
+    with pytest.raises(
+        UserError, match=r"^the simulated set has no timestamps for --split time: choose --split random$"
+    ):
+        dataset.load("simulated", split="time")
+    with pytest.raises(UserError, match=r"^MovieLens 100K is not in .*, and the simulated set has no timestamps"):
+        dataset.load("auto", str(tmp_path), split="leave_last")
+
+
+def test_the_last_tenth_of_movielens_by_time_is_mostly_new_users(movielens):
+    how = {"split": "time", "test_fraction": 0.1}
+    data = dataset.load("ml-100k", **how)
+    assert data.notes == ("7,200 of 10,000 test rows were left out: their user or item has no training row",)
+    assert (len(data.train), len(data.test), len(data.users), len(data.items)) == (90_000, 2_800, 867, 1_637)
 
 
 def rows_of(data: dataset.Data) -> list[tuple]:

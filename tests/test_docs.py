@@ -48,9 +48,9 @@ WRITTEN_BY_RUNS = {
     "ml-100k.zip", "u.data", "ml-100k/", ".ratings.csv.npz", ".simulated-*.npz",
 }  # fmt: skip
 EXAMPLE_MODELS = {"plain"}  # of zoo/plain.py, which docs/extending.md adds
-WRITTEN_BY_READERS = {"zoo/plain.py", "my.csv", "clicks.csv", "shown.csv", "u1.base", "u1.test"}
+WRITTEN_BY_READERS = {"zoo/plain.py", "my.csv", "clicks.csv", "shown.csv", "shop.csv", "u1.base", "u1.test"}
 SUFFIXES = {".py", ".md", ".json", ".csv", ".png", ".txt", ".cff", ".html", ".pt", ".zip", ".npz", ".toml"}
-TAG_FAMILIES = ("eval/", "validation/", "training/", "weighting/", "gates/")
+TAG_FAMILIES = ("eval/", "validation/", "training/", "weighting/", "gates/", "baselines/")
 FLAGS_OF_OTHERS = {"--index-url", "--check"}  # of pip and ruff
 
 SMALL = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
@@ -87,6 +87,9 @@ def smaller(arguments: list[str]) -> list[str]:
         return ["2" if argument == "200" else argument for argument in arguments]
     if "--scale" in arguments:
         return [*arguments, "--iterations", "200", "--scale", "0.01", "--epochs", "1"]
+    if "time" in arguments and "--dataset" in arguments:  # MovieLens has timestamps, and the simulated world has none
+        place = arguments.index("--dataset")
+        arguments = [*arguments[:place], "--ratings", "my.csv", "--rating_scale", "1", "10", *arguments[place + 2 :]]
     has_data = {"--ratings", "--train_ratings", "--feedback", "--config"} & set(arguments)
     if "--dataset" in arguments:
         place = arguments.index("--dataset")
@@ -101,8 +104,10 @@ def write_files_of_the_reader(folder: Path) -> None:
     ratings = [(u, i, 1 + (u + i) % 5) for u, i in pairs]
     clicks = [(u, i, int((u + i) % 3 < 2), int((u + i) % 3 == 0)) for u, i in pairs]
     shown = [(u, i, 1, int((u + i) % 3 == 0), int(u * i % 7 == 1), int(u % 5 == 1), u, i) for u, i in pairs]
+    timed = [(*row, place) for place, row in enumerate(sorted(ratings, key=lambda row: row[1]))]
     tables = {
-        "my.csv": (",", ratings),
+        "my.csv": (",", timed),
+        "shop.csv": (",", [("customer_code", "when", "sku", "mark"), *((u, t, i, r) for u, i, r, t in timed)]),
         "u1.base": ("\t", [row for row in ratings if (row[0] + row[1]) % 2 == 0]),
         "u1.test": ("\t", [row for row in ratings if (row[0] + row[1]) % 2 == 1]),
         "clicks.csv": (",", [("user", "item", "click", "buy"), *clicks]),
@@ -226,7 +231,7 @@ def test_every_flag_in_the_text_exists(page):
 def known_flags() -> set[str]:
     """The flags of every command, as its --help lists them."""
     parsers = [lambda model=model: parse_main(["--model", model, "--help"]) for model in models()]
-    names = ("weights", "sweep", "zoo", "dyadic", "search", "report")
+    names = ("weights", "sweep", "zoo", "dyadic", "folds", "search", "report")
     parsers += [lambda name=name: experiments.parse([name, "--help"]) for name in names]
     names = ("multitask", "zoo", "dyadic")
     parsers += [lambda name=name: benchmark.make_parser().parse_args([name, "--help"]) for name in names]
@@ -346,6 +351,7 @@ def test_every_model_has_a_row():
         inline_code(ROOT / "docs" / "zoo.md")
         + inline_code(ROOT / "docs" / "dyadic.md")
         + commands(ROOT / "docs" / "dyadic.md")
+        + inline_code(ROOT / "docs" / "champion.md")
     )
     words = {word for code in told for word in code.split()} | {"multitask"}
     assert set(models()) <= words

@@ -15,10 +15,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config.base import GradientConfig, RunConfig
 from config.errors import UserError
-from training.protocols import History, Log, Row, Stop, Task, Training
+from training.protocols import Baselines, History, Log, Row, Stop, Task, Training
 from training.run_folder import RunFolder
 from training.steps import Stopped
-from training.tensorboard import draw_epoch, draw_summary
+from training.tensorboard import draw_charts, draw_epoch, draw_summary
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Outcome:
     ending: "finished", "stopped early", "converged" (by the stepper's own rule) or "interrupted".
     epochs_run: how many epochs this session ran.
     seconds: where the time of this session went.
+    baselines: {baseline: {metric: value on the test part}}.
     """
 
     history: History
@@ -39,6 +40,7 @@ class Outcome:
     ending: str
     epochs_run: int
     seconds: dict[str, float]
+    baselines: Baselines
 
 
 def fit(
@@ -72,7 +74,8 @@ def fit(
         with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
             ending = session.train(writer, already)
     best = session.best
-    return Outcome(history, best.epoch, best.column, ending, len(history) - already, session.clock.seconds)
+    epochs_run = len(history) - already
+    return Outcome(history, best.epoch, best.column, ending, epochs_run, session.clock.seconds, session.baselines)
 
 
 @contextmanager
@@ -111,6 +114,7 @@ class _Session:
         self.stepper = training.make_stepper(training.model, training.task, config, device)
         self.parts = {"model": training.model, **self.stepper.checkpoint_parts}
         self.clock = _Clock()
+        self.baselines: Baselines = {}
         self.history = history  # changed in place: the caller sees the finished epochs whatever happens
         self.return_to_checkpoint()
         if len(self.history) > config.epochs:
@@ -125,9 +129,13 @@ class _Session:
         self.run.write_metrics(self.history)
 
     def train(self, writer: SummaryWriter, already: int) -> str:
-        """Run the epochs that are left and draw the summary; returns the ending."""
+        """Measure the baselines, run the epochs that are left and draw the summary; returns the ending."""
+        with self.clock("baselines"):
+            self.baselines = _measure_baselines(self.task)
+        self.clock.lap()
         if not already:
             writer.add_text("data", repr(self.task.data), 0)
+            draw_charts(writer, self.task, self.baselines)
         ending = self._run_epochs(writer)
         if self.best.epoch is not None:
             self.run.restore("best", self.device, {"model": self.model})
@@ -149,7 +157,7 @@ class _Session:
                 self.return_to_checkpoint()
                 return "interrupted"
             with self.clock("saving"):
-                draw_epoch(writer, self.task, self.model, row)
+                draw_epoch(writer, self.task, self.model, row, self.baselines)
                 self._save(row)
             self.log(_epoch_line(row, self.task.console_metrics, self.config.epochs, self.clock.lap()))
         return "finished"
@@ -226,6 +234,10 @@ class _Clock:
         """Seconds since the last call."""
         start, self._lap_start = self._lap_start, time.perf_counter()
         return self._lap_start - start
+
+
+def _measure_baselines(task: Task) -> Baselines:
+    return {name: task.metrics(baseline, "test") for name, baseline in task.baselines().items()}
 
 
 def _epoch_line(row: Row, console_metrics: tuple[str, ...], epochs: int, seconds: float) -> str:

@@ -19,6 +19,7 @@ from training.process_group import SingleProcess
 
 Row = dict[str, float]  # one epoch: "epoch", "train_<loss>", "val_<metric>", "test_<metric>" and others
 History = list[Row]
+Baselines = dict[str, dict[str, float]]  # {baseline: {metric: value on the test part}}; absent: what it cannot do
 Log = Callable[[str], None]
 Stop = Callable[[], bool]
 
@@ -79,6 +80,10 @@ class Task(Protocol):
         """The metrics shown beside those of the baselines."""
 
     @property
+    def advice(self) -> Mapping[str, str]:
+        """{metric: what to try where a baseline is better in it}, for the metrics that matter most."""
+
+    @property
     def can_recommend(self) -> bool:
         """True where `score` ranks any item for any user."""
 
@@ -97,7 +102,11 @@ class Task(Protocol):
         """{TensorBoard tag: value}, drawn beside the metrics."""
 
     def baselines(self) -> Mapping[str, nn.Module]:
-        """{name: module} of predictions without a network, measured like one."""
+        """{name: module} of predictions without a network. `metrics` leaves out what a baseline cannot do."""
+
+    @property
+    def baseline_notes(self) -> tuple[str, ...]:
+        """Sentences on baselines that are left out."""
 
     def embeddings(self, model: Any) -> dict[str, Tensor]:
         """{name: (items, d)} for TensorBoard's projector."""

@@ -9,8 +9,9 @@ import torch
 
 from config.base import RunConfig
 from training.loop import Outcome
-from training.protocols import RunData, Task, Training
+from training.protocols import Baselines, Row, RunData, Task, Training
 
+ONCE = ("reading", "baselines")  # what takes time once a run, not once an epoch
 BOX = """\
 +--------------------------------------------------------------------------------------+
 |  SIMULATED DATA.  These are not MovieLens ratings: the program made them up.         |
@@ -39,13 +40,10 @@ def report(outcome: Outcome, task: Task, path: Path, config: RunConfig) -> str:
     lines = ["", BOX] if data.simulated else [""]
     if history:
         lines += metric_table(history, outcome.best_epoch, task.directions)
-        lines += baseline_table(history[(outcome.best_epoch or 0) - 1], task, config.model)
-        if outcome.best_epoch:
-            lines.append(
-                f"chosen: epoch {outcome.best_epoch}, by the validation part; these test figures are for reporting"
-            )
-        else:
-            lines.append("best: over all epochs, seen on the test set; it is for reading the curves, not for reporting")
+        lines.append(_choice_note(outcome.best_epoch))
+        row = history[(outcome.best_epoch or 0) - 1]
+        lines += baseline_table(row, task, config.model, outcome.baselines)
+        lines += shortfalls(row, task, config.model, outcome.baselines)
     lines.append(f"{outcome.ending} after {len(history)} of {config.epochs} epochs; everything about it is in {path}")
     if outcome.ending == "stopped early" and not outcome.epochs_run:
         lines.append(
@@ -59,6 +57,13 @@ def report(outcome: Outcome, task: Task, path: Path, config: RunConfig) -> str:
         lines.append(f"ask it:  python main.py --recommend={shlex.quote(data.users[0])} --logdir {folder}")
     lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
     return "\n".join(lines)
+
+
+def _choice_note(best_epoch: int | None) -> str:
+    """What the columns of the metric table are for."""
+    if best_epoch:
+        return f"chosen: epoch {best_epoch}, by the validation part; these test figures are for reporting"
+    return "best: over all epochs, seen on the test set; it is for reading the curves, not for reporting"
 
 
 def metric_table(history: list[dict[str, float]], chosen: int | None, directions: Mapping[str, int]) -> list[str]:
@@ -83,29 +88,49 @@ def metric_table(history: list[dict[str, float]], chosen: int | None, directions
     return lines
 
 
-def baseline_table(row: dict[str, float], task, model: str) -> list[str]:
-    """The test metrics of one epoch beside those of predictions that know nothing personal; none: no lines."""
-    baselines = {name: task.metrics(baseline, "test") for name, baseline in task.baselines().items()}
+def baseline_table(row: Row, task: Task, model: str, baselines: Baselines) -> list[str]:
+    """The test metrics of one epoch beside those of the baselines, the best of a column marked; none: no lines."""
     if not baselines:
         return []
     network = {name: row[f"test_{name}"] for name in task.directions}
     rows = {f"{model}, epoch {row['epoch']}": network} | baselines
+    columns = [_column(metric, task.directions[metric], rows) for metric in task.compared]
     width = 2 + max(len(name) for name in rows)
-    cells = [[f"{values[metric]:.4f}" for metric in task.compared] for values in rows.values()]
-    titles = [metric.replace("_", " ") for metric in task.compared]
-    widths = [2 + max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-    lines = ["", f"{'test part, beside':<{width}}" + "".join(map(str.rjust, titles, widths))]
-    lines += [
-        f"{name:<{width}}" + "".join(map(str.rjust, line, widths)) for name, line in zip(rows, cells, strict=True)
-    ]
-    return [*lines, ""]
+    lines = [""]
+    for name, *cells in zip(["test part, beside", *rows], *columns, strict=True):
+        lines.append(f"{name:<{width}}{''.join(cells)}".rstrip())
+    return [*lines, "* best of its column", *(f"note: {note}" for note in task.baseline_notes), ""]
+
+
+def _column(metric: str, direction: int, rows: Mapping[str, Row]) -> list[str]:
+    """The cells of a column, all equally wide: its title, then the value of every row."""
+    texts = [f"{row[metric]:.4f}" if metric in row else "n/a" for row in rows.values()]
+    best = max(_or_least(direction * row[metric]) for row in rows.values() if metric in row)
+    is_best = [bool(direction) and metric in row and direction * row[metric] == best for row in rows.values()]
+    marked = [text + ("*" if best else " ") for text, best in zip(texts, is_best, strict=True)]
+    cells = [metric.replace("_", " ") + " ", *marked]
+    return [cell.rjust(1 + max(map(len, cells))) for cell in cells]
+
+
+def shortfalls(row: Row, task: Task, model: str, baselines: Baselines) -> list[str]:
+    """A line for each metric of `task.advice` and each baseline that is better in it than the network, with advice.
+
+    Differences that the table does not show do not count.
+    """
+    lines = []
+    for metric, advice in task.advice.items():
+        for name, values in baselines.items():
+            lead = task.directions[metric] * (values.get(metric, math.nan) - row[f"test_{metric}"])
+            if lead >= 0.00005:
+                lines.append(f"{name} beats {model} by {lead:.4f} in {metric}: try {advice}")
+    return [*lines, ""] if lines else []
 
 
 def profile(seconds: dict[str, float], epochs: int) -> str:
     """Where the time of this session went; importing PyTorch is not in it."""
     lines = ["", f"{'seconds':<24}{'in all':>10}{'an epoch':>10}"]
     for name, spent in seconds.items():
-        lines.append(f"{name:<24}{spent:>10.3f}" + (f"{spent / epochs:>10.3f}" if name != "reading" and epochs else ""))
+        lines.append(f"{name:<24}{spent:>10.3f}" + (f"{spent / epochs:>10.3f}" if name not in ONCE and epochs else ""))
     return "\n".join(lines)
 
 

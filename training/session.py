@@ -133,12 +133,16 @@ def describe(config: RunConfig, record: dict[str, Any], data: RunData) -> dict[s
 
 
 def summarize(outcome: Outcome, model: torch.nn.Module, device: torch.device, num_processes: int) -> dict[str, Any]:
-    """What result.json holds. Its metrics are those of the chosen epoch, or of the last where nothing was chosen."""
+    """What result.json holds.
+
+    "metrics" is the row of the chosen epoch, or of the last where nothing was chosen; "baselines" holds test metrics.
+    """
     memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
     return {
         "ending": outcome.ending,
         "epochs": len(outcome.history),
         "metrics": outcome.history[(outcome.best_epoch or 0) - 1] if outcome.history else {},
+        "baselines": outcome.baselines,
         "parameters": count_parameters(model),
         "seconds": outcome.seconds,
         "peak_device_memory_mb": memory,

@@ -1,5 +1,6 @@
 """What a run shows in TensorBoard: curves, settings beside final metrics (HPARAMS), item embeddings (PROJECTOR)."""
 
+import re
 from dataclasses import fields
 
 from torch import nn
@@ -7,12 +8,28 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from config.base import RunConfig
-from training.protocols import Row, Task
+from training.protocols import Baselines, Row, Task
 
 
-def draw_epoch(writer: SummaryWriter, task: Task, model: nn.Module, row: Row) -> None:
-    """Draw one row of the history and the diagnostics of the task."""
+def draw_charts(writer: SummaryWriter, task: Task, baselines: Baselines) -> None:
+    """Charts for the CUSTOM SCALARS page: each compared metric of the network with those of the baselines."""
+    charts = {}
+    for metric, values in _by_metric(task, baselines).items():
+        tags = [task.tags[f"test_{metric}"], *values]
+        charts[task.tags[f"test_{metric}"].split("/", 1)[1]] = ["Multiline", [f"{re.escape(tag)}$" for tag in tags]]
+    if charts:
+        writer.add_custom_scalars({"test part, beside the baselines": charts})
+
+
+def draw_epoch(writer: SummaryWriter, task: Task, model: nn.Module, row: Row, baselines: Baselines) -> None:
+    """Draw one row of the history, the diagnostics of the task, and the baselines, which are the same in every epoch.
+
+    A point of the baselines in every epoch makes a line as long as the curves while the run is going on, and a resumed
+    run drops and repeats them like all others.
+    """
     points = {_tag(column, task): value for column, value in row.items() if column != "epoch"}
+    for lines in _by_metric(task, baselines).values():
+        points |= lines
     for tag, value in (points | task.diagnostics(model)).items():
         writer.add_scalar(tag, value, row["epoch"])
     writer.flush()  # before the checkpoint: a resumed run drops points after its checkpoint and never misses one before
@@ -39,6 +56,15 @@ def draw_summary(
         writer.add_embedding(
             table, labels, global_step=row["epoch"], tag=tag, metadata_header=["id", "title", "genres"]
         )
+
+
+def _by_metric(task: Task, baselines: Baselines) -> dict[str, dict[str, float]]:
+    """{compared metric: {tag of a baseline: value}}, without metrics that no baseline has."""
+    found = {
+        metric: {f"baselines/{metric}/{name}": row[metric] for name, row in baselines.items() if metric in row}
+        for metric in task.compared
+    }
+    return {metric: values for metric, values in found.items() if values}
 
 
 def _tag(column: str, task: Task) -> str:

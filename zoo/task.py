@@ -52,6 +52,7 @@ class LabelTask:
     primary_metric = "auc"
     squared_errors: tuple[str, ...] = ()
     can_recommend = True
+    baseline_notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class LabelTask:
         self.tags = losses | metric_tags(described)
         self.compared = self._compared_with_baselines()
         self.console_metrics = (*(f"{label}_auc" for label in labels), "log_loss")
+        self.advice = dict.fromkeys(self.console_metrics, "more --epochs, a lower --lr or --patience 5")
         self._labeller = Labeller(data, labels, like_from, negatives)
         self._evaluated = self._draw_evaluated()
 

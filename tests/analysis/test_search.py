@@ -1,4 +1,4 @@
-"""The search for the champion's settings: its draws, its log and its choice."""
+"""The search for the settings of the ensemble: its draws, its log and its choice."""
 
 import csv
 import json
@@ -73,7 +73,7 @@ def test_a_search_writes_its_log_and_a_preset_that_main_reads(elsewhere, monkeyp
     assert nothing["without"] == "nothing"
     assert nothing["val_mrr"] == line["val_mrr"]
     assert len(others) >= 4
-    chosen = json.loads((elsewhere / "found" / "champion.json").read_text())
-    config = config_of(chosen, "champion.json", MODELS, CHOICES)
+    chosen = json.loads((elsewhere / "found" / "ensemble.json").read_text())
+    config = config_of(chosen, "ensemble.json", MODELS, CHOICES)
     assert config.embedding_dim == int(line["embedding_dim"])
     assert config.ranking_loss == "softmax"

@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis import zoo as comparison
 from analysis.statistics import paired_p
-from registry import FAMILIES, make_config
+from registry import RECIPES, make_config
 
 
 def result(row: str, seed: int, view_auc: float, **others) -> dict:
@@ -74,5 +74,5 @@ def test_the_table_in_words(tmp_path):
 
 
 def test_every_network_has_a_row():
-    assert {own["model"] for own in comparison.ROWS.values()} == {config.model for config in FAMILIES["zoo"]}
+    assert {own["model"] for own in comparison.ROWS.values()} == {config.model for config in RECIPES["zoo.recipe"]}
     assert comparison.REFERENCE in comparison.ROWS

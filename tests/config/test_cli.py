@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -105,14 +106,15 @@ def test_choices_of_the_multitask_net_are_those_of_the_tables():
 
 
 def test_a_preset_names_its_model_and_flags_override_it():
-    request = parse("--preset", "champion", "--epochs", "3")
+    request = parse("--preset", "ensemble", "--epochs", "3")
     assert (request.config.model, request.config.epochs, request.config.ensemble_size) == ("multitask", 3, 4)
     assert parse("--preset", "paper").config.model == "dyadic"
+    assert parse("--preset", "champion").config.model == "closed_form"
 
 
 def test_a_preset_of_another_model_is_rejected_by_what_does_not_apply():
-    with pytest.raises(UserError, match=r"champion\.json: .* does not apply to --model mmoe"):
-        parse("--preset", "champion", "--model", "mmoe")
+    with pytest.raises(UserError, match=r"ensemble\.json: .* does not apply to --model mmoe"):
+        parse("--preset", "ensemble", "--model", "mmoe")
 
 
 def test_defaults_may_depend_on_other_flags():
@@ -127,9 +129,69 @@ def test_data_flags_that_would_be_ignored_are_rejected():
         (["--ratings", "a.csv", "--data_dir", "d"], "leave out --ratings"),
         (["--train_ratings", "a", "--test_ratings", "b", "--test_fraction", "0.2"], "does not apply to a ready split"),
         (["--simulated_size", "1", "2", "3"], "add --dataset simulated"),
+        (["--columns", "user=customer"], "--columns names the columns of your own files: add --ratings FILE"),
     ]:
         with pytest.raises(UserError, match=sentence):
             parse(*flags)
+
+
+READY = ["--train_ratings", "a", "--test_ratings", "b"]
+OWN = ["--ratings", "a.csv"]
+CLICKS = ["--feedback", "f.csv", "--labels", "a,b"]
+WRONG_SPLITS = [
+    ([*READY, "--split", "time"], "--split does not apply to a ready split: leave it out, or give --ratings"),
+    ([*READY, "--fold", "1", "5"], "--fold does not apply to a ready split: leave it out, or give --ratings"),
+    ([*READY, "--min_user_ratings", "5"], "--min_user_ratings does not apply to a ready split: leave it out, or give "),
+    ([*READY, "--min_item_ratings", "5"], "--min_item_ratings does not apply to a ready split: leave it out, or give "),
+    (["--dataset", "simulated", "--split", "leave_last"], "--split does not apply to the simulated set, which has no "),
+    (["--split", "leave_last", "--test_fraction", "0.2"], "--test_fraction does not apply to --split leave_last, "),
+    (["--split", "time", "--fold", "1", "5"], "--split does not apply to --fold, whose parts are random: leave out "),
+    (
+        ["--fold", "1", "5", "--test_fraction", "0.2"],
+        "--test_fraction does not apply to --fold, which tests on one of ",
+    ),
+    (["--fold", "6", "5"], "--fold takes K and N, with K from 1 to N and N at least 2, not 6 5"),
+    (["--fold", "1", "1"], "--fold takes K and N, with K from 1 to N and N at least 2, not 1 1"),
+    (["--fold", "0", "5"], "--fold must be at least 1 and at most 1000, not 0"),
+    (["--split", "newest"], "argument --split: invalid choice: 'newest'"),
+]
+
+
+@pytest.mark.parametrize("model", ["multitask", "mmoe"])
+@pytest.mark.parametrize(("flags", "sentence"), WRONG_SPLITS)
+def test_splits_that_contradict_other_flags_are_rejected(model, flags, sentence):
+    with pytest.raises(UserError, match=f"^{re.escape(sentence)}"):
+        parse("--model", model, *flags)
+
+
+WRONG_COLUMNS = [
+    ("multitask", [*OWN, "--columns", "usr=customer"], "the roles user, item, rating, time, not 'usr=customer'"),
+    ("multitask", [*OWN, "--columns", "user=a,user=b"], "--columns takes ROLE=NAME,ROLE=NAME with different names"),
+    ("multitask", [*OWN, "--columns", "user=a,item=a"], "--columns takes ROLE=NAME,ROLE=NAME with different names"),
+    ("multitask", [*OWN, "--columns", "user"], "--columns takes ROLE=NAME,ROLE=NAME with different names"),
+    ("multitask", [*OWN, "--columns", ""], "--columns takes ROLE=NAME,ROLE=NAME with different names"),
+    (
+        "mmoe",
+        [*CLICKS, "--columns", "rating=stars"],
+        "rating=NAME does not apply to --feedback, whose columns --labels",
+    ),
+    (
+        "dyadic",
+        ["--feedback", "f.csv", "--columns", "time=when"],
+        "does not apply to --feedback of dyads: --time names",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "flags", "sentence"), WRONG_COLUMNS)
+def test_wrong_names_of_columns_are_rejected(model, flags, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        parse("--model", model, *flags)
+
+
+def test_columns_are_a_role_and_a_name_each():
+    config = parse(*OWN, "--columns", "user=customer id, item=a=b,time=when").config
+    assert config.column_names == {"user": "customer id", "item": "a=b", "time": "when"}
 
 
 def test_resuming_with_spent_patience_says_what_would_go_on(elsewhere, capsys):

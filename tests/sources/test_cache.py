@@ -31,7 +31,7 @@ def reads(monkeypatch) -> list:
     """The text files parsed so far."""
     found = []
     read = readers.read_ratings
-    monkeypatch.setattr(readers, "read_ratings", lambda path, scale: found.append(path) or read(path, scale))
+    monkeypatch.setattr(readers, "read_ratings", lambda path, *how: found.append(path) or read(path, *how))
     return found
 
 
@@ -52,6 +52,25 @@ def test_a_file_is_parsed_once_and_the_cache_holds_the_same(file, reads):
     assert second.columns["user_ids"].dtype == second.columns["item_ids"].dtype == np.int32
     assert second.notes == (f"5 of 40 rows of {file} repeat a (user, item) pair; the last of each is kept",)
     assert sorted(os.listdir(file.parent)) == [".r.csv.npz", "r.csv"]
+
+
+def test_times_are_read_where_they_are_needed_and_a_cache_with_times_serves_all(file, reads):
+    file.write_text("user,item,rating,timestamp\n" + "".join(f"u{n % 5},{n},{1 + n % 4},{n}\n" for n in range(9)))
+    assert "times" not in cache.read_ratings(file, SCALE).columns
+    first, second = (cache.read_ratings(file, SCALE, with_times=True) for _ in range(2))
+    assert len(reads) == 2
+    assert contents(first) == contents(second)
+    assert second.columns["times"].tolist() == list(range(9))
+    assert second.columns["times"].dtype == np.float64
+    assert "times" not in cache.read_ratings(file, SCALE).columns
+    assert len(reads) == 2
+
+
+def test_other_names_of_the_columns_are_read_again(file, reads):
+    plain = cache.read_ratings(file, SCALE)
+    swapped = cache.read_ratings(file, SCALE, {"user": "item", "item": "user"})
+    assert len(reads) == 2
+    assert (list(swapped.users), list(swapped.items)) == (list(plain.items), list(plain.users))
 
 
 def test_small_files_are_not_cached(file, monkeypatch, reads):
@@ -173,8 +192,8 @@ def test_temporary_files_of_killed_processes_are_removed_and_those_of_live_ones_
 def test_a_file_that_changes_while_it_is_read_is_not_cached(file, monkeypatch):
     read = readers.read_ratings
 
-    def read_and_change(path, scale):
-        found = read(path, scale)
+    def read_and_change(path, *how):
+        found = read(path, *how)
         path.write_text(TEXT + "new,1,1\n")
         return found
 

@@ -30,6 +30,13 @@ def test_every_format_reads_the_same(tmp_path, separator, header, compressed, en
     assert table(path) == ROWS
 
 
+@pytest.mark.parametrize("further", ["", ",881250949", ",881250949,7", ",881250949,good,,x y"])
+def test_without_a_header_further_columns_are_ignored(tmp_path, further):
+    path = tmp_path / "r.csv"
+    path.write_text("".join(f"{user},{item},{rating}{further}\n" for user, item, rating in ROWS))
+    assert table(path) == ROWS
+
+
 def test_columns_are_found_by_name_in_any_order(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("when,rating,comment,user,item\n1,4,good,u1,x\n2,3.5,,u2,y\n3,1,bad,u1,y\n")
@@ -66,7 +73,6 @@ WRONG = {
     "missing column": (b"user,movie,when\n1,2,3\n", "line 1: is a header without a column rating"),
     "no header and no number": (b"1,2,bad\n", "line 1: reads '1,2,bad': neither a header"),
     "two columns": (b"1,2\n", "line 1: reads '1,2', which is not three columns"),
-    "five columns": (b"1,2,3,4,5\n", "line 1: has 5 columns and no header"),
     "header and rows differ": (b"user,item,rating,time\n1,2,3\n", "line 2: has 3 columns where the header names 4"),
     "word for a rating": (b"user,item,rating\n1,2,good\n", "line 2: has the rating 'good', which is not a number"),
     "nan": (b"user,item,rating\n1,2,nan\n", "line 2: has the rating 'nan'"),
@@ -126,6 +132,127 @@ def test_pandas_prints_no_warnings(tmp_path, recwarn):
     path.write_text("user,item,rating,what\n" + "\n".join(rows))
     read_ratings(path, (0.5, 5))
     assert not recwarn.list
+
+
+def times(path, names=None):
+    return read_ratings(path, (0.5, 5), names, with_times=True)[0]["timestamp"].tolist()
+
+
+@pytest.mark.parametrize("header", ["", "user,item,rating,timestamp,x\n", "userId,movieId,stars,Time,x\n"])
+def test_timestamps_are_the_fourth_column_or_named_by_the_header(tmp_path, header):
+    path = tmp_path / "r.csv"
+    path.write_text(header + "1,2,3,881250949,7\n1,3,4,12.5,8\n")
+    assert times(path) == [881250949, 12.5]
+
+
+def test_dates_are_seconds(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text(
+        "user,item,rating,time\n1,2,3,1970-01-02\n1,3,4,1970-01-01T00:01:00Z\n1,4,4,1970-01-01 02:00+01:00\n"
+    )
+    assert times(path) == [86400, 60, 3600]
+
+
+WITHOUT_TIMES = {
+    "no header": ("1,2,3\n", "line 1: has 3 columns and no header; a row is user, item, rating, timestamp"),
+    "no column": (
+        "user,item,rating,when\n1,2,3,4\n",
+        "line 1: is a header without a column timestamp: it names 'user, item, rating, when'; a header may name "
+        "timestamp/time, or what --columns time=NAME says",
+    ),
+    "no time": (
+        "user,item,rating,time\n1,2,3,4\n1,3,3,soon\n",
+        "line 3: has the timestamp 'soon', which is neither a number nor a date like 2024-12-31",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_TIMES)
+def test_missing_timestamps_are_rejected(tmp_path, case):
+    content, message = WITHOUT_TIMES[case]
+    path = tmp_path / "r.csv"
+    path.write_text(content)
+    with pytest.raises(UserError) as error:
+        times(path)
+    assert str(error.value) == f"{path}, {message}"
+
+
+SHOP = "stars,product_id,customer_id,user,when\n4,x,u1,7,3\n3.5,y,u2,7,2\n1,y,u1,7,1\n"
+SHOP_NAMES = {"user": "customer_id", "item": "product_id", "rating": "stars", "time": "when"}
+
+
+def test_columns_can_be_named(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_text(SHOP)
+    found, _ = read_ratings(path, (0.5, 5), SHOP_NAMES, with_times=True)
+    assert list(found.itertuples(index=False, name=None)) == [
+        (*row, time) for row, time in zip(ROWS, (3, 2, 1), strict=True)
+    ]
+    assert list(read_ratings(path, (0.5, 5), {"user": "customer_id"})[0]["user"]) == ["u1", "u2", "u1"]
+
+
+def test_columns_of_feedback_can_be_named(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_text("when,customer,thing,buy\n9,u1,x,1\n8,u2,y,0\n")
+    names = {"user": "customer", "item": "thing", "time": "when"}
+    found, _ = read_feedback(path, ["buy"], names=names, with_times=True)
+    assert list(found.itertuples(index=False, name=None)) == [("u1", "x", 1, 9), ("u2", "y", 0, 8)]
+
+
+WRONG_NAMES = {
+    "no such column": (
+        SHOP,
+        {"user": "customer"},
+        "line 1: is a header without the column 'customer' of --columns: it names 'stars, product_id, customer_id, "
+        "user, when'",
+    ),
+    "no such column of times that are not read": (
+        SHOP,
+        {"time": "whenever"},
+        "line 1: is a header without the column 'whenever' of --columns: it names 'stars, product_id, customer_id, "
+        "user, when'",
+    ),
+    "no header": (
+        "1,2,3\n",
+        {"user": "customer"},
+        "line 1: is a header without the column 'customer' of --columns: it names '1, 2, 3'",
+    ),
+    "a column taken by another role": (
+        "user,item,rating\n1,2,3\n",
+        {"user": "item"},
+        "line 1: is a header without a column item: it names 'user, item, rating'; a header may name item/movie/film/"
+        "product, or what --columns item=NAME says",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_NAMES)
+def test_wrong_names_of_columns_are_rejected(tmp_path, case):
+    content, names, message = WRONG_NAMES[case]
+    path = tmp_path / "r.csv"
+    path.write_text(content)
+    with pytest.raises(UserError) as error:
+        read_ratings(path, (0.5, 5), names)
+    assert str(error.value) == f"{path}, {message}"
+
+
+def test_a_header_without_any_known_name_is_answered_by_the_accepted_ones(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("customer,thing,mark\n1,2,3\n")
+    with pytest.raises(UserError) as error:
+        read_ratings(path, (0.5, 5))
+    assert str(error.value) == (
+        f"{path}, line 1: reads 'customer,thing,mark': neither a header naming user, item and rating, nor a row with "
+        "its rating third; a header may name user, item/movie/film/product, rating/score/stars, or what "
+        "--columns user=NAME,item=NAME,rating=NAME says"
+    )
+
+
+def test_a_label_cannot_be_the_user(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("customer,item,buy\n1,2,0\n")
+    with pytest.raises(UserError, match="line 1: is a header whose column 'customer' would be both user and customer"):
+        read_feedback(path, ["customer"], names={"user": "customer"})
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,0 +1,169 @@
+"""How --model closed_form is fitted: a ranking block and a rating block, put into one MultiTaskNet after every epoch.
+
+An epoch is a sweep of every Bayesian factorization. EASE has no epochs: its tables are the same in all of them. Where
+networks rank, they are trained in the later epochs, and the ranking is that of EASE until they are finished.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+import dataset
+from config.cli import find_preset
+from config.errors import UserError
+from config.multitask import ClosedFormConfig, MultiTaskConfig
+from dataset import Data
+from models import MultiTaskNet
+from multitask.bayesian import BayesianFactorization, mean_of
+from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of
+from multitask.decisions import decide, item_features, require_room
+from multitask.ease import cut, ease_scores, popularity_of
+from multitask.ensemble import Networks
+from multitask.recipe import SEED_STEP, build_networks
+from multitask.task import WatchAndRate
+from training.process_group import SINGLE_PROCESS, SingleProcess
+from training.protocols import History, Log, Row, Stop, Training
+from training.steps import Stopped
+
+
+def ensemble_preset() -> MultiTaskConfig:
+    """The networks that rank dense data. They learn the ratings as well, which helps their ranking."""
+    values = json.loads(find_preset("ensemble").read_text(encoding="utf-8"))
+    del values["model"]
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return MultiTaskConfig(**values, quiet=True)
+
+
+NETWORKS = ensemble_preset()
+FIRST_SWEEPS = 4  # epochs before the networks begin: a usable net is there within seconds
+
+
+class ClosedFormTask(WatchAndRate):
+    """The two tasks, with what to try where a baseline is better."""
+
+    advice: ClassVar = {
+        "mrr": "--ranking networks or another --ridge",
+        "mse": "more --epochs or another --rating_dim",
+    }
+
+
+class ClosedFormRecipe:
+    """Blocks fitted apart, in one network and one checkpoint."""
+
+    def load_data(self, config: ClosedFormConfig) -> Data:
+        return dataset.load(**config.data_options)
+
+    def resolve(self, config: ClosedFormConfig, data: Data, log: Log) -> ClosedFormConfig:
+        return decide(config, data, log)
+
+    def check_processes(self, config: ClosedFormConfig, num_processes: int) -> None:
+        if num_processes > 1:
+            raise UserError("--model closed_form is fitted in one process: start it without torchrun")
+
+    def build(
+        self, config: ClosedFormConfig, data: Data, device: torch.device, group: SingleProcess = SINGLE_PROCESS
+    ) -> Training:
+        """A network with the width of all blocks, of a config in which everything is decided; the stepper fits them."""
+        require_room(data)
+        data = data.to(device)
+        width = ranking_width(config) + NUM_BIASES + config.rating_fits * config.rating_dim
+        torch.manual_seed(config.seed)
+        model = MultiTaskNet(len(data.users), len(data.items), width, [3 * width]).to(device)
+        networks = replace(NETWORKS, seed=config.seed)
+        make_networks = partial(build_networks, networks, data, device)
+        return Training(
+            model, ClosedFormTask(data, seed=config.seed), partial(BlockStepper, make_networks=make_networks)
+        )
+
+
+RECIPE = ClosedFormRecipe()
+
+
+def ranking_width(config: ClosedFormConfig) -> int:
+    """Columns of the ranking block."""
+    return config.ranking_dim if config.ranking == "ease" else max(config.ranking_dim, NETWORKS.embedding_dim)
+
+
+class BlockStepper:
+    """Fits the blocks; after each epoch the model holds them."""
+
+    def __init__(
+        self,
+        model: MultiTaskNet,
+        task: WatchAndRate,
+        config: ClosedFormConfig,
+        device: torch.device,
+        make_networks: Callable[[], Networks],
+    ) -> None:
+        self.model, self.config = model, config
+        self.train = task.data.train.to(torch.device("cpu"))
+        genres = task.data.genres if config.genres == "on" else ()
+        features = item_features(self.train, config.num_features, genres)
+        seeds = [(config.seed + number * SEED_STEP) % 2**32 for number in range(config.rating_fits)]
+        self.fits = [BayesianFactorization(self.train, features, config.rating_dim, seed) for seed in seeds]
+        self.ease = EaseBlock(self.train, config.ridge, config.ranking_dim)
+        self.checkpoint_parts: dict[str, Any] = {"ease": self.ease}
+        self.checkpoint_parts |= {f"rating fit {number}": fit for number, fit in enumerate(self.fits)}
+        self.networks, self.steppers = [], []
+        for number, (own, training) in enumerate(make_networks() if config.ranking == "networks" else []):
+            stepper = training.make_stepper(training.model, training.task, own, device)
+            self.networks.append(training.model)
+            self.steppers.append(stepper)
+            self.checkpoint_parts[f"network {number}"] = training.model
+            for name, part in stepper.checkpoint_parts.items():
+                self.checkpoint_parts[f"{name} of network {number}"] = part
+
+    def has_converged(self, history: History) -> bool:
+        return False
+
+    def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:
+        """A sweep of every fit, and this epoch's part of the networks' training."""
+        for fit in self.fits:
+            if stop():
+                raise Stopped
+            fit.sweep()
+        self._train_networks(epoch, stop)
+        rating = mean_of([fit.factorization() for fit in self.fits])
+        is_trained = bool(self.networks) and epoch >= self.config.epochs
+        ranking = block_of(self.networks) if is_trained else self.ease.block
+        assemble(widen(ranking, ranking_width(self.config)), rating, self.model)
+        errors = rating.predict(self.train.user_ids.long(), self.train.item_ids.long()) - self.train.ratings
+        return {"train_regression": errors.square().mean().item()}
+
+    def _train_networks(self, epoch: int, stop: Stop) -> None:
+        """The epochs of the networks that fall into this epoch."""
+        first, last = (network_epochs(done, self.config.epochs) for done in (epoch - 1, epoch))
+        for own_epoch in range(first + 1, last + 1):
+            for stepper in self.steppers:
+                stepper.run_epoch(own_epoch, [], stop)
+
+
+def network_epochs(epochs_done: int, epochs: int) -> int:
+    """How many epochs of the networks are done after so many of the run: all of them at its end."""
+    begin = min(FIRST_SWEEPS, epochs - 1)
+    return round(NETWORKS.epochs * max(0, epochs_done - begin) / (epochs - begin))
+
+
+def widen(block: RankingBlock, width: int) -> RankingBlock:
+    """The block with columns of zeros up to this width."""
+    missing = width - block.users.shape[1]
+    users, items = (nn.functional.pad(table, (0, missing)) for table in (block.users, block.items))
+    return RankingBlock(users, items, block.item_bias)
+
+
+class EaseBlock:
+    """The tables of EASE; a part of the checkpoint, so that a resumed run has the same ones to the last bit."""
+
+    def __init__(self, train: dataset.Interactions, ridge: float, width: int) -> None:
+        self.block = RankingBlock(*cut(ease_scores(train, ridge), width, popularity_of(train)))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"users": self.block.users, "items": self.block.items, "item_bias": self.block.item_bias}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.block = RankingBlock(**{name: value.cpu() for name, value in state.items()})
