@@ -9,6 +9,7 @@ p = U . Q + b adds all columns up, so the item columns of the rating are scaled 
 rounding matters; in r the weights of f_theta undo that. The columns of the biases face zeros.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from models import MultiTaskNet
 from multitask.bayesian import Factorization
 
 SCALE = 2.0**-16  # a power of two, so that undoing it is exact
+LARGEST_PRODUCT = 64.0  # of x . y, in rating points, with SCALE: p moves by at most their product, 0.001
 NUM_BIASES = 2
 
 
@@ -34,6 +36,12 @@ class RankingBlock:
 def width_of(ranking: RankingBlock, rating: Factorization) -> int:
     """The embedding width of a network that holds both blocks."""
     return ranking.users.shape[1] + NUM_BIASES + rating.users.shape[1]
+
+
+def scale_of(rating: Factorization) -> float:
+    """SCALE, or a lower power of two where the ratings are so large that x . y may exceed LARGEST_PRODUCT."""
+    largest = (rating.users.norm(dim=1).max() * rating.items.norm(dim=1).max()).item()
+    return SCALE * 2.0 ** -max(0, math.ceil(math.log2(max(largest, 1.0) / LARGEST_PRODUCT)))
 
 
 @torch.no_grad()
@@ -54,8 +62,9 @@ def assemble(ranking: RankingBlock, rating: Factorization, network: MultiTaskNet
         )
     zeros = torch.zeros_like
     user_bias, item_bias = rating.user_bias.unsqueeze(1), rating.item_bias.unsqueeze(1)
+    scale = scale_of(rating)
     network.U.weight.copy_(torch.cat([ranking.users, user_bias, zeros(user_bias), rating.users], dim=1))
-    network.Q.weight.copy_(torch.cat([ranking.items, zeros(item_bias), item_bias, SCALE * rating.items], dim=1))
+    network.Q.weight.copy_(torch.cat([ranking.items, zeros(item_bias), item_bias, scale * rating.items], dim=1))
     network.B.weight.copy_(ranking.item_bias.unsqueeze(1))
 
     layer, place = network.mlp_layers[0], ranking.users.shape[1]
@@ -63,7 +72,7 @@ def assemble(ranking: RankingBlock, rating: Factorization, network: MultiTaskNet
     for_user, for_item, for_product = layer.weight.zero_()[0].chunk(3)
     for_user[place] = 1.0
     for_item[place + 1] = 1.0
-    for_product[place + NUM_BIASES :] = 1 / SCALE
+    for_product[place + NUM_BIASES :] = 1 / scale
 
 
 @torch.no_grad()

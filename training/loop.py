@@ -86,7 +86,8 @@ def _explained(run: RunFolder, config: RunConfig, history: History) -> Iterator[
     except FloatingPointError as error:
         kept = run.keep_or_discard(history)
         rate = getattr(config, "lr", None)
-        raise UserError(f"{error} in epoch {len(history) + 1}: lower --lr (now {rate:g}); {kept}") from None
+        advice = "check the ratings for extreme values" if rate is None else f"lower --lr (now {rate:g})"
+        raise UserError(f"{error} in epoch {len(history) + 1}: {advice}; {kept}") from None
     except UserError:
         run.keep_or_discard(history)
         raise

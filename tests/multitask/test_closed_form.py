@@ -1,5 +1,7 @@
 """A ranking and a rating that were fitted apart, assembled in one network."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,6 +42,25 @@ def test_the_network_predicts_what_the_blocks_predict(blocks):
     assert deviation < 0.002 * scores.std()
     torch.testing.assert_close(r.double(), rating.predict(users, items), rtol=0, atol=1e-4)
     torch.testing.assert_close(model.score_items(torch.arange(60)).flatten(), p)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e3, 1e7])
+def test_large_ratings_do_not_move_the_ranking(blocks, factor):
+    ranking, rating = blocks
+    scaled = replace(
+        rating,
+        mean=factor * rating.mean,
+        user_bias=factor * rating.user_bias,
+        item_bias=factor * rating.item_bias,
+        users=factor**0.5 * rating.users,
+        items=factor**0.5 * rating.items,
+    )
+    model = network(ranking, scaled)
+    assemble(ranking, scaled, model)
+    users, items = torch.cartesian_prod(torch.arange(60), torch.arange(80)).T
+    p, r = model(users, items)
+    assert (p.double() - (ranking.users @ ranking.items.T + ranking.item_bias).flatten()).abs().max() < 0.002
+    torch.testing.assert_close(r.double(), scaled.predict(users, items), rtol=0, atol=1e-4 * factor)
 
 
 def test_the_metrics_are_those_of_the_blocks(blocks, tiny):
