@@ -49,6 +49,7 @@ def test_a_model_that_decides_for_itself_is_measured_as_decided(elsewhere, monke
     assert (table["clipped RMSE"] > table["RMSE"] - 0.1).all()
 
 
+@pytest.mark.slow
 def test_the_published_folds_are_ready_splits(elsewhere, capsys):
     folder = elsewhere / "data" / "ml-100k"
     folder.mkdir(parents=True)
