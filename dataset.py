@@ -108,9 +108,18 @@ class Interactions:
     @cached_property
     def offsets(self) -> Tensor:
         """(num_users + 1,) int64: the items of user u are `items_by_user[offsets[u] : offsets[u + 1]]`."""
-        blocks = self.user_ids.split(CHUNK_ROWS)  # bincount converts its input to int64
-        counts = cast(Tensor, sum(torch.bincount(block, minlength=self.num_users) for block in blocks))
+        counts = _count(self.user_ids, self.num_users)
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+    @property
+    def item_counts(self) -> Tensor:
+        """(num_items,) int64, the number of rows of each item."""
+        return _count(self.item_ids, self.num_items)
+
+
+def _count(ids: Tensor, size: int) -> Tensor:
+    """How often each id in [0, size) occurs; in blocks, as bincount converts its input to int64."""
+    return cast(Tensor, sum(torch.bincount(block, minlength=size) for block in ids.split(CHUNK_ROWS)))
 
 
 def _join(one: Tensor, other: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class Popularity(Baseline):
 
     def __init__(self, train: Interactions) -> None:
         super().__init__()
-        self.register_buffer("counts", torch.bincount(train.item_ids, minlength=train.num_items).float())
+        self.register_buffer("counts", train.item_counts.float())
         self.register_buffer("mean", train.ratings.mean())
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,8 +145,8 @@ def fit_biases(train: Interactions) -> tuple[Tensor, Tensor, Tensor]:
     """
     chunks = [train[start : start + CHUNK_ROWS] for start in range(0, len(train), CHUNK_ROWS)]
     mean = train.ratings.double().mean()
-    user_weights = USER_DAMPING + torch.bincount(train.user_ids, minlength=train.num_users).double()
-    item_weights = ITEM_DAMPING + torch.bincount(train.item_ids, minlength=train.num_items).double()
+    user_weights = USER_DAMPING + train.offsets.diff().double()
+    item_weights = ITEM_DAMPING + train.item_counts.double()
     users, items = torch.zeros_like(user_weights), torch.zeros_like(item_weights)
     for _ in range(SWEEPS):
         sums = torch.zeros_like(items)

@@ -19,10 +19,10 @@ from config.errors import UserError
 from config.multitask import ClosedFormConfig, MultiTaskConfig
 from dataset import Data
 from models import MultiTaskNet
-from multitask.bayesian import BayesianFactorization, mean_of
+from multitask.bayesian import BayesianFactorization, mean_of, watch_features
 from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of
-from multitask.decisions import decide, item_features, require_room
-from multitask.ease import cut, ease_scores, popularity_of
+from multitask.decisions import decide, require_room, with_genres
+from multitask.ease import cut, ease_scores
 from multitask.ensemble import Networks
 from multitask.recipe import SEED_STEP, build_networks
 from multitask.task import WatchAndRate
@@ -103,7 +103,8 @@ class BlockStepper:
         self.model, self.config = model, config
         self.train = task.data.train.to(torch.device("cpu"))
         genres = task.data.genres if config.genres == "on" else ()
-        features = item_features(self.train, config.num_features, genres)
+        users, items = watch_features(self.train, config.num_features)
+        features = users, with_genres(items, genres)
         seeds = [(config.seed + number * SEED_STEP) % 2**32 for number in range(config.rating_fits)]
         self.fits = [BayesianFactorization(self.train, features, config.rating_dim, seed) for seed in seeds]
         self.ease = EaseBlock(self.train, config.ridge, config.ranking_dim)
@@ -160,7 +161,7 @@ class EaseBlock:
     """The tables of EASE; a part of the checkpoint, so that a resumed run has the same ones to the last bit."""
 
     def __init__(self, train: dataset.Interactions, ridge: float, width: int) -> None:
-        self.block = RankingBlock(*cut(ease_scores(train, ridge), width, popularity_of(train)))
+        self.block = RankingBlock(*cut(ease_scores(train, ridge), width, train.item_counts))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"users": self.block.users, "items": self.block.items, "item_bias": self.block.item_bias}

@@ -114,23 +114,23 @@ def _decide_genres(config: ClosedFormConfig, data: Data, parts: Parts, log: Log)
         return config
     if not any(data.genres):
         return replace(config, genres="off")
+    users, items = watch_features(parts.fitted, config.num_features)
     found = {}
-    for name in ("off", "on"):
-        features = item_features(parts.fitted, config.num_features, data.genres if name == "on" else ())
+    for name, genres in (("off", ()), ("on", data.genres)):
+        features = users, with_genres(items, genres)
         fit = BayesianFactorization(parts.fitted, features, config.rating_dim, config.seed)
         for _ in range(TRIAL_SWEEPS):
             fit.sweep()
         errors = fit.predict(parts.held_out.user_ids.long(), parts.held_out.item_ids.long()) - parts.held_out.ratings
         found[name] = errors.square().mean().item()
-    genres = min(found, key=lambda name: found[name])
-    log(f"decided: --genres {genres}, by the validation MSE ({_in_words(found)})")
-    return replace(config, genres=genres)
+    best = min(found, key=lambda name: found[name])
+    log(f"decided: --genres {best}, by the validation MSE ({_in_words(found)})")
+    return replace(config, genres=best)
 
 
-def item_features(train: Interactions, num_features: int, genres: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The features of users and items, those of items with their genres where given."""
-    users, items = watch_features(train, num_features)
-    return users, torch.cat([items, genre_features(genres)], dim=1) if any(genres) else items
+def with_genres(items: Tensor, genres: Sequence[str]) -> Tensor:
+    """The features of the items (num_items, F), with columns for their genres where given."""
+    return torch.cat([items, genre_features(genres)], dim=1) if any(genres) else items
 
 
 def _in_words(tried: Mapping) -> str:

@@ -162,11 +162,6 @@ def _standardize(scores: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(is_constant, 0.0, centered / spread.clamp(min=torch.finfo(spread.dtype).tiny)), is_constant
 
 
-def popularity_of(train: Interactions) -> Tensor:
-    """The number of ratings of each item, (num_items,)."""
-    return torch.bincount(train.item_ids, minlength=train.num_items)
-
-
 def choose_width(
     train: Interactions, validation: Interactions, ridge: float, widths: Sequence[int] = WIDTHS
 ) -> tuple[int, dict[int, float]]:
@@ -177,7 +172,7 @@ def choose_width(
     Returns:
         The width, and the MRR of every width.
     """
-    users, items, bias = cut(ease_scores(train, ridge), max(widths), popularity_of(train))
+    users, items, bias = cut(ease_scores(train, ridge), max(widths), train.item_counts)
     tried = {
         width: mrr_score(ScoreTable(users[:, :width] @ items[:, :width].T + bias), validation, train)
         for width in sorted(widths)

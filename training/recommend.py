@@ -88,7 +88,7 @@ def recommend(model: nn.Module, task: Task, raw_user: str) -> dict:
 
 def _popular(data: Data, interactions: Interactions) -> list[dict]:
     """The most frequent items with their numbers of ratings."""
-    counts = torch.bincount(interactions.item_ids, minlength=len(data.items))
+    counts = interactions.item_counts
     return [_name(data, item) | {"ratings": int(counts[item])} for item in _best(counts.double())]
 
 

@@ -9,7 +9,7 @@ from evaluation import mrr_score, mse_score
 from models import MultiTaskNet
 from multitask.bayesian import BayesianFactorization, mean_of, watch_features
 from multitask.closed_form import RankingBlock, assemble, width_of
-from multitask.ease import ScoreTable, cut, ease_scores, popularity_of
+from multitask.ease import ScoreTable, cut, ease_scores
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def blocks(tiny):
         fits.append(BayesianFactorization(tiny.train, watch_features(tiny.train, 8), 3, seed))
         for _ in range(8):
             fits[-1].sweep()
-    tables = cut(ease_scores(tiny.train, 20.0), 24, popularity_of(tiny.train))
+    tables = cut(ease_scores(tiny.train, 20.0), 24, tiny.train.item_counts)
     return RankingBlock(*tables), mean_of([one.factorization() for one in fits])
 
 

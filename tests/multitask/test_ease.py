@@ -8,7 +8,7 @@ from conftest import interactions
 from dataset import Interactions
 from evaluation import mrr_score
 from multitask import ease
-from multitask.ease import ScoreTable, choose_ridge, choose_width, cut, ease_scores, fit_ease, popularity_of
+from multitask.ease import ScoreTable, choose_ridge, choose_width, cut, ease_scores, fit_ease
 from multitask.svd import top_singular_vectors
 
 
@@ -139,7 +139,7 @@ def test_the_width_is_the_best_on_validation():
     train, validation = halves(groups())
     width, tried = choose_width(train, validation, 10.0, (40, 4, 1))
     for tested, mrr in tried.items():
-        users, items, bias = cut(ease_scores(train, 10.0), tested, popularity_of(train))
+        users, items, bias = cut(ease_scores(train, 10.0), tested, train.item_counts)
         assert mrr == pytest.approx(mrr_score(ScoreTable(users @ items.T + bias), validation, train))
     assert list(tried) == [1, 4, 40]
     assert tried[width] == max(tried.values())
@@ -166,7 +166,7 @@ def test_users_with_equal_scores_are_ranked_by_the_mean_of_all_and_popularity():
 
 def test_where_no_two_users_share_an_item_popularity_ranks():
     train = interactions([(user, user % 3) for user in range(7)], 7, 5)
-    users, _, bias = cut(ease_scores(train, 5.0), 4, popularity_of(train))
+    users, _, bias = cut(ease_scores(train, 5.0), 4, train.item_counts)
     assert not users.any()
     assert bias.argsort(descending=True, stable=True).tolist() == [0, 1, 2, 3, 4]
 
