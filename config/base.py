@@ -160,6 +160,11 @@ class RunConfig(Options):
         return f"{self.model}_seed={self.seed}"
 
     @property
+    def divergence_advice(self) -> str:
+        """What to try where training ends in numbers that are not finite."""
+        return "check the ratings for extreme values"
+
+    @property
     def own_files(self) -> dict[str, str]:
         """The user's own data files: {field: path}."""
         named = {name: getattr(self, name) for name in self.file_fields()}
@@ -298,6 +303,10 @@ class GradientConfig(SplitConfig):
         0.0, "fraction of the other rows held out to choose the best epoch; with --split leave_last, above 0: each "
         "user's last row but one", "data",
     )  # fmt: skip
+
+    @property
+    def divergence_advice(self) -> str:
+        return f"lower --lr (now {self.lr:g})"
 
     @property
     def weights(self) -> dict[str, float]:

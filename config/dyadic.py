@@ -202,6 +202,10 @@ class DyadicConfig(RunConfig, DyadOptions, FeatureOptions, LearnerOptions):
         return (*super().file_fields(), "feedback")
 
     @property
+    def divergence_advice(self) -> str:
+        return f"lower --lr (now {self.lr:g})"
+
+    @property
     def label_names(self) -> tuple[str, ...]:
         return tuple(self.labels.split(","))
 

@@ -84,3 +84,32 @@ def block_of(networks: Sequence[MultiTaskNet]) -> RankingBlock:
         items=torch.cat([network.Q.weight.cpu().double() for network in networks], dim=1) / count,
         item_bias=torch.stack([network.B.weight.cpu().double()[:, 0] for network in networks]).mean(dim=0),
     )
+
+
+@torch.no_grad()
+def mix(main: RankingBlock, other: RankingBlock, share: float) -> RankingBlock:
+    """A block that ranks by (1 - share) z + share z', the scores of two blocks standardized for each user.
+
+    An order does not change when all scores of a user are multiplied, so only the scores of `other` are scaled, by a
+    factor for each user. Its item bias, which needs this factor too, moves into a further column.
+
+    Args:
+        share: of `other`, from 0 to 1, without 1.
+
+    Returns:
+        Tables whose width is that of both blocks and one more.
+    """
+    factor = share / (1 - share) * _spread(main) / _spread(other).clamp(min=torch.finfo(torch.double).tiny)
+    return RankingBlock(
+        users=torch.cat([main.users, factor * other.users, factor], dim=1),
+        items=torch.cat([main.items, other.items, other.item_bias.unsqueeze(1)], dim=1),
+        item_bias=main.item_bias,
+    )
+
+
+def _spread(block: RankingBlock) -> Tensor:
+    """Standard deviation of each user's scores over the items: (num_users, 1)."""
+    items = torch.cat([block.items, block.item_bias.unsqueeze(1)], dim=1)
+    users = torch.cat([block.users, torch.ones_like(block.users[:, :1])], dim=1)
+    items = items - items.mean(dim=0)
+    return ((users @ (items.T @ items)) * users).sum(dim=1, keepdim=True).clamp(min=0).div(len(items)).sqrt()

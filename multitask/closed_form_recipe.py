@@ -1,7 +1,8 @@
 """How --model closed_form is fitted: a ranking block and a rating block, put into one MultiTaskNet after every epoch.
 
 An epoch is a sweep of every Bayesian factorization. EASE has no epochs: its tables are the same in all of them. Where
-networks rank, they are trained in the later epochs, and the ranking is that of EASE until they are finished.
+networks rank, they are trained in the later epochs. The ranking is that of EASE until they are finished, and then a
+mixture of both.
 """
 
 import json
@@ -20,7 +21,7 @@ from config.multitask import ClosedFormConfig, MultiTaskConfig
 from dataset import Data
 from models import MultiTaskNet
 from multitask.bayesian import BayesianFactorization, mean_of, watch_features
-from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of
+from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of, mix
 from multitask.decisions import decide, require_room, with_genres
 from multitask.ease import cut, ease_scores
 from multitask.ensemble import Networks
@@ -30,16 +31,23 @@ from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import History, Log, Row, Stop, Training
 from training.steps import Stopped
 
+EASE_SHARE = 0.2  # of EASE in the ranking where networks rank; docs/champion.md has the measurements
+NUM_NETWORKS = 3  # one with a user table, the others item-based
 
-def ensemble_preset() -> MultiTaskConfig:
-    """The networks that rank dense data. They learn the ratings as well, which helps their ranking."""
+
+def ranking_networks() -> MultiTaskConfig:
+    """The networks that rank dense data: those of --preset ensemble, but fewer, as EASE ranks with them.
+
+    They learn the ratings as well, which helps their ranking.
+    """
     values = json.loads(find_preset("ensemble").read_text(encoding="utf-8"))
+    width = NUM_NETWORKS * values["embedding_dim"] // values["ensemble_size"]
+    fewer = {"ensemble_size": NUM_NETWORKS, "num_item_based": NUM_NETWORKS - 1, "epochs": 10}
     del values["model"]
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return MultiTaskConfig(**values, quiet=True)
+    return MultiTaskConfig(**values | fewer | {"embedding_dim": width, "layer_sizes": (3 * width,)}, quiet=True)
 
 
-NETWORKS = ensemble_preset()
+NETWORKS = ranking_networks()
 FIRST_SWEEPS = 4  # epochs before the networks begin: a usable net is there within seconds
 
 
@@ -47,7 +55,7 @@ class ClosedFormTask(WatchAndRate):
     """The two tasks, with what to try where a baseline is better."""
 
     advice: ClassVar = {
-        "mrr": "--ranking networks or another --ridge",
+        "mrr": "another --ranking (ease or networks) or another --ridge",
         "mse": "more --epochs or another --rating_dim",
     }
 
@@ -86,7 +94,7 @@ RECIPE = ClosedFormRecipe()
 
 def ranking_width(config: ClosedFormConfig) -> int:
     """Columns of the ranking block."""
-    return config.ranking_dim if config.ranking == "ease" else max(config.ranking_dim, NETWORKS.embedding_dim)
+    return config.ranking_dim if config.ranking == "ease" else NETWORKS.embedding_dim + config.ranking_dim + 1
 
 
 class BlockStepper:
@@ -131,7 +139,7 @@ class BlockStepper:
         self._train_networks(epoch, stop)
         rating = mean_of([fit.factorization() for fit in self.fits])
         is_trained = bool(self.networks) and epoch >= self.config.epochs
-        ranking = block_of(self.networks) if is_trained else self.ease.block
+        ranking = mix(block_of(self.networks), self.ease.block, EASE_SHARE) if is_trained else self.ease.block
         assemble(widen(ranking, ranking_width(self.config)), rating, self.model)
         errors = rating.predict(self.train.user_ids.long(), self.train.item_ids.long()) - self.train.ratings
         return {"train_regression": errors.square().mean().item()}

@@ -48,8 +48,7 @@ def decide(config: ClosedFormConfig, data: Data, log: Log) -> ClosedFormConfig:
     parts = cut_validation(data, config.seed)
     if not len(parts.held_out):
         return _without_validation(config, log)
-    config = _decide_ridge(config, parts, log)
-    config = _decide_width(config, parts, log)
+    config = _decide_ease(config, parts, log)
     return _decide_genres(config, data, parts, log)
 
 
@@ -90,22 +89,21 @@ def _decide_ranking(config: ClosedFormConfig, data: Data, log: Log) -> ClosedFor
     return replace(config, ranking=ranking)
 
 
-def _decide_ridge(config: ClosedFormConfig, parts: Parts, log: Log) -> ClosedFormConfig:
-    """The lambda of EASE with the best MRR."""
-    if config.ridge:
-        return config
-    ridge, tried = choose_ridge(parts.fitted, parts.held_out)
-    log(f"decided: --ridge {ridge:g}, by its validation MRR ({_in_words(tried)})")
-    return replace(config, ridge=ridge)
-
-
-def _decide_width(config: ClosedFormConfig, parts: Parts, log: Log) -> ClosedFormConfig:
-    """The width of the tables of EASE with the best MRR."""
-    if config.ranking_dim:
-        return config
-    width, tried = choose_width(parts.fitted, parts.held_out, config.ridge)
-    log(f"decided: --ranking_dim {width}, by its validation MRR ({_in_words(tried)})")
-    return replace(config, ranking_dim=width)
+def _decide_ease(config: ClosedFormConfig, parts: Parts, log: Log) -> ClosedFormConfig:
+    """The lambda of EASE with the best MRR, then the width of its tables with the best MRR."""
+    reasons = []
+    if not config.ridge:
+        ridge, tried = choose_ridge(parts.fitted, parts.held_out)
+        config = replace(config, ridge=ridge)
+        reasons.append((f"--ridge {ridge:g}", _in_words(tried)))
+    if not config.ranking_dim:
+        width, found = choose_width(parts.fitted, parts.held_out, config.ridge)
+        config = replace(config, ranking_dim=width)
+        reasons.append((f"--ranking_dim {width}", _in_words(found)))
+    if reasons:
+        flags, figures = zip(*reasons, strict=True)
+        log(f"decided: {' '.join(flags)}, by the validation MRR ({'; '.join(figures)})")
+    return config
 
 
 def _decide_genres(config: ClosedFormConfig, data: Data, parts: Parts, log: Log) -> ClosedFormConfig:
@@ -134,4 +132,6 @@ def with_genres(items: Tensor, genres: Sequence[str]) -> Tensor:
 
 
 def _in_words(tried: Mapping) -> str:
-    return ", ".join(f"{value:.4f} with {name}" for name, value in sorted(tried.items()))
+    return ", ".join(
+        f"{value:.4f} with {name if isinstance(name, str) else f'{name:g}'}" for name, value in sorted(tried.items())
+    )

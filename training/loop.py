@@ -85,9 +85,7 @@ def _explained(run: RunFolder, config: RunConfig, history: History) -> Iterator[
         yield
     except FloatingPointError as error:
         kept = run.keep_or_discard(history)
-        rate = getattr(config, "lr", None)
-        advice = "check the ratings for extreme values" if rate is None else f"lower --lr (now {rate:g})"
-        raise UserError(f"{error} in epoch {len(history) + 1}: {advice}; {kept}") from None
+        raise UserError(f"{error} in epoch {len(history) + 1}: {config.divergence_advice}; {kept}") from None
     except UserError:
         run.keep_or_discard(history)
         raise

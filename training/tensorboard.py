@@ -3,12 +3,15 @@
 import re
 from dataclasses import fields
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from config.base import RunConfig
 from training.protocols import Baselines, Row, Task
+
+MAX_PROJECTOR_WIDTH = 128  # columns of the item tables in PROJECTOR: wider ones take seconds to write and to open
 
 
 def draw_charts(writer: SummaryWriter, task: Task, baselines: Baselines) -> None:
@@ -54,8 +57,17 @@ def draw_summary(
     for name, table in task.embeddings(model).items():
         tag = f"{name}_best" if is_best else name
         writer.add_embedding(
-            table, labels, global_step=row["epoch"], tag=tag, metadata_header=["id", "title", "genres"]
+            narrowed(table), labels, global_step=row["epoch"], tag=tag, metadata_header=["id", "title", "genres"]
         )
+
+
+def narrowed(table: Tensor, width: int = MAX_PROJECTOR_WIDTH) -> Tensor:
+    """A wide table (n, d) in its leading principal components (n, width), which nearly keep all distances."""
+    if table.shape[1] <= width:
+        return table
+    centered = (table.detach() - table.detach().mean(dim=0)).cpu().double()
+    axes = torch.linalg.eigh(centered.T @ centered).eigenvectors
+    return (centered @ axes.flip(1)[:, :width]).float()
 
 
 def _by_metric(task: Task, baselines: Baselines) -> dict[str, dict[str, float]]:

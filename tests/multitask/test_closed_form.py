@@ -8,7 +8,7 @@ import torch
 from evaluation import mrr_score, mse_score
 from models import MultiTaskNet
 from multitask.bayesian import BayesianFactorization, mean_of, watch_features
-from multitask.closed_form import RankingBlock, assemble, width_of
+from multitask.closed_form import RankingBlock, assemble, mix, width_of
 from multitask.ease import ScoreTable, cut, ease_scores
 
 
@@ -101,3 +101,34 @@ def test_the_tables_train_on(blocks):
     p, r = model(torch.arange(60), torch.arange(60))
     (p.sum() + r.sum()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def scores_of(block: RankingBlock) -> torch.Tensor:
+    return block.users @ block.items.T + block.item_bias
+
+
+def standardized(scores: torch.Tensor) -> torch.Tensor:
+    return (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True, correction=0)
+
+
+def random_block(seed: int, width: int) -> RankingBlock:
+    random = torch.Generator().manual_seed(seed)
+    users, items = (torch.randn(n, width, dtype=torch.double, generator=random) for n in (60, 80))
+    return RankingBlock(100**seed * users, items, torch.randn(80, dtype=torch.double, generator=random))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
+def test_a_mixture_weighs_the_standardized_scores_of_each_user(share):
+    first, second = random_block(0, 5), random_block(1, 3)
+    mixed = mix(first, second, share)
+    assert mixed.users.shape[1] == 5 + 3 + 1
+    expected = (1 - share) * standardized(scores_of(first)) + share * standardized(scores_of(second))
+    torch.testing.assert_close(standardized(scores_of(mixed)), standardized(expected))
+
+
+def test_a_mixture_with_equal_scores_is_finite():
+    first, second = random_block(0, 5), random_block(1, 3)
+    flat = RankingBlock(torch.zeros_like(second.users), second.items, torch.zeros(80, dtype=torch.double))
+    mixed = scores_of(mix(first, flat, 0.2))
+    torch.testing.assert_close(mixed, scores_of(first))
+    assert scores_of(mix(flat, second, 0.2)).isfinite().all()

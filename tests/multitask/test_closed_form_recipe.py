@@ -80,7 +80,8 @@ def test_every_decision_is_logged_and_made_once(monkeypatch):
     monkeypatch.setattr(decisions, "TRIAL_SWEEPS", 2)
     lines: list[str] = []
     chosen = decide(small_config(), world(), lines.append)
-    assert [line.split()[1] for line in lines] == ["--ranking", "--ridge", "--ranking_dim", "--genres"]
+    assert [line.split()[1] for line in lines] == ["--ranking", "--ridge", "--genres"]
+    assert "--ranking_dim" in lines[1]
     assert all(line.startswith("decided: ") for line in lines)
     assert chosen.ranking in ("ease", "networks")
     assert chosen.ridge > 0 < chosen.ranking_dim
