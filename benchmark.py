@@ -90,7 +90,7 @@ def network_config(preset: str, dataset: str) -> RunConfig:
     config = make_config(values.pop("model", MultiTaskConfig.model), **values | own)
     if not isinstance(config, (MultiTaskConfig, ClosedFormConfig)):
         raise UserError(f"{path} is for --model {config.model}: quality is measured for the multi-task net")
-    if isinstance(config, MultiTaskConfig) and config.val_fraction:
+    if config.val_fraction:
         raise UserError(f"{path}: val_fraction must be 0, so that the peers and the network train on the same rows")
     return config
 

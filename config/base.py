@@ -226,6 +226,10 @@ class SplitConfig(RunConfig):
     """Settings of runs whose data are split in one of the ways of sources/splits.py: all but the dyadic learner."""
 
     test_fraction: float = option(0.05, "fraction of the rows held out for the test", "data")
+    val_fraction: float = option(
+        0.0, "fraction of the other rows held out and measured after every epoch, to compare settings by; it chooses "
+        "no epoch. With --split leave_last, above 0: each user's last row but one", "data",
+    )  # fmt: skip
     split: str = option(
         "random", "test rows are random; the last ones by time; or each user's last one by time", "data",
         choices=SPLITS,
@@ -241,13 +245,15 @@ class SplitConfig(RunConfig):
 
     @property
     def data_options(self) -> dict[str, Any]:
-        names = ("test_fraction", "split", "fold", "min_user_ratings", "min_item_ratings")
+        names = ("test_fraction", "val_fraction", "split", "fold", "min_user_ratings", "min_item_ratings")
         return super().data_options | {name: getattr(self, name) for name in names}
 
     def check(self) -> None:
         super().check()
         if not 0 < self.test_fraction < 1:
             raise UserError(f"--test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
+        if not 0 <= self.val_fraction < 1:
+            raise UserError(f"--val_fraction must be at least 0 and less than 1, not {self.val_fraction:g}")
         if self.dataset == "simulated-xing":
             raise UserError("--dataset simulated-xing holds clicks, bookmarks and replies: it is for --model dyadic")
         self._check_split()
@@ -299,9 +305,10 @@ class GradientConfig(SplitConfig):
         None, "validation metric that chooses the best epoch (default: mrr; zoo: auc)", "training", metavar="METRIC"
     )
     embedding_dim: int = option(32, "width d of the embeddings", "network", low=1, high=10_000, metavar="D")
-    val_fraction: float = option(
-        0.0, "fraction of the other rows held out to choose the best epoch; with --split leave_last, above 0: each "
-        "user's last row but one", "data",
+    val_fraction: float = redefine(
+        SplitConfig, "val_fraction", 0.0,
+        doc="fraction of the other rows held out to choose the best epoch; with --split leave_last, above 0: each "
+        "user's last row but one",
     )  # fmt: skip
 
     @property
@@ -313,14 +320,8 @@ class GradientConfig(SplitConfig):
         """The lambda of every loss by its name."""
         raise NotImplementedError
 
-    @property
-    def data_options(self) -> dict[str, Any]:
-        return super().data_options | {"val_fraction": self.val_fraction}
-
     def check(self) -> None:
         super().check()
-        if not 0 <= self.val_fraction < 1:
-            raise UserError(f"--val_fraction must be at least 0 and less than 1, not {self.val_fraction:g}")
         for name in ("patience", "monitor"):
             if getattr(self, name) is not None and self.val_fraction == 0:
                 raise UserError(

@@ -26,7 +26,8 @@ class Outcome:
     """How a run ended.
 
     history: one row per epoch: "epoch", "train_<loss>", "train_joint", "val_<metric>", "test_<metric>".
-    best_epoch: the best by the monitored validation metric; None without a validation part.
+    best_epoch: the best by the monitored validation metric; None without a validation part, and for a model that is not
+        trained by gradient descent: such a fit is complete at its last epoch alone.
     monitored: the column that chooses the best epoch.
     ending: "finished", "stopped early", "converged" (by the stepper's own rule) or "interrupted".
     epochs_run: how many epochs this session ran.
@@ -53,9 +54,9 @@ def fit(
 ) -> Outcome:
     """Train to config.epochs, from the last checkpoint of `run` where it has one.
 
-    After every epoch the metrics are drawn and the state is saved. The best epoch and early stopping use config.monitor
-    (default: the task's primary metric) on the validation part alone; without that part nothing is chosen. Afterwards
-    the model holds the best epoch where there is one, else the last.
+    After every epoch the metrics are drawn and the state is saved. With a GradientConfig, the best epoch and early
+    stopping use config.monitor (default: the task's primary metric) on the validation part alone; without that part
+    nothing is chosen. Afterwards the model holds the best epoch where there is one, else the last.
 
     Args:
         training: network, task and what makes the stepper.
@@ -192,6 +193,7 @@ class _Best:
     """The best epoch so far by the monitored validation metric; of equal epochs the first."""
 
     def __init__(self, task: Task, config: RunConfig, history: History) -> None:
+        self.chooses = isinstance(config, GradientConfig)
         given = config.monitor if isinstance(config, GradientConfig) else None
         name = given or task.primary_metric
         if not task.directions.get(name):
@@ -207,7 +209,7 @@ class _Best:
     def update(self, row: Row) -> bool:
         """Take a new epoch into account; True where it is the best so far."""
         value = self.direction * row.get(self.column, math.nan)
-        if value > self.value:
+        if self.chooses and value > self.value:
             self.epoch, self.value = int(row["epoch"]), value
             return True
         return False

@@ -14,6 +14,8 @@ from multitask import decisions
 from multitask.closed_form_recipe import NETWORKS, RECIPE, network_epochs
 from multitask.decisions import FEW_ROWS_RIDGE, FEW_ROWS_WIDTH, cut_validation, decide
 from training.console import silent
+from training.loop import fit
+from training.run_folder import RunFolder
 
 CPU = torch.device("cpu")
 SMALL = {"epochs": 3, "rating_dim": 3, "rating_fits": 2, "num_features": 2, "quiet": True, "device": "cpu"}
@@ -74,6 +76,35 @@ def test_the_test_part_has_no_influence(ranking, monkeypatch):
     assert decide(small_config(ranking=ranking), other, lines["other"].append) == chosen
     assert lines["data"] == lines["other"]
     assert_equal(fitted(chosen, data), fitted(chosen, other))
+
+
+@pytest.mark.parametrize("ranking", ["ease", "networks"])
+def test_a_validation_part_has_no_influence_and_is_not_the_one_to_decide_on(ranking, monkeypatch):
+    monkeypatch.setattr(decisions, "TRIAL_SWEEPS", 2)
+    config = small_config(ranking=ranking, dataset="simulated", simulated_size=(40, 60, 1200), val_fraction=0.1)
+    data = RECIPE.load_data(config)
+    parts = cut_validation(data, config.seed)
+    assert len(data.validation) == 114
+    assert not np.isin(parts.held_out.pair_keys, data.validation.pair_keys).any()
+    assert np.isin(parts.held_out.pair_keys, data.train.pair_keys).all()
+    other = replace(data, validation=shuffled(data.validation))
+    chosen = decide(config, data, silent)
+    assert decide(config, other, silent) == chosen
+    assert_equal(fitted(chosen, data), fitted(chosen, other))
+
+
+def test_a_validation_part_is_measured_and_chooses_no_epoch(tmp_path):
+    values = {"ranking": "ease", "ridge": 50.0, "ranking_dim": 8, "genres": "off", "val_fraction": 0.1}
+    config = small_config(**values, dataset="simulated", simulated_size=(40, 60, 1200))
+    data = RECIPE.load_data(config)
+    training = RECIPE.build(config, data, CPU)
+    run = RunFolder.new(tmp_path / "run")
+    run.write_config({"settings": {}, "data": {}})
+    outcome = fit(training, config, run, CPU, silent)
+    assert outcome.best_epoch is None
+    assert not run.has("best")
+    measured = training.task.metrics(training.model, "val")
+    assert outcome.history[-1]["val_mse"] == measured["mse"] != outcome.history[0]["val_mse"]
 
 
 def test_every_decision_is_logged_and_made_once(monkeypatch):
