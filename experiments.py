@@ -5,15 +5,17 @@
     python experiments.py zoo              the networks of the zoo side by side
     python experiments.py dyadic           the dyadic learner: four tasks together against each alone
     python experiments.py folds            cross-validation of one model, on random folds or the published u1 to u5
-    python experiments.py search           random trials of settings, by which --preset ensemble was chosen
+    python experiments.py search           trials of settings on validation parts; writes the best for --config
     python experiments.py report           one page of all results, with answers to the homework's questions
     python experiments.py weights --quick  the same in two minutes, on a small simulated data set
 
-Five seeds each. Finished runs are not repeated; --help lists the options. Results go to results/.
+Five seeds each, on MovieLens 100K; --dataset NAME or --ratings FILE name other data. Finished runs are not repeated;
+--help lists the options. Results go to results/.
 """
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sources.catalog import DATASETS
 from training.console import log, run_command
 
 INTERRUPTED = "stopped; the same command goes on with what is not finished"
+DATA_FLAGS = ("dataset", "data_dir", "ratings", "rating_scale", "columns")  # they mean the same to all commands
 DEFAULT_FOLDERS = {
     "weights": "multitask", "sweep": "multitask", "zoo": "zoo", "dyadic": "dyadic", "folds": "folds",
     "search": "search",
@@ -50,11 +53,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name, least in {"seeds": 1, "jobs": 1, "trials": 1, "folds": 2}.items():
         if not least <= getattr(options, name, least) <= 1000:
             raise UserError(f"--{name} must be at least {least} and at most 1000, not {getattr(options, name)}")
-    if options.quick and options.command != "folds":
-        options.seeds = min(options.seeds, 2)
-    default = f"results/{DEFAULT_FOLDERS[options.command]}{'-quick' if options.quick else ''}"
-    options.folder = Path(options.folder or default)
+    if options.quick:
+        _check_quick(options)
+    name = DEFAULT_FOLDERS[options.command]
+    if options.command == "search" and options.space != "champion":
+        name += f"-{options.space}"
+    options.folder = Path(options.folder or f"results/{name}{'-quick' if options.quick else ''}")
     return options
+
+
+def _check_quick(options: argparse.Namespace) -> None:
+    """Fewer seeds, and no data but the simulated ones."""
+    ignored = [name for name in DATA_FLAGS if name != "data_dir" and getattr(options, name) is not None]
+    if ignored and options.dataset != "simulated":
+        raise UserError(f"--quick is on simulated data: leave out --{ignored[-1]}, or leave out --quick")
+    if options.command != "folds":
+        options.seeds = min(options.seeds, 2)
 
 
 def _make_parser() -> Parser:
@@ -74,12 +88,17 @@ def _make_parser() -> Parser:
     for command in (weights, sweep):
         command.add_argument("--epochs", type=int, metavar="N", help="epochs of every run (default: 30; quick: 6)")
     _add_options_of_folds(folds)
-    for command in (weights, sweep, zoo, folds):
+    for command in (weights, sweep, zoo, folds, search):
         command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as for main.py")
+    zoo.add_argument(
+        "--like_from", type=float, default=4.0, metavar="RATING", help="lowest rating that is a like (default: 4)"
+    )
     dyadic.add_argument(
         "--scale", type=float, default=0.1, metavar="FRACTION", help="size of the simulated platform (default: 0.1)"
     )
-    search.add_argument("--trials", type=int, default=5, metavar="N", help="draws of settings (default: 5; quick: 3)")
+    for name in ("min_user", "min_item"):
+        dyadic.add_argument(f"--{name}", type=int, metavar="K", help="as for main.py --model dyadic")
+    _add_options_of_search(search)
     report.add_argument("--folder", metavar="DIR", default="results", help="folder of the results (default: results)")
     for name, command in commands.choices.items():
         if name != "report":
@@ -95,11 +114,21 @@ def _add_options_of_folds(command: Parser) -> None:
     command.add_argument("--model", metavar="NAME", help="as for main.py")
     command.add_argument("--preset", metavar="NAME", help="as for main.py")
     command.add_argument("--epochs", type=int, metavar="N", help="as for main.py")
-    command.add_argument("--ratings", metavar="FILE", help="as for main.py")
-    command.add_argument("--rating_scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="as for main.py")
     which = command.add_mutually_exclusive_group()
     which.add_argument("--folds", type=int, default=5, metavar="K", help="number of random folds (default: 5)")
     which.add_argument("--published", action="store_true", help="the folds u1 to u5 of MovieLens 100K")
+
+
+def _add_options_of_search(command: Parser) -> None:
+    command.add_argument(
+        "--space", default="champion", choices=("champion", "homework", "ensemble"),
+        help="settings of --model closed_form (default), of the plain multi-task net, or behind --preset ensemble",
+    )  # fmt: skip
+    command.add_argument("--trials", type=int, default=20, metavar="N", help="settings to try (default: 20; quick: 3)")
+    command.add_argument(
+        "--sampler", default="auto", choices=("auto", "tpe", "random"),
+        help="how settings are chosen; auto: TPE where Optuna is installed, else random draws",
+    )  # fmt: skip
 
 
 def _add_common_options(command: Parser, folder: str) -> None:
@@ -107,8 +136,11 @@ def _add_common_options(command: Parser, folder: str) -> None:
     command.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time (default: one per CPU)"
     )
-    command.add_argument("--dataset", choices=DATASETS, default="auto", help="as for main.py (default: auto)")
+    command.add_argument("--dataset", choices=DATASETS, help="as for main.py (default: auto)")
     command.add_argument("--data_dir", metavar="DIR", help="as for main.py")
+    command.add_argument("--ratings", metavar="FILE", help="your own file, as for main.py")
+    command.add_argument("--rating_scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="as for main.py")
+    command.add_argument("--columns", metavar="ROLE=NAME", help="as for main.py")
     command.add_argument("--folder", metavar="DIR", help=f"folder of the results (default: results/{folder})")
 
 
@@ -116,8 +148,7 @@ def multitask(options: argparse.Namespace) -> None:
     """weights and sweep: the multi-task net under other weights; runs that both need are run once."""
     from analysis import configuration, sweep, weights
 
-    common = {"data_dir": options.data_dir, "device": options.device}
-    common |= configuration.QUICK if options.quick else {"dataset": resolve_dataset(options)}
+    common = {"device": options.device} | (configuration.QUICK if options.quick else data_settings(options))
     if options.epochs is not None:
         common["epochs"] = options.epochs
     experiment = {"weights": weights, "sweep": sweep}[options.command]
@@ -127,8 +158,8 @@ def multitask(options: argparse.Namespace) -> None:
 def zoo(options: argparse.Namespace) -> None:
     from analysis import zoo as experiment
 
-    settings = experiment.QUICK if options.quick else experiment.SETTINGS | {"dataset": resolve_dataset(options)}
-    common = settings | {"data_dir": options.data_dir, "device": options.device}
+    common = experiment.QUICK if options.quick else experiment.SETTINGS | data_settings(options)
+    common = common | {"device": options.device, "like_from": options.like_from}
     show(experiment.run(options.folder, common, options.seeds, options.jobs, log))
 
 
@@ -139,8 +170,11 @@ def dyadic(options: argparse.Namespace) -> None:
     if options.quick:
         worlds, learner = experiment.make_worlds(experiment.QUICK_RATINGS, experiment.QUICK_SCALE), experiment.QUICK
     else:
-        ratings = {"dataset": resolve_dataset(options), "data_dir": options.data_dir}
-        worlds, learner = experiment.make_worlds(ratings, options.scale), experiment.FIXED
+        least = {
+            name: getattr(options, name) for name in ("min_user", "min_item") if getattr(options, name) is not None
+        }
+        worlds, learner = experiment.make_worlds(data_settings(options) | least, options.scale), experiment.FIXED
+        experiment.require_labels(worlds)
     show(experiment.run(options.folder, worlds, options.seeds, options.jobs, learner, log=log))
 
 
@@ -151,41 +185,30 @@ def folds(options: argparse.Namespace) -> None:
     names = ("model", "preset", "epochs", "device")
     flags = [f"--{name}={getattr(options, name)}" for name in names if getattr(options, name) is not None]
     if options.published:
-        if options.ratings or options.rating_scale or options.quick or options.dataset not in ("auto", "ml-100k"):
+        named = [name for name in DATA_FLAGS if name != "data_dir" and getattr(options, name) is not None]
+        if options.quick or (named and options.dataset != "ml-100k"):
             raise UserError("--published names the data: leave out --dataset, --ratings, --rating_scale and --quick")
         configs = experiment.make_published_configs(flags, options.data_dir)
     else:
-        configs = experiment.make_configs([*_data_flags_of_folds(options), *flags], options.folds)
+        data = experiment.QUICK if options.quick else as_flags(data_settings(options))
+        configs = experiment.make_configs([*data, *flags], options.folds)
     show(experiment.run(options.folder, configs, options.jobs, log))
 
 
-def _data_flags_of_folds(options: argparse.Namespace) -> list[str]:
-    from analysis.folds import QUICK
-
-    if options.quick:
-        if options.ratings:
-            raise UserError("--quick is on simulated data: leave out --ratings")
-        return list(QUICK)
-    if options.ratings is None:
-        names = {"dataset": resolve_dataset(options), "data_dir": options.data_dir}
-    else:
-        names = {"ratings": options.ratings, "data_dir": options.data_dir}
-        if options.dataset != "auto":
-            names["dataset"] = options.dataset
-    flags = [f"--{name}={value}" for name, value in names.items() if value is not None]
-    return flags + (["--rating_scale", *map(str, options.rating_scale)] if options.rating_scale else [])
-
-
 def search(options: argparse.Namespace) -> None:
-    """Random trials of the multi-task net on validation parts; writes trials.csv, effects.csv and ensemble.json."""
+    """Trials of settings on validation parts, and the best of them as a file for main.py --config."""
     from analysis import configuration
     from analysis import search as experiment
+    from analysis.samplers import make_sampler
+    from analysis.spaces import SPACES
 
-    ratings = {"data_dir": options.data_dir}
-    common = configuration.QUICK if options.quick else ratings | {"dataset": resolve_dataset(options)}
-    trials = min(options.trials, 3) if options.quick else options.trials
-    for path in experiment.run(options.folder, common, options.seeds, options.jobs, trials, log):
-        log(f"wrote {path}")
+    common = {"device": options.device} | (configuration.QUICK if options.quick else data_settings(options))
+    count = min(options.trials, 3) if options.quick else options.trials
+    space = SPACES[options.space]
+    sampler = make_sampler(space, options.sampler, log)
+    trials = experiment.Trials(space, common, options.seeds, options.folder / "runs", options.jobs, log)
+    show(experiment.run(trials, sampler, count, options.folder))
+    log(f"train with the best settings: python main.py --config {shlex.quote(str(options.folder / experiment.BEST))}")
 
 
 def report(options: argparse.Namespace) -> None:
@@ -196,14 +219,29 @@ def report(options: argparse.Namespace) -> None:
         log(f"wrote {path}")
 
 
-def resolve_dataset(options: argparse.Namespace) -> str:
-    """Load the data set to resolve --dataset auto and to find errors before any run; print its notes."""
-    from dataset import load
+def data_settings(options: argparse.Namespace) -> dict[str, object]:
+    """The settings of main.py that name the data: a data set by name, or the user's own file.
 
-    data = load(options.dataset, options.data_dir)
+    Loads the data once, to find errors before any run and to print the notes.
+    """
+    from dataset import load
+    from registry import make_config
+
+    given = {name: getattr(options, name) for name in DATA_FLAGS if getattr(options, name) is not None}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    config = make_config(**given)
+    data = load(**config.data_options)
     for note in data.notes:
         log(f"note: {note}")
-    return data.name
+    return given if config.own_files else given | {"dataset": data.name}
+
+
+def as_flags(settings: dict[str, object]) -> list[str]:
+    """The command line of main.py that gives these settings."""
+    flags = []
+    for name, value in settings.items():
+        flags += [f"--{name}", *map(str, value)] if isinstance(value, tuple) else [f"--{name}={value}"]
+    return flags
 
 
 def show(paths: list[Path]) -> None:

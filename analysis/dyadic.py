@@ -7,6 +7,7 @@ runs in a process of its own and leaves a file with its result.
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -18,11 +19,12 @@ from scipy import stats
 
 from analysis import dyadic_tables as tables
 from analysis.dyadic_tables import REFERENCE
-from analysis.runner import FunctionProcess, Job, Log, run_jobs, short_digest
-from config.dyadic import TASKS, DyadicConfig, FeatureOptions, LearnerOptions
+from analysis.runner import FunctionProcess, Job, Log, content_digest, run_jobs, short_digest
+from config.dyadic import MAPPINGS, TASKS, DyadicConfig, FeatureOptions, LearnerOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
 from dyadic.features import add_features
+from dyadic.from_ratings import MAX_RATING
 from dyadic.metrics import TaskMetrics, best_threshold, compare, evaluate
 from dyadic.network import scores
 from dyadic.recipe import read_dyads
@@ -90,8 +92,8 @@ class Unit:
 
     def path(self, folder: Path) -> Path:
         """The file of its result; the name depends on every setting, so that results never mix."""
-        name = f"{self.world.name.replace(' ', '-')}_seed={self.options.seed}"
-        return folder / f"{name}_{short_digest(self.settings)}.json"
+        name = re.sub(r"[^\w.-]+", "-", self.world.name)
+        return folder / f"{name}_seed={self.options.seed}_{short_digest(self.settings)}.json"
 
 
 def make_worlds(common: Mapping[str, object], scale: float) -> list[World]:
@@ -99,7 +101,8 @@ def make_worlds(common: Mapping[str, object], scale: float) -> list[World]:
 
     common: fields of DyadicConfig that name the ratings, with the resolved "dataset". scale: of the platform.
     """
-    ratings = [ratings_world(f"{common['dataset']} {mapping}", {"mapping": mapping} | common) for mapping in ("N", "P")]
+    name = DyadicConfig(**common).data_name
+    ratings = [ratings_world(f"{name} {mapping}", {"mapping": mapping} | common) for mapping in MAPPINGS]
     return [*ratings, simulated_world(scale)]
 
 
@@ -116,11 +119,28 @@ def _simulate(scale: float, seed: int) -> DyadicData:
 def ratings_world(name: str, values: Mapping[str, object]) -> World:
     """Dyads of ratings; `values` are fields of config.dyadic.DyadicConfig."""
     stored = {key: value for key, value in values.items() if key != "data_dir"}
+    stored |= {key: content_digest(path) for key, path in DyadicConfig(**values).own_files.items()}
     return World(name, partial(_load, values), stored)
 
 
 def _load(values: Mapping[str, object], seed: int) -> DyadicData:
     return read_dyads(DyadicConfig(**values, seed=seed))
+
+
+def require_labels(worlds: Sequence[World]) -> None:
+    """Check the dyads of one split of every world before any is learned.
+
+    Raises:
+        UserError: they cannot be made, or a label is the same in all of them, as on a scale that ends below 5.
+    """
+    for world in worlds:
+        data = world.load(0)
+        for task, labels in zip(data.label_names, data.labels.T, strict=True):
+            if labels.min() == labels.max():
+                raise UserError(
+                    f"{world.name}: all dyads have the label {labels[0]} of {task}: the mappings are made for "
+                    f"ratings up to {MAX_RATING}; rescale the ratings"
+                )
 
 
 def single_task(options: LearnerOptions, reading: str) -> dict[str, LearnerOptions]:

@@ -63,19 +63,32 @@ class Run:
     config: RunConfig
 
     def folder(self, root: Path) -> Path:
-        """The run folder; its name depends on every field that affects the result, so that results never mix."""
+        """The run folder; its name depends on everything that affects the result, so that results never mix.
+
+        That is every such field, and the content of the user's own files instead of their paths.
+        """
         fields = self.config.__dataclass_fields__
         values = {
             name: value
             for name, value in self.config.to_dict().items()
             if name == "model" or fields[name].metadata["option"].affects_result
         }
+        values |= {name: content_digest(path) for name, path in self.config.own_files.items()}
         return root / f"{self.config.run_name}_{short_digest(values)}"
 
 
 def short_digest(values: object) -> str:
     """10 hexadecimal digits that depend on every value."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def content_digest(path: str) -> str:
+    """The sha256 of a file; UserError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, at_a_time: int, log: Log = log, noun: str = "jobs") -> list[dict]:

@@ -14,6 +14,7 @@ from analysis import figures
 from analysis.runner import Log, Run, run_all
 from analysis.statistics import LEVEL, paired_p
 from analysis.tables import box, cell, markdown_rows, marked
+from config.errors import UserError
 from config.zoo import RATING_LABELS, ZooConfig
 from registry import make_config
 from zoo.recipe import RECIPE, make_task
@@ -69,11 +70,27 @@ def run(folder: Path, common: dict, seeds: int, jobs: int, log: Log) -> list[Pat
     """Run ROWS and the baselines on the same splits, then write all files; returns their paths.
 
     common: settings of main.py that all runs share.
+
+    Raises:
+        UserError: a setting is out of range, the ratings do not divide into likes and others, or a run failed.
     """
     runs = [Run(row, make_config(**common | own, seed=seed)) for seed in range(seeds) for row, own in ROWS.items()]
+    require_likes(runs[0].config)
     results = run_all(runs, folder / "runs", jobs, log)
     results += measure_baselines([run.config for run in runs if run.row == REFERENCE])
     return write(tabulate(results, REFERENCE), results, folder, runs[0].config, seeds)
+
+
+def require_likes(config: ZooConfig) -> None:
+    """Raises UserError where all ratings are likes or none is, as with a limit for another rating scale."""
+    data = RECIPE.load_data(config)
+    ratings = (data.seen + data.test).ratings
+    likes = int((ratings >= config.like_from).sum())
+    if likes in (0, len(ratings)):
+        raise UserError(
+            f"{data.name}: {'all' if likes else 'none'} of the ratings, from {ratings.min():g} to {ratings.max():g}, "
+            f"are likes, which begin at {config.like_from:g}: choose another --like_from"
+        )
 
 
 def measure_baselines(configs: Iterable[ZooConfig]) -> list[dict]:
@@ -139,7 +156,7 @@ def as_markdown(table: pd.DataFrame, baselines: set[str], config: ZooConfig, see
 
 def describe(config: ZooConfig, seeds: int) -> str:
     """Data, labels, seeds and settings in one line, for captions."""
-    data = marked(config.dataset, config.dataset == "simulated")
+    data = marked(config.data_name, config.dataset == "simulated")
     return (
         f"{data}: view = rated, like = rated {config.like_from:g} or higher; {config.negatives} negatives per "
         f"positive; {seeds} seeds; d = {config.embedding_dim}, batch {config.batch_size}, lr {config.lr:g}, "

@@ -170,6 +170,11 @@ class RunConfig(Options):
         named = {name: getattr(self, name) for name in self.file_fields()}
         return {name: path for name, path in named.items() if path is not None}
 
+    @property
+    def data_name(self) -> str:
+        """The user's own file, or the data set: for captions."""
+        return next(iter(self.own_files.values()), self.dataset)
+
     @classmethod
     def file_fields(cls) -> tuple[str, ...]:
         """The fields that name a data file of the user."""

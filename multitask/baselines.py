@@ -21,6 +21,7 @@ from multitask.ease import ease_scores, fit_ease
 USER_DAMPING, ITEM_DAMPING = 15.0, 10.0
 SWEEPS = 10
 EASE_RIDGE = 200.0
+EASE_NAME = f"EASE, lambda {EASE_RIDGE:g}"
 MAX_EASE_ITEMS = 10_000  # bounds the item-item matrix to 800 MB while it is computed
 
 
@@ -118,7 +119,7 @@ def make_baselines(train: Interactions) -> dict[str, Baseline]:
     rows = train.to(torch.device("cpu"))  # not every device has float64
     baselines: dict[str, Baseline] = {"popularity": Popularity(rows), "user + item biases": Biases(rows)}
     if ease_note(train) is None:
-        baselines[f"EASE, lambda {EASE_RIDGE:g}"] = Ease(rows)
+        baselines[EASE_NAME] = Ease(rows)
     return {name: baseline.to(train.item_ids.device) for name, baseline in baselines.items()}
 
 
