@@ -13,7 +13,9 @@ sweep.py           experiment: many weights and weightings in the plane of both 
 peers.py           figures of other methods on MovieLens 100K
 zoo.py             experiment: the networks of the zoo side by side
 dyadic.py          experiment: four dyadic tasks together and apart; dyadic_tables.py writes its tables
-search.py          experiment: random trials of settings on validation parts
+search.py          experiment: trials of settings on validation parts
+spaces.py          the settings that a search tries
+samplers.py        how a search chooses its next trials: random draws, or TPE
 answers.py         the homework's questions, answered from the runs
 report.py          all of it as one page, Markdown and HTML
 """

@@ -45,6 +45,7 @@ PROGRAMS = ("python", "pip", "pytest", "tensorboard", "torchrun", "bash", "ruff"
 WRITTEN_BY_RUNS = {
     "config.json", "metrics.csv", "result.json", "results.json", "last.pt", "best.pt", "events.out.tfevents.*",
     "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "autograder.zip", ".NAME.npz",
+    "trials.csv", "effects.csv", "best.json",
     "ml-100k.zip", "u.data", "ml-100k/", ".ratings.csv.npz", ".simulated-*.npz",
 }  # fmt: skip
 EXAMPLE_MODELS = {"plain"}  # of zoo/plain.py, which docs/extending.md adds

@@ -7,7 +7,11 @@ import pytest
 from conftest import ROOT
 
 import experiments
-from analysis import zoo
+from analysis import dyadic, zoo
+from analysis.runner import Run
+from config.errors import UserError
+from dataset import load
+from registry import make_config
 
 SMALL = {
     "dataset": "simulated", "simulated_size": (60, 80, 2400), "epochs": 1, "embedding_dim": 4,
@@ -37,6 +41,7 @@ def test_the_table_of_the_zoo_from_the_command_line(tmp_path, monkeypatch, capsy
         (["zoo", "--seeds", "0"], "--seeds must be at least 1"),
         (["zoo", "--jobs", "0"], "--jobs must be at least 1"),
         (["zoo", "--dataset", "ml-1m", "--data_dir", "nowhere"], "cannot be reached"),
+        (["search", "--space", "ensemble", "--sampler", "tpe", "--dataset", "simulated"], "leave out --sampler tpe"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_code_2(arguments, complaint, capsys, monkeypatch, tmp_path):
@@ -56,3 +61,101 @@ def test_help_needs_no_torch():
     )  # fmt: skip
     assert "--quick" in done.stdout
     assert " torch" not in done.stderr
+
+
+TRAINING = ("weights", "sweep", "zoo", "dyadic", "folds", "search")
+
+
+def write_ratings(path, factor: float = 1.0, header: str = "user,item,rating") -> None:
+    """A file of the ratings of a small world with raw ids of letters, on the scale 1 to 5 times `factor`."""
+    data = load("simulated", simulated_size=(60, 80, 2400))
+    rows = data.seen + data.test
+    columns = (rows.user_ids.tolist(), rows.item_ids.tolist(), rows.ratings.tolist())
+    lines = [f"kunde-{user:x},é{item},{factor * rating:g}" for user, item, rating in zip(*columns, strict=True)]
+    path.write_text("\n".join([header, *lines]), encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_all_commands_take_the_same_data(command, elsewhere):
+    write_ratings(elsewhere / "own.csv", 2.0, "kunde,ware,sterne")
+    columns = "user=kunde,item=ware,rating=sterne"
+    flags = ["--ratings", "own.csv", "--rating_scale", "2", "10", "--columns", columns]
+    found = experiments.data_settings(experiments.parse([command, *flags]))
+    assert found == {"ratings": "own.csv", "rating_scale": (2.0, 10.0), "columns": columns}
+    assert experiments.data_settings(experiments.parse([command])) == {"dataset": "simulated"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        *(([command, "--quick", "--ratings", "own.csv"], "leave out --ratings, or") for command in TRAINING),
+        *(([command, "--ratings", "nowhere.csv"], "there is no file nowhere.csv") for command in TRAINING),
+        (["weights", "--quick", "--dataset", "ml-1m"], "--quick is on simulated data: leave out --dataset, or"),
+        (["sweep", "--ratings", "own.csv", "--dataset", "ml-1m"], "exclude each other"),
+        (["zoo", "--ratings", "own.csv", "--rating_scale", "1", "4"], "own.csv, line "),
+        (["search", "--rating_scale", "1", "4"], "add --ratings FILE"),
+        (["dyadic", "--columns", "user=kunde"], "add --ratings FILE"),
+    ],
+)
+def test_mistakes_in_data_are_found_before_any_run(arguments, sentence, elsewhere, capsys):
+    write_ratings(elsewhere / "own.csv")
+    assert experiments.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert sentence in message
+    assert message.count("\n") == 1
+    assert [path.name for path in elsewhere.iterdir()] == ["own.csv"]
+
+
+def test_the_flags_of_settings_are_read_back():
+    flags = experiments.as_flags({"ratings": "a b.csv", "rating_scale": (-1.5, 1e6)})
+    assert flags == ["--ratings=a b.csv", "--rating_scale", "-1.5", "1000000.0"]
+
+
+def test_a_run_is_repeated_when_the_content_of_the_file_has_changed(elsewhere):
+    def folder(name):
+        return Run("row", make_config(ratings=name)).folder(elsewhere)
+
+    for name, factor in (("one", 1.0), ("same", 1.0), ("other", 0.5)):
+        write_ratings(elsewhere / name, factor)
+    assert folder("one") == folder("same") != folder("other")
+
+
+def test_the_zoo_needs_likes_and_others(elsewhere, capsys):
+    write_ratings(elsewhere / "low.csv", 0.5)
+    write_ratings(elsewhere / "high.csv", 10.0)
+    assert experiments.main(["zoo", "--ratings", "low.csv"]) == 2
+    sentence = "low.csv: none of the ratings, from 0.5 to 2.5, are likes, which begin at 4: choose another --like_from"
+    assert sentence in capsys.readouterr().err
+    assert experiments.main(["zoo", "--ratings", "high.csv", "--rating_scale", "10", "50"]) == 2
+    assert "high.csv: all of the ratings, from 10 to 50, are likes" in capsys.readouterr().err
+
+
+def test_the_zoo_names_the_file(elsewhere):
+    config = make_config("mmoe", ratings="own.csv", rating_scale=(10.0, 50.0), like_from=40.0)
+    assert zoo.describe(config, 2).startswith("own.csv: view = rated, like = rated 40 or higher;")
+    table = zoo.tabulate([{"row": "single task", "seed": 0, "metrics": {}}], "single task")
+    assert zoo.as_markdown(table, set(), config, 2).startswith("own.csv: ")
+
+
+def test_dyads_of_own_ratings_are_named_and_checked(elsewhere):
+    (elsewhere / "in").mkdir()
+    filters = {"min_user": 5, "min_item": 5}
+    for name, factor in (("own", 1.0), ("low", 0.5), ("high", 10.0)):
+        write_ratings(elsewhere / "in" / f"{name}.csv", factor)
+    *worlds, platform = dyadic.make_worlds({"ratings": "in/own.csv"} | filters, 0.02)
+    assert [world.name for world in worlds] == ["in/own.csv N", "in/own.csv P"]
+    assert platform.name == "simulated-xing"
+    dyadic.require_labels(worlds)
+    unit = dyadic.Unit(worlds[0], dyadic.DEFAULT_FEATURES, dyadic.QUICK)
+    assert unit.path(elsewhere).parent == elsewhere
+    assert unit.path(elsewhere).name.startswith("in-own.csv-N_seed=0_")
+    data = worlds[0].load(0)
+    assert not data.simulated
+    low = dyadic.make_worlds({"ratings": "in/low.csv"} | filters, 0.02)
+    with pytest.raises(
+        UserError, match=r"in/low\.csv N: all dyads have the label 0 of click: the mappings are made for"
+    ):
+        dyadic.require_labels(low)
+    high = dyadic.make_worlds({"ratings": "in/high.csv", "rating_scale": (10.0, 50.0)} | filters, 0.02)
+    with pytest.raises(UserError, match="mapping N needs ratings of at most 5, and one is 50; rescale them"):
+        dyadic.require_labels(high)
