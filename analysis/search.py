@@ -174,9 +174,10 @@ def as_settings(config: RunConfig) -> dict[str, object]:
 
 def caption(trials: Trials, count: int, sampler: Sampler) -> str:
     """What was done, in one line."""
-    seeds = f"{trials.seeds} seed{'' if trials.seeds == 1 else 's'}"
+    numbers = {"trial": count, "seed": trials.seeds}
+    tried, seeds = (f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items())
     return (
-        f"--model {trials.space.model}, {count} trials ({sampler.name}), {seeds}, each another split; last epoch, on a "
+        f"--model {trials.space.model}, {tried} ({sampler.name}), {seeds}, each another split; last epoch, on a "
         f"validation part of {percent(VAL_FRACTION)} of the training ratings."
     )
 

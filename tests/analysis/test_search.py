@@ -219,7 +219,7 @@ def test_own_data_are_named_and_not_labeled_as_simulated(tmp_path, quick_runs, m
     monkeypatch.chdir(tmp_path)
     write_ratings(tmp_path / "own.csv")
     paths = search.run(trials_of(Small(), tmp_path, ratings="own.csv"), RandomSampler(Small()), 1, tmp_path)
-    assert paths[0].read_text().startswith("own.csv: --model closed_form, 1 trials")
+    assert paths[0].read_text().startswith("own.csv: --model closed_form, 1 trial (random draws), 2 seeds, ")
     assert "SIMULATED" not in paths[0].read_text()
     assert json.loads(paths[3].read_text())["ratings"] == str(tmp_path / "own.csv")
 
