@@ -83,11 +83,6 @@ class Champion(Space):
         "epochs": (6, 8, 12, 16, 24),
     }
 
-    def settings(self, draw: Draw) -> Settings:
-        """Ridge and width are those of EASE: where networks rank, they change nothing."""
-        idle = ("ridge", "ranking_dim") if draw.get("ranking") == "networks" else ()
-        return {name: value for name, value in draw.items() if name not in idle}
-
 
 class Homework(Space):
     """The settings of the plain multi-task net. lambda_F is 1 - lambda_R."""

@@ -100,7 +100,7 @@ def smaller(arguments: list[str]) -> list[str]:
 
 
 def write_files_of_the_reader(folder: Path) -> None:
-    """The files that the commands name as the reader's own: ratings, a split, clicks and what was shown."""
+    """The files that the commands name: the reader's own data, and the result of a search."""
     pairs = [(user, item) for user in range(1, 21) for item in range(1, 16)]
     ratings = [(u, i, 1 + (u + i) % 5) for u, i in pairs]
     clicks = [(u, i, int((u + i) % 3 < 2), int((u + i) % 3 == 0)) for u, i in pairs]
@@ -116,6 +116,8 @@ def write_files_of_the_reader(folder: Path) -> None:
     }
     for name, (separator, rows) in tables.items():
         (folder / name).write_text("".join(separator.join(map(str, row)) + "\n" for row in rows), encoding="utf-8")
+    (folder / "results/search").mkdir(parents=True)
+    (folder / "results/search/best.json").write_text('{"model": "closed_form", "rating_fits": 2}')
 
 
 @pytest.mark.parametrize(

@@ -136,11 +136,12 @@ def test_each_option_is_left_out_alone():
 
 
 def test_an_effect_keeps_the_rest_of_the_settings_and_idle_ones_have_none():
-    draw = {"ranking": "networks", "ridge": 120.0, "ranking_dim": 64, "rating_dim": 8, "epochs": 12}
+    draw = {"ranking": "networks", "ridge": 120.0, "rating_dim": 8, "epochs": 12}
     effects = SPACES["champion"].effects(draw)
-    assert effects["ranking"] == {"rating_dim": 8, "epochs": 12}
-    assert set(effects) == {"nothing", "ranking", "rating_dim", "epochs"}
-    assert set(search.without_each(trials_of(SPACES["champion"], Path()), draw)) == {"nothing", "ranking", "rating_dim"}
+    assert effects["ranking"] == {"ridge": 120.0, "rating_dim": 8, "epochs": 12}
+    assert set(effects) == {"nothing", "ranking", "ridge", "rating_dim", "epochs"}
+    without = search.without_each(trials_of(SPACES["champion"], Path()), draw)
+    assert set(without) == {"nothing", "ranking", "ridge", "rating_dim"}  # 12 epochs are the default
     effects = SPACES["homework"].effects({"regression_weight": 0.5, "ranking_loss": "softmax", "negatives": 4})
     assert effects["nothing"] == {"regression_weight": 0.5, "ranking_loss": "softmax", "factorization_weight": 0.5}
     assert effects["regression_weight"] == {"ranking_loss": "softmax"}
