@@ -23,6 +23,7 @@ from sources import cache, download, readers
 from sources.cache import Table
 from sources.catalog import SIMULATED_SIZE
 from sources.ids import encode_pairs
+from sources.packing import Packed
 from sources.splits import Split, keep_frequent, require_known, split_randomly
 
 DEFAULT_DATA_DIR = Path("data")
@@ -189,6 +190,46 @@ class Data:
         validation = None if self.validation is None else self.validation.to(device)
         moved = {"train": self.train.to(device), "test": self.test.to(device), "validation": validation}
         return Data(**{name: getattr(self, name) for name in self.__dataclass_fields__} | moved)
+
+    @property
+    def interactions(self) -> Interactions:
+        """All rows: train, validation and test."""
+        return self.seen + self.test
+
+    @property
+    def feedback_names(self) -> tuple[str, ...]:
+        """What the columns of `Interactions.ratings` are."""
+        return self.labels or ("rating",)
+
+    def pack(self) -> Packed:
+        """Everything, as arrays and texts; `unpack` makes an equal data set of it."""
+        rows = self.interactions.to(torch.device("cpu"))
+        arrays = {name: getattr(rows, name).numpy() for name in ("user_ids", "item_ids", "ratings")}
+        texts = {name: getattr(self, name) for name in ("name", "titles", "genres", "rating_scale", "notes")}
+        texts |= {"simulated": self.simulated, "labels": self.labels}
+        texts |= {"users": self.users.tolist(), "items": self.items.tolist()}
+        return Packed(arrays, texts | {"num_train": len(self.train), "num_seen": len(self.seen)})
+
+    @classmethod
+    def unpack(cls, packed: Packed) -> "Data":
+        """The data set that `pack` was called on.
+
+        Raises:
+            KeyError, ValueError: `packed` does not hold one.
+        """
+        texts = dict(packed.texts)
+        num_train, num_seen = texts.pop("num_train"), texts.pop("num_seen")
+        ids = {name: np.array(texts.pop(name), dtype=object) for name in ("users", "items")}
+        texts |= {name: tuple(texts[name]) for name in ("rating_scale", "notes", "labels")}
+        columns = {name: torch.from_numpy(packed.arrays[name]) for name in ("user_ids", "item_ids", "ratings")}
+        rows = Interactions(**columns, num_users=len(ids["users"]), num_items=len(ids["items"]))
+        return cls(
+            **ids,
+            **texts,
+            train=rows[:num_train],
+            validation=rows[num_train:num_seen] if num_seen > num_train else None,
+            test=rows[num_seen:],
+        )
 
 
 def load(

@@ -204,7 +204,7 @@ def rank_test_items(model: nn.Module, test: Interactions, train: Interactions | 
             if not torch.stack(scores.aminmax()).isfinite().all():
                 raise FloatingPointError("the model scores an item with nan or infinity")
             if train is not None:
-                _mask(scores, block_users, train)
+                mask_items(scores, block_users, train)
             rows = torch.arange(len(block_users), device=scores.device).repeat_interleave(block_counts)
             ranks.append(average_ranks(scores, rows, next(items_of)))
     return Ranking(users.cpu(), torch.cat(ranks), num_candidates.repeat_interleave(counts).cpu())
@@ -296,7 +296,7 @@ def score_all_items(model: nn.Module, users: Tensor, num_items: int) -> Tensor:
     return torch.cat([model(u, i)[0] for u, i in parts]).view(len(users), num_items)
 
 
-def _mask(scores: Tensor, users: Tensor, seen: Interactions) -> None:
+def mask_items(scores: Tensor, users: Tensor, seen: Interactions) -> None:
     """Set the scores of the items that each user, one per row, has in `seen` to -inf."""
     starts, ends = seen.offsets[users], seen.offsets[users + 1]
     rows = torch.arange(len(users), device=users.device).repeat_interleave(ends - starts)

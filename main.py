@@ -4,6 +4,7 @@
     python main.py --model mmoe                             train a network of the zoo, on views and likes
     python main.py --resume run/NAME                        go on with a run
     python main.py --recommend 196                          ten films for a user
+    python main.py --recommend all --output top.csv         and for every user
     torchrun --standalone --nproc_per_node 2 main.py        train in two processes
 
 `python main.py --help` lists the flags. Nothing heavy is imported before they are read.
@@ -18,7 +19,7 @@ if __name__ == "__main__":
 import signal
 import sys
 
-from config import cli
+from config import asking, cli
 from config.errors import EXIT_INTERRUPTED, EXIT_OK
 from registry import CHOICES, MODELS, recipe_for
 from training.console import log, run_command, silent
@@ -26,15 +27,18 @@ from training.console import log, run_command, silent
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 an error that the user can fix, 130 ended by Ctrl-C."""
-    return run_command("main.py", lambda: run(cli.parse(argv, MODELS, CHOICES)))
+    return run_command("main.py", lambda: run(sys.argv[1:] if argv is None else argv))
 
 
-def run(request: cli.Request) -> int:
+def run(argv: list[str]) -> int:
+    if asking.is_question(argv):
+        question = asking.parse(argv, MODELS)
+        from serving.command import answer
+
+        return answer(question)
+    request = cli.parse(argv, MODELS, CHOICES)
     from training.process_group import distributed
-    from training.recommend import answer
 
-    if request.recommend is not None:
-        return answer(request, MODELS, CHOICES, recipe_for)
     with distributed() as group:
         return train(request, group)
 
@@ -65,6 +69,7 @@ def train(request: cli.Request, group) -> int:
         print(header(training, data, config, device, group.world_size, run_folder.path), flush=True)
         with release_followers(group):
             run_folder.write_config(session.describe(config, record, data))
+            run_folder.write_data(data.pack())
             outcome = fit(training, config, run_folder, device, silent if config.quiet else log, ctrl_c.pressed)
             run_folder.write_result(session.summarize(outcome, training.model, device, group.world_size))
     print(report(outcome, training.task, run_folder.path, config), flush=True)

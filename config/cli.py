@@ -19,9 +19,13 @@ from config.base import Option, RunConfig
 from config.errors import UserError
 
 PRESETS = Path(__file__).resolve().with_name("presets")
-FORMAT = 1  # of config.json; a change that older files do not survive raises it
-ACTIONS = ("help", "resume", "recommend", "json", "config", "preset")
-RECOMMEND_FLAGS = ("logdir", "data_dir", "device")
+FORMAT = 2  # of config.json; a change that older files do not survive raises it
+ACTIONS = ("help", "resume", "config", "preset")
+QUESTIONS = {
+    "--recommend": ("USER ..", "items for users; --recommend --help lists its flags"),
+    "--predict": ("FILE", "predictions for the pairs in a file"),
+    "--for": ("FILE", "items for new users, from a file of their ratings"),
+}  # asked of a trained run, see config/asking.py
 METAVARS = {int: "N", float: "X", str: "VALUE"}
 Models = Mapping[str, type[RunConfig]]
 Choices = Mapping[str, Sequence[str]]
@@ -29,19 +33,16 @@ Choices = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Request:
-    """A parsed command line.
+    """A parsed command line that trains.
 
-    config: of a new run; None where a run is resumed or asked, which has its own.
+    config: of a new run; None where a run is resumed, which has its own.
     given: the fields given as flags.
     resume: the run folder to go on with.
-    recommend: the raw id of the user to recommend for; as_json: print the answer as JSON.
     """
 
     config: RunConfig | None
     given: dict[str, Any]
     resume: Path | None = None
-    recommend: str | None = None
-    as_json: bool = False
 
 
 def parse(argv: Sequence[str] | None, models: Models, choices: Choices) -> Request:
@@ -69,8 +70,6 @@ def parse(argv: Sequence[str] | None, models: Models, choices: Choices) -> Reque
     given.pop("model", None)
     if actions["resume"] is not None:
         return Request(None, given, resume=Path(actions["resume"]))
-    if actions["recommend"] is not None:
-        return Request(None, given, recommend=actions["recommend"], as_json=actions["json"])
     if source is not None and (foreign := set(from_file) - set(_fields(models[model]))):
         raise UserError(f"{source}: {min(foreign)} does not apply to --model {model}")
     return Request(models[model].from_values(from_file | given), given)
@@ -159,7 +158,7 @@ def _first_parser(models: Models) -> Parser:
     parser = Parser(prog="main.py", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--model", choices=tuple(models))
-    for name in ("config", "preset", "resume", "recommend"):
+    for name in ("config", "preset", "resume"):
         parser.add_argument(f"--{name}")
     return parser
 
@@ -168,10 +167,9 @@ def _settings_source(first: Mapping[str, Any]) -> Path | None:
     """The settings file that --config or --preset names."""
     if first["preset"] is not None and first["config"] is not None:
         raise UserError("--preset and --config are two sources of settings: give one or the other")
-    for action in ("resume", "recommend"):
-        for source in ("config", "preset"):
-            if first[action] is not None and first[source] is not None:
-                raise UserError(f"--{action} takes the settings of its run: leave out --{source}")
+    for source in ("config", "preset"):
+        if first["resume"] is not None and first[source] is not None:
+            raise UserError(f"--resume takes the settings of its run: leave out --{source}")
     if first["preset"] is not None:
         return find_preset(first["preset"])
     return Path(first["config"]) if first["config"] is not None else None
@@ -188,14 +186,6 @@ def _model_of_run(path: str | None, models: Models) -> str | None:
 
 
 def _check_actions(actions: Mapping[str, Any], given: Mapping[str, Any], config: type[RunConfig]) -> None:
-    if actions["resume"] is not None and actions["recommend"] is not None:
-        raise UserError("--resume goes on training and --recommend asks a trained run: give one of them")
-    if actions["json"] and actions["recommend"] is None:
-        raise UserError("--json prints the answer to --recommend USER, which is missing")
-    if actions["recommend"] is not None and (idle := set(given) - set(RECOMMEND_FLAGS)):
-        raise UserError(
-            f"--{min(idle)} means nothing to a trained run; --recommend takes --logdir, --data_dir and --device"
-        )
     resumable = {name for name, field in _fields(config).items() if field.metadata["option"].resumable}
     if actions["resume"] is not None and (fixed := set(given) - resumable):
         changeable = ", ".join(f"--{name}" for name in sorted(resumable))
@@ -236,9 +226,9 @@ def _add_actions(group: argparse._ArgumentGroup, models: Models) -> None:
         help=f"network to train, see below (default: {next(iter(models))})",
     )  # fmt: skip
     group.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    group.add_argument("--recommend", metavar="USER", help="ten items for a user, from the newest run or --logdir")
-    group.add_argument("--json", action="store_true", help="with --recommend: answer in JSON")
-    group.add_argument("--config", metavar="FILE", help="settings from a JSON file, such as a run's config.json")
+    for flag, text in QUESTIONS.items():  # these are read by config/asking.py
+        group.add_argument(flag, metavar=text[0], help=text[1], default=argparse.SUPPRESS)
+    group.add_argument("--config", metavar="FILE", help="settings from a JSON file, as a run's config.json")
     presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.json")))
     group.add_argument("--preset", metavar="NAME", help=f"settings by name: {presets}")
 
@@ -273,6 +263,8 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, configs: Sequence[type[
 def _explain_foreign_flag(flag: str, models: Models, model: str | None) -> str:
     """A sentence about a flag that other models have; "" for any other."""
     name = flag.removeprefix("--").removeprefix("no_")
+    if flag in ("--json", "--k", "--output"):
+        return f"{flag} goes with --recommend, --predict or --for, which ask a trained run"
     owners = [other for other, config in models.items() if name in config.__dataclass_fields__]
     if not flag.startswith("--") or not owners or model is None:
         return ""

@@ -9,9 +9,12 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from config.errors import UserError
+from dataset import Interactions
 from sources.ids import encode_pairs
+from sources.packing import Packed
 
 LABELS = ("click", "bookmark", "reply")
 IM_WEIGHTS = np.array([1, 2, 3])  # of a click, a bookmark and a reply; repeated actions count once
@@ -101,6 +104,34 @@ class DyadicData:
         for column in (self.user_ids, self.item_ids, self.labels, self.context, self.train, self.test):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
+
+    @property
+    def interactions(self) -> Interactions:
+        """All dyads with their labels, (D, 3)."""
+        columns = (torch.from_numpy(values.astype(np.int64)) for values in (self.user_ids, self.item_ids))
+        return Interactions(*columns, torch.from_numpy(self.labels).float(), self.num_users, self.num_items)
+
+    @property
+    def feedback_names(self) -> tuple[str, ...]:
+        """What the columns of `Interactions.ratings` are."""
+        return self.label_names
+
+    def pack(self) -> Packed:
+        """Everything, as arrays and texts; `unpack` makes an equal data set of it."""
+        optional = ("features", "ratings", "displayed")
+        names = ("user_ids", "item_ids", "labels", "context", "train", "test", *optional)
+        arrays = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        texts = {name: getattr(self, name) for name in ("name", "label_names", "notes", "simulated", "item_texts")}
+        return Packed(arrays, texts | {"users": self.users.tolist(), "items": self.items.tolist()})
+
+    @classmethod
+    def unpack(cls, packed: Packed) -> "DyadicData":
+        """The data set that `pack` was called on; errors as in `Data.unpack`."""
+        texts = dict(packed.texts)
+        ids = {name: np.array(texts.pop(name), dtype=object) for name in ("users", "items")}
+        texts |= {name: tuple(texts[name]) for name in ("label_names", "notes")}
+        texts["item_texts"] = tuple(map(tuple, texts["item_texts"]))
+        return cls(**ids, **texts, **packed.arrays)
 
     @property
     def pair_keys(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from dyadic.task import DyadicSGD, DyadicTask
 from dyadic.tuning import tune
 from sources import download, readers
 from sources.ids import encode_pairs
+from sources.packing import Packed
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import Log, Training
 
@@ -34,6 +35,9 @@ class DyadicRecipe:
             UserError: the data cannot be read or hold a wrong value.
         """
         return add_features(read_dyads(config), config, config.quiet)
+
+    def unpack(self, packed: Packed) -> DyadicData:
+        return DyadicData.unpack(packed)
 
     def resolve(self, config: DyadicConfig, data: DyadicData, log: Log) -> DyadicConfig:
         """With --tune: choose the lambda, class weights and thresholds on folds of the training dyads."""

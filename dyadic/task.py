@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from config.dyadic import TASKS, DyadicConfig, LearnerOptions
 from config.errors import UserError
+from dataset import Interactions
 from dyadic.data import DyadicData
 from dyadic.metrics import METRICS, evaluate
 from dyadic.network import DyadicNet, build_network, scores
@@ -25,6 +26,7 @@ from dyadic.updates import (
     steps_per_epoch,
     triple_losses,
 )
+from sources.ids import encode_pairs
 from training.protocols import History, Row, Stop
 from training.steps import Stopped, progress_bar
 
@@ -45,7 +47,6 @@ class DyadicTask:
     compared: tuple[str, ...] = ()
     advice: ClassVar[dict[str, str]] = {}
     baseline_notes: tuple[str, ...] = ()
-    can_recommend = False
 
     def __init__(
         self,
@@ -59,6 +60,9 @@ class DyadicTask:
         self.thresholds = dict(zip(TASKS, thresholds, strict=True))
         self.sampler = make_sampler(data)
         self.inputs = prepare(data).to(device)
+        keys = data.pair_keys
+        self._order = np.argsort(keys)
+        self._keys = keys[self._order]
         self.directions = {f"{task}_{metric}": +1 for task in options.active for metric in METRICS}
         self.primary_metric = f"{options.active[0]}_auc"
         self.console_metrics = tuple(f"{task}_auc" for task in options.active)
@@ -98,7 +102,28 @@ class DyadicTask:
         return {"I": model.I.detach()} if self.options.embedding_dim else {}
 
     def score(self, model: DyadicNet, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        raise UserError("the dyadic learner scores observed dyads only and cannot recommend: choose another run")
+        """The logit of the primary task and the probability of each task, for dyads in the data; see Task.score.
+
+        A dyad has features, such as the neighbors' reactions to its item, only where it is in the data.
+        """
+        keys = encode_pairs(user_ids.cpu().numpy(), item_ids.cpu().numpy(), self.data.num_items)
+        places = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        known = self._keys[places] == keys
+        logits = scores(model, self.inputs, self._order[places], self.options)
+        shown = {task: np.where(known, 1 / (1 + np.exp(-logit)), np.nan) for task, logit in logits.items()}
+        ranked = np.where(known, logits[self.options.active[0]], -np.inf)
+        tensors = {task: torch.from_numpy(values).to(user_ids.device) for task, values in shown.items()}
+        return torch.from_numpy(ranked).to(user_ids.device), tensors
+
+    def score_all(self, model: DyadicNet, user_ids: Tensor) -> Tensor:
+        items = torch.arange(self.data.num_items, device=user_ids.device)
+        users, repeated = torch.cartesian_prod(user_ids, items).T
+        return self.score(model, users, repeated)[0].view(len(user_ids), -1)
+
+    @property
+    def excluded(self) -> Interactions:
+        """The training dyads: the others are what an offer can be chosen from."""
+        return self.data.interactions[torch.from_numpy(self.data.train)]
 
 
 class DyadicSGD:

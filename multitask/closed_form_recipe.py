@@ -27,6 +27,7 @@ from multitask.ease import cut, ease_scores
 from multitask.ensemble import Networks
 from multitask.recipe import SEED_STEP, build_networks
 from multitask.task import WatchAndRate
+from sources.packing import Packed
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import History, Log, Row, Stop, Training
 from training.steps import Stopped
@@ -65,6 +66,9 @@ class ClosedFormRecipe:
 
     def load_data(self, config: ClosedFormConfig) -> Data:
         return dataset.load(**config.data_options)
+
+    def unpack(self, packed: Packed) -> Data:
+        return Data.unpack(packed)
 
     def resolve(self, config: ClosedFormConfig, data: Data, log: Log) -> ClosedFormConfig:
         return decide(config, data, log)

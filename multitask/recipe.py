@@ -16,6 +16,7 @@ from multitask.item_based import ItemBasedNet, ItemBasedStepper, ItemBasedTask
 from multitask.manual_gradient import make_data_parallel_stepper, make_stepper
 from multitask.softmax import SoftmaxTask
 from multitask.task import WatchAndRate
+from sources.packing import Packed
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import Log, Training
 
@@ -27,6 +28,9 @@ class MultiTaskRecipe:
 
     def load_data(self, config: MultiTaskConfig) -> Data:
         return dataset.load(**config.data_options)
+
+    def unpack(self, packed: Packed) -> Data:
+        return Data.unpack(packed)
 
     def resolve(self, config: MultiTaskConfig, data: Data, log: Log) -> MultiTaskConfig:
         return config

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dataset import Data
-from evaluation import METRICS, evaluate, metric_tags
+from dataset import Data, Interactions
+from evaluation import METRICS, evaluate, metric_tags, score_all_items
 from losses import bpr_loss, regression_loss
 from multitask.baselines import Baseline, ease_note, make_baselines
 from training.negatives import CHUNK_ROWS, sample_uniform, sample_unseen
@@ -39,7 +39,6 @@ class WatchAndRate:
         "mrr": "more --epochs or --preset champion",
         "mse": "--val_fraction 0.05 --patience 5, a lower --lr or another --regression_weight",
     }
-    can_recommend = True
     loss_names = ("factorization", "regression")
     squared_errors = ("regression",)
     regularizers: tuple[str, ...] = ()
@@ -148,6 +147,14 @@ class WatchAndRate:
         """Ranking scores p, shown beside the predicted ratings, which are clipped to the scale here alone."""
         predictions, ratings = model(user_ids, item_ids)
         return predictions, {"score": predictions, "predicted_rating": ratings.clamp(*self.data.rating_scale)}
+
+    def score_all(self, model: nn.Module, user_ids: Tensor) -> Tensor:
+        return score_all_items(model, user_ids, len(self.data.items))
+
+    @property
+    def excluded(self) -> Interactions:
+        """All rows: with the test part left in, lists would name items that the user has rated."""
+        return self.data.interactions
 
 
 def _score_pairs(model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> Tensor:

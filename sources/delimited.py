@@ -276,10 +276,10 @@ def _progress_bar(path: Path) -> tqdm:
 
 
 def _split_first_line(path: Path, line: str, columns: Sequence[str]) -> tuple[str, list[str]]:
-    """The separator of a line, and its fields, at least three."""
+    """The separator of a line, and its fields: at least three, or as many as there are columns to read."""
     for separator in SEPARATORS:
         fields = _split(path, line, separator)
-        if len(fields) >= 3:
+        if len(fields) >= min(3, len(columns)):
             return separator, fields
     wanted = f"{'three' if len(columns) == 3 else len(columns)} columns {', '.join(columns)}"
     fail(path, 1, f"reads {quote(line)}, which is not {wanted} separated by , tab ; or ::")

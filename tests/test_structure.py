@@ -21,12 +21,13 @@ MAY_IMPORT = {
     "zoo": FAMILY,
     "dyadic": FAMILY,
     "registry": {"config", "sources", "training", "multitask", "zoo", "dyadic"},
+    "serving": FAMILY | {"registry"},
     "grading": {"sources"},
     "grader": {"grading", "sources"},
     "analysis": FAMILY | {"registry", "multitask", "zoo", "dyadic"},
     "benchmarks": FAMILY | {"registry", "analysis", "multitask", "zoo", "dyadic"},
-    "main": FAMILY | {"registry"},
-    "experiments": FAMILY | {"registry", "analysis"},
+    "main": FAMILY | {"registry", "serving"},
+    "experiments": FAMILY | {"registry", "analysis", "serving"},
     "benchmark": FAMILY | {"registry", "multitask", "zoo", "dyadic", "benchmarks"},
 }
 

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from dataset import Interactions
+from sources.packing import Packed
 from training.process_group import SingleProcess
 
 Row = dict[str, float]  # one epoch: "epoch", "train_<loss>", "val_<metric>", "test_<metric>" and others
@@ -56,6 +58,17 @@ class RunData(Protocol):
     def fingerprint(self) -> str:
         """Equal for equal data and equal splits."""
 
+    @property
+    def interactions(self) -> Interactions:
+        """All rows, with their ratings or labels."""
+
+    @property
+    def feedback_names(self) -> tuple[str, ...]:
+        """What the columns of their ratings are: "rating", or the labels."""
+
+    def pack(self) -> Packed:
+        """Everything, as arrays and texts, for the run folder; see Recipe.unpack."""
+
 
 class Task(Protocol):
     """What a network is trained for and measured by. `model` is always the network of the task's family."""
@@ -84,10 +97,6 @@ class Task(Protocol):
         """{metric: what to try where a baseline is better in it}, for the metrics that matter most."""
 
     @property
-    def can_recommend(self) -> bool:
-        """True where `score` ranks any item for any user."""
-
-    @property
     def splits(self) -> tuple[str, ...]:
         """What is evaluated: "test", after "val" where there is a validation part."""
 
@@ -112,7 +121,17 @@ class Task(Protocol):
         """{name: (items, d)} for TensorBoard's projector."""
 
     def score(self, model: Any, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scores (B,) to rank items by, and the columns (B,) to show beside them; UserError unless can_recommend."""
+        """Scores (B,) to rank items by, and the columns (B,) to show beside them.
+
+        Scores are -inf where the model knows nothing about a pair; its columns are then nan.
+        """
+
+    def score_all(self, model: Any, user_ids: Tensor) -> Tensor:
+        """The scores of every item, up to rounding: (B,) -> (B, items)."""
+
+    @property
+    def excluded(self) -> Interactions:
+        """The pairs that are not recommended again."""
 
 
 class GradientTask(Task, Protocol):
@@ -180,6 +199,9 @@ class Recipe(Protocol):
 
     def load_data(self, config: Any) -> Any:
         """The data that the config names, split; UserError where they cannot be had."""
+
+    def unpack(self, packed: Packed) -> Any:
+        """The data that a run folder holds, equal to those that were packed."""
 
     def resolve(self, config: Any, data: Any, log: Log) -> Any:
         """The config with what the data decide; the result is what config.json records."""

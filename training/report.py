@@ -53,7 +53,7 @@ def report(outcome: Outcome, task: Task, path: Path, config: RunConfig) -> str:
         )
     if outcome.ending == "interrupted":
         lines.append(f"go on:   python main.py --resume {folder}")
-    if history and task.can_recommend:
+    if history:
         lines.append(f"ask it:  python main.py --recommend={shlex.quote(data.users[0])} --logdir {folder}")
     lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
     config.json       settings, command, data and versions      events.out.tfevents.*   curves for TensorBoard
     metrics.csv       one row per epoch                         last.pt, best.pt        checkpoints
-    result.json       how the run ended, the metrics of its chosen epoch, seconds, parameters and memory
+    data.npz          the data and their split            result.json             how the run ended, and its metrics
 
 Every file except the events is written under a temporary name and then renamed.
 """
@@ -18,9 +18,19 @@ import torch
 
 from config.errors import UserError
 from sources.files import write_atomically
+from sources.packing import Packed, read_packed, write_packed
 
 History = list[dict[str, float]]
-OWN_FILES = ("config.json", "metrics.csv", "result.json", "best.pt", "last.pt", ".*.part", "events.out.tfevents.*")
+OWN_FILES = (
+    "config.json",
+    "data.npz",
+    "metrics.csv",
+    "result.json",
+    "best.pt",
+    "last.pt",
+    ".*.part",
+    "events.out.tfevents.*",
+)
 
 
 class RunFolder:
@@ -86,6 +96,20 @@ class RunFolder:
             raise UserError(
                 f"the run folder {self.path} cannot be written: {error.strerror}; give another --logdir"
             ) from None
+
+    def write_data(self, data: Packed) -> None:
+        """data.npz, once: a resumed run has the same data. Raises UserError if it cannot be written."""
+        path = self.path / "data.npz"
+        if path.exists():
+            return
+        try:
+            write_atomically(path, lambda file: write_packed(file, data))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}; give another --logdir") from None
+
+    def read_data(self) -> Packed:
+        """The content of data.npz. Raises UserError if it is missing or damaged."""
+        return read_packed(self.path / "data.npz")
 
     def write_metrics(self, history: History) -> None:
         """metrics.csv: one row per epoch, numbers with all their digits."""

@@ -8,6 +8,7 @@ import torch
 import dataset
 from config.zoo import ZooConfig
 from dataset import Data
+from sources.packing import Packed
 from training.data_parallel import DataParallelStepper
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import Log, Training
@@ -24,6 +25,9 @@ class ZooRecipe:
 
     def load_data(self, config: ZooConfig) -> Data:
         return dataset.load(**config.data_options)
+
+    def unpack(self, packed: Packed) -> Data:
+        return Data.unpack(packed)
 
     def resolve(self, config: ZooConfig, data: Data, log: Log) -> ZooConfig:
         """Decide --chain auto by the data.

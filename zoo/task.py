@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from config.errors import UserError
-from dataset import Data
+from dataset import Data, Interactions
 from evaluation import Metric, evaluating, metric_tags
 from losses import calibrator, chain_logits, masked_log_loss
 from training.negatives import CHUNK_ROWS
@@ -51,7 +51,6 @@ class LabelTask:
 
     primary_metric = "auc"
     squared_errors: tuple[str, ...] = ()
-    can_recommend = True
     baseline_notes: tuple[str, ...] = ()
 
     def __init__(
@@ -172,6 +171,17 @@ class LabelTask:
         """Scores to rank items by, the joint logits of the last label (B,); and each label's probability (B,)."""
         logits = self._joint_logits(model, user_ids, item_ids)
         return logits[self.labels[-1]], {name: logit.sigmoid() for name, logit in logits.items()}
+
+    def score_all(self, model: nn.Module, user_ids: Tensor) -> Tensor:
+        items = torch.arange(len(self.data.items), device=user_ids.device)
+        pairs = torch.cartesian_prod(user_ids, items)
+        scores = [self._joint_logits(model, *block.T)[self.labels[-1]] for block in pairs.split(CHUNK_PAIRS)]
+        return torch.cat(scores).view(len(user_ids), len(items))
+
+    @property
+    def excluded(self) -> Interactions:
+        """All rows, test rows too."""
+        return self.data.interactions
 
     def _columns(self, labels: Tensor) -> dict[str, Tensor]:
         """(B, T) -> {label: (B,)}."""

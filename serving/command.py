@@ -1,0 +1,75 @@
+"""What `python main.py --recommend`, `--predict` and `--for` do."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from config.asking import Question
+from config.errors import EXIT_OK, UserError
+from serving.answers import as_text, describe_user
+from serving.run import TrainedRun, load_run
+from serving.tables import read_pairs, require_writable, write_table
+from training.console import log
+from training.report import BOX
+from training.session import newest_run
+
+
+def answer(question: Question) -> int:
+    """Answer from a trained run; returns the exit code.
+
+    Raises:
+        UserError: there is no such run, an id is unknown, or a file cannot be read or written.
+    """
+    if question.output is not None:
+        require_writable(question.output)
+    run = load_run(question.logdir or newest_run(), question.device)
+    if question.pairs is not None:
+        _write(question, predictions(run, question.pairs))
+    elif question.output is not None:
+        users = None if question.wants_all else question.users
+        _write(question, run.recommend_in_blocks(users, question.k), len(run.users if users is None else users))
+    else:
+        _print(question, run)
+    return EXIT_OK
+
+
+def predictions(run: TrainedRun, path: Path) -> Iterator[pd.DataFrame]:
+    """`TrainedRun.predict` for the pairs of a file; UserError names the line of an unknown id."""
+    for pairs in read_pairs(path):
+        for kind, ids, known in (("user", pairs.users, run.users), ("item", pairs.items, run.items)):
+            is_unknown = ~pd.Index(ids).isin(known)
+            if is_unknown.any():
+                first = is_unknown.argmax()
+                more = f" ({is_unknown.sum():,} such lines from here on)" if is_unknown.sum() > 1 else ""
+                raise UserError(
+                    f"{path}, line {pairs.lines[first]}: {kind} {ids[first]!r} is not in the data of {run.path}{more}: "
+                    "remove the line, or train on data that hold it"
+                )
+        yield run.predict(pairs.users, pairs.items)
+
+
+def _write(question: Question, blocks: Iterator[pd.DataFrame], total: int | None = None) -> None:
+    """Write a table to --output, or print it as CSV."""
+    if question.output is not None:
+        rows = write_table(question.output, blocks, total)
+        log(f"wrote {question.output}: {rows:,} rows")
+        return
+    for number, block in enumerate(blocks):
+        block.to_csv(sys.stdout, index=False, header=not number, lineterminator="\n")
+
+
+def _print(question: Question, run: TrainedRun) -> None:
+    """The answers for single users."""
+    found = [describe_user(run, user, question.k) for user in question.users]
+    simulated = run.task.data.simulated
+    if question.as_json:
+        header = {"run": str(run.path), "checkpoint": run.checkpoint, "simulated": simulated}
+        answers = [header | one for one in found]
+        print(json.dumps(answers[0] if len(answers) == 1 else answers, indent=2))
+        return
+    print(*([BOX] if simulated else []), f"{run.path}, {run.checkpoint} epoch", sep="\n")
+    for one in found:
+        print(f"\n{as_text(one)}")
