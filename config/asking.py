@@ -85,9 +85,7 @@ def _make_parser() -> Parser:
     add = parser.add_argument
     add("--recommend", nargs="+", metavar="USER", help="items for these users; all: for every user, into --output")
     add("--predict", type=Path, metavar="FILE", help="predictions for the pairs in a file with columns user and item")
-    add(
-        "--for", type=Path, metavar="FILE", help="items for new users, from a file of their ratings: user, item, rating"
-    )
+    add("--for", type=Path, metavar="FILE", help="items for new users, from a file with columns user, item, rating")
     add("--k", type=int, default=10, metavar="N", help="items a user (default: 10)")
     add("--output", type=Path, metavar="FILE", help=f"write the answer to a new file: {', '.join(FORMATS)}")
     add("--json", action="store_true", help="with --recommend USER ...: answer in JSON")

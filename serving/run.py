@@ -72,7 +72,7 @@ class TrainedRun:
 
         Returns:
             N rows in the given order: user, item and the columns of the family, such as score and predicted_rating
-            (within the rating scale), or a probability for each label. The dyadic learner answers for dyads in its data.
+            (within the rating scale), or a probability for each label. The dyadic learner knows the dyads in its data.
 
         Raises:
             UserError: an id is unknown, the lists differ in length or are empty, or a dyad is not in the data.
