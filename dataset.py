@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -217,14 +217,13 @@ class Data:
         Raises:
             KeyError, ValueError: `packed` does not hold one.
         """
-        texts = dict(packed.texts)
+        texts: dict[str, Any] = dict(packed.texts)
         num_train, num_seen = texts.pop("num_train"), texts.pop("num_seen")
-        ids = {name: np.array(texts.pop(name), dtype=object) for name in ("users", "items")}
+        texts |= {name: np.array(texts[name], dtype=object) for name in ("users", "items")}
         texts |= {name: tuple(texts[name]) for name in ("rating_scale", "notes", "labels")}
         columns = {name: torch.from_numpy(packed.arrays[name]) for name in ("user_ids", "item_ids", "ratings")}
-        rows = Interactions(**columns, num_users=len(ids["users"]), num_items=len(ids["items"]))
+        rows = Interactions(**columns, num_users=len(texts["users"]), num_items=len(texts["items"]))
         return cls(
-            **ids,
             **texts,
             train=rows[:num_train],
             validation=rows[num_train:num_seen] if num_seen > num_train else None,
