@@ -195,7 +195,7 @@ REFUSED = {
     "no name at all": (["--ratings", ""], "cannot be read"),
     "too wide": (["--embedding_dim", "1000000000"], "--embedding_dim must be at least 1 and at most"),
     "name too long": (["--resume", "x" * 300], "File name too long"),
-    "json of nothing": (["--json"], "--json prints the answer to --recommend"),
+    "json of nothing": (["--json"], "--json goes with --recommend, --predict or --for"),
     "logdir in a file": ([*WORLD, "--logdir", "file/run"], "file/run cannot be"),
     "missing config": (["--config", "none.json"], "none.json cannot be read"),
     "config that is no JSON": (["--config", "file"], "file is not JSON"),
