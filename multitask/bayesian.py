@@ -38,6 +38,7 @@ START_STD = 0.1  # of the factors
 START_WEIGHT = 0.3  # of the features in the initial factors
 USER_NOISE_ROWS = 10.0  # nu: a user's own noise counts half after this many ratings
 MIN_NOISE_VARIANCE = 1e-4  # v, in units of s: ratings without noise would let it vanish
+NUM_COUNT_FEATURES = 2  # the constant and the number of ratings, ahead of the singular vectors
 WEIGHT_ROWS = 1.0  # the prior of rho is as weak as this many weights
 
 

@@ -6,7 +6,7 @@ mixture of both.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from config.errors import UserError
 from config.multitask import ClosedFormConfig, MultiTaskConfig
 from dataset import Data
 from models import MultiTaskNet
-from multitask.bayesian import BayesianFactorization, mean_of, watch_features
+from multitask.bayesian import NUM_COUNT_FEATURES, BayesianFactorization, mean_of, mixture_std, watch_features
 from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of, mix
 from multitask.decisions import decide, require_room, with_genres
 from multitask.ease import cut, ease_scores
@@ -59,6 +59,29 @@ class ClosedFormTask(WatchAndRate):
         "mrr": "another --ranking (ease or networks) or another --ridge",
         "mse": "more --epochs or another --rating_dim",
     }
+    fits: Sequence[BayesianFactorization] = ()
+
+    def restore_fits(self, config: ClosedFormConfig) -> dict[str, BayesianFactorization]:
+        """Blank factorizations by their names in a checkpoint. Once they are loaded, `score` knows the uncertainty.
+
+        Their features are zeros: they shape the prior, which a finished fit does not need.
+        """
+        sizes = len(self.data.users), len(self.data.items)
+        width = NUM_COUNT_FEATURES + min(config.num_features, *sizes)
+        features = (torch.zeros(size, width, dtype=torch.double) for size in sizes)
+        self.fits = make_fits(self.data, config, features)
+        return named_fits(self.fits)
+
+    def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """As WatchAndRate, with `rating_std`: the standard deviation of the rating that the user would give.
+
+        It covers the uncertainty of the embeddings and the noise of the user's ratings, in rating points.
+        """
+        scores, shown = super().score(model, user_ids, item_ids)
+        if self.fits:
+            pairs = user_ids.cpu(), item_ids.cpu()
+            shown |= {"rating_std": mixture_std(self.fits, *pairs).float().to(scores.device)}
+        return scores, shown
 
 
 class ClosedFormRecipe:
@@ -88,9 +111,9 @@ class ClosedFormRecipe:
         model = MultiTaskNet(len(data.users), len(data.items), width, [3 * width]).to(device)
         networks = replace(NETWORKS, seed=config.seed)
         make_networks = partial(build_networks, networks, data, device)
-        return Training(
-            model, ClosedFormTask(data, seed=config.seed), partial(BlockStepper, make_networks=make_networks)
-        )
+        task = ClosedFormTask(data, seed=config.seed)
+        make_stepper = partial(BlockStepper, make_networks=make_networks)
+        return Training(model, task, make_stepper, make_answer_parts=partial(task.restore_fits, config))
 
 
 RECIPE = ClosedFormRecipe()
@@ -99,6 +122,26 @@ RECIPE = ClosedFormRecipe()
 def ranking_width(config: ClosedFormConfig) -> int:
     """Columns of the ranking block."""
     return config.ranking_dim if config.ranking == "ease" else NETWORKS.embedding_dim + config.ranking_dim + 1
+
+
+def make_fits(
+    data: Data, config: ClosedFormConfig, features: Iterable[Tensor] | None = None
+) -> list[BayesianFactorization]:
+    """The factorizations before their first sweep, on the CPU, of a config in which everything is decided.
+
+    Args:
+        features: of users and items, as by `watch_features`, which computes them where they are not given.
+    """
+    train = data.train.to(torch.device("cpu"))
+    users, items = features or watch_features(train, config.num_features)
+    both = users, with_genres(items, data.genres if config.genres == "on" else ())
+    seeds = [(config.seed + number * SEED_STEP) % 2**32 for number in range(config.rating_fits)]
+    return [BayesianFactorization(train, both, config.rating_dim, seed) for seed in seeds]
+
+
+def named_fits(fits: Sequence[BayesianFactorization]) -> dict[str, BayesianFactorization]:
+    """The factorizations by their names in a checkpoint."""
+    return {f"rating fit {number}": fit for number, fit in enumerate(fits)}
 
 
 class BlockStepper:
@@ -114,14 +157,10 @@ class BlockStepper:
     ) -> None:
         self.model, self.config = model, config
         self.train = task.data.train.to(torch.device("cpu"))
-        genres = task.data.genres if config.genres == "on" else ()
-        users, items = watch_features(self.train, config.num_features)
-        features = users, with_genres(items, genres)
-        seeds = [(config.seed + number * SEED_STEP) % 2**32 for number in range(config.rating_fits)]
-        self.fits = [BayesianFactorization(self.train, features, config.rating_dim, seed) for seed in seeds]
+        self.fits = make_fits(task.data, config)
         self.ease = EaseBlock(self.train, config.ridge, config.ranking_dim)
         self.checkpoint_parts: dict[str, Any] = {"ease": self.ease}
-        self.checkpoint_parts |= {f"rating fit {number}": fit for number, fit in enumerate(self.fits)}
+        self.checkpoint_parts |= named_fits(self.fits)
         self.networks, self.steppers = [], []
         for number, (own, training) in enumerate(make_networks() if config.ranking == "networks" else []):
             stepper = training.make_stepper(training.model, training.task, own, device)

@@ -43,7 +43,7 @@ def load_run(path: str | PathLike, device: str = "auto") -> "TrainedRun":
         raise UserError(f"{run.path / 'data.npz'} does not hold the data of this run ({error!r})") from None
     training = recipe.build(config, data, where, SINGLE_PROCESS)
     checkpoint = "best" if run.has("best") else "last"
-    run.restore(checkpoint, where, {"model": training.model})
+    run.restore(checkpoint, where, {"model": training.model, **training.make_answer_parts()})
     return TrainedRun(run, checkpoint, config, training.model, training.task, where)
 
 

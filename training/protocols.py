@@ -186,12 +186,18 @@ class MakeStepper(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """A fresh network with its task and what makes its stepper; `notes` are sentences for the user."""
+    """A fresh network with its task and what makes its stepper.
+
+    notes: sentences for the user.
+    make_answer_parts: makes what else of a checkpoint has to be restored before the network answers, and hands it to
+        the task: {name in the checkpoint: object with load_state_dict}.
+    """
 
     model: nn.Module
     task: Task
     make_stepper: MakeStepper
     notes: tuple[str, ...] = ()
+    make_answer_parts: Callable[[], Mapping[str, Any]] = dict
 
 
 class Recipe(Protocol):

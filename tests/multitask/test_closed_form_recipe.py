@@ -11,6 +11,7 @@ from config.errors import UserError
 from config.multitask import ClosedFormConfig
 from dataset import Data, Interactions
 from multitask import decisions
+from multitask.bayesian import mixture_std
 from multitask.closed_form_recipe import NETWORKS, RECIPE, network_epochs
 from multitask.decisions import FEW_ROWS_RIDGE, FEW_ROWS_WIDTH, cut_validation, decide
 from training.console import silent
@@ -207,3 +208,17 @@ def test_the_net_ranks_by_ease_until_the_networks_are_trained():
     ease = stepper.ease.block
     scores = training.model.score_items(torch.tensor([3]))[0]
     assert torch.allclose(scores, (ease.items @ ease.users[3] + ease.item_bias).float(), atol=1e-4)
+
+
+def test_restored_factorizations_answer_with_the_deviation_of_the_fitted_ones():
+    config = small_config(ranking="ease", ridge=20.0, ranking_dim=6, genres="on")
+    data = world()
+    training = RECIPE.build(config, data, CPU)
+    stepper = training.make_stepper(training.model, training.task, config, CPU)
+    stepper.run_epoch(1, [], lambda: False)
+    users, items = data.test.user_ids.long(), data.test.item_ids.long()
+    assert "rating_std" not in training.task.score(training.model, users, items)[1]
+    for name, part in training.make_answer_parts().items():
+        part.load_state_dict(stepper.checkpoint_parts[name].state_dict())
+    shown = training.task.score(training.model, users, items)[1]
+    torch.testing.assert_close(shown["rating_std"], mixture_std(stepper.fits, users, items).float())

@@ -82,6 +82,11 @@ def test_predictions_equal_forward_and_keep_the_order_of_the_pairs(trained):
         np.testing.assert_allclose(table[name], values, rtol=1e-6)
 
 
+def test_the_champion_says_how_sure_it_is(runs):
+    table = load_run(runs["champion"]).recommend(["1"])
+    assert table["rating_std"].between(0.1, 3).all()
+
+
 def test_users_come_in_the_order_asked_for_and_unknown_ones_get_popular_items(trained):
     asked = ["9", "nobody", "2", "9"]
     table = trained.recommend(asked, k=2)
