@@ -191,7 +191,7 @@ class Data:
         moved = {"train": self.train.to(device), "test": self.test.to(device), "validation": validation}
         return Data(**{name: getattr(self, name) for name in self.__dataclass_fields__} | moved)
 
-    @property
+    @cached_property
     def interactions(self) -> Interactions:
         """All rows: train, validation and test."""
         return self.seen + self.test

@@ -7,6 +7,7 @@ displayed and ignored is a dyad with three zeros: an observation, not a missing 
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ class DyadicData:
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
-    @property
+    @cached_property
     def interactions(self) -> Interactions:
         """All dyads with their labels, (D, 3)."""
         columns = (torch.from_numpy(values.astype(np.int64)) for values in (self.user_ids, self.item_ids))

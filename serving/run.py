@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from config.base import RunConfig
 from config.errors import UserError
-from evaluation import BLOCK_CELLS, BLOCK_PAIRS, evaluating
+from evaluation import BLOCK_PAIRS, evaluating
 from registry import CHOICES, MODELS, recipe_for
-from serving.lists import raw_order, top_items
+from serving.lists import Choice, raw_order, top_items
 from training.process_group import SINGLE_PROCESS
 from training.protocols import Task
 from training.run_folder import RunFolder
 from training.session import choose_device, reopen
+
+BLOCK_USERS = 2048  # users whose lists are made at a time
 
 
 def load_run(path: str | PathLike, device: str = "auto") -> "TrainedRun":
@@ -123,11 +125,10 @@ class TrainedRun:
         if k < 1 or not len(raw_users):
             raise UserError("there is nothing to recommend: give at least one user, and k of at least 1")
         allowed = None if among is None else self._allowed(as_raw(among))
-        seen = self.task.excluded if exclude_seen else None
-        size = max(1, BLOCK_CELLS // len(self.items))
-        for start in range(0, len(raw_users), size):
-            block = self._recommend_block(raw_users[start : start + size], k, seen, allowed)
-            block.attrs["count"] = min(size, len(raw_users) - start)
+        choice = Choice(self.task.excluded if exclude_seen else None, allowed)
+        for start in range(0, len(raw_users), BLOCK_USERS):
+            block = self._recommend_block(raw_users[start : start + BLOCK_USERS], k, choice)
+            block.attrs["count"] = min(BLOCK_USERS, len(raw_users) - start)
             yield block
 
     def similar_items(self, item: Any, k: int = 10, table: str | None = None) -> pd.DataFrame:
@@ -203,7 +204,7 @@ class TrainedRun:
         allowed[self._find("item", self._item_rows, raw_items)] = True
         return allowed.to(self.device)
 
-    def _recommend_block(self, raw_users: np.ndarray, k: int, seen: Any, allowed: Tensor | None) -> pd.DataFrame:
+    def _recommend_block(self, raw_users: np.ndarray, k: int, choice: Choice) -> pd.DataFrame:
         rows = np.array([self._user_rows.get(raw, -1) for raw in raw_users], dtype=np.int64)
         known = rows >= 0
         width = min(k, len(self.items))
@@ -211,9 +212,10 @@ class TrainedRun:
         if known.any():
             users = torch.from_numpy(rows[known]).to(self.device)
             with evaluating(self.model):
-                best, scores = top_items(self.model, self.task, users, width, self._place, seen, allowed)
+                best, scores = top_items(self.model, self.task, users, width, self._place, choice)
             items[known], is_there[known] = best.cpu().numpy(), (scores > -torch.inf).cpu().numpy()
         if not known.all():
+            allowed = choice.allowed
             popular = self.popular if allowed is None else self.popular[allowed.cpu().numpy()[self.popular]]
             items[~known, : len(popular)] = popular[:width]
             is_there[~known, : len(popular)] = True

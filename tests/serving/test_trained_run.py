@@ -11,7 +11,7 @@ from conftest import refused, run
 
 from config.errors import UserError
 from serving import load_run
-from serving.lists import raw_order, top_items
+from serving.lists import Choice, raw_order, top_items
 
 MOVIES = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400", "--epochs", "1", "--quiet"]
 DYADS = ["--model", "dyadic", "--min_user", "5", "--min_item", "5", "--iterations", "300", "--embedding_dim", "4"]
@@ -131,7 +131,7 @@ def test_equal_scores_are_ordered_by_raw_id_also_beyond_the_candidates():
     raw_ids = np.random.default_rng(0).permutation(np.arange(100)).astype(str).astype(object)
     scores = torch.zeros(2, 100)
     scores[1, 17] = 1.0
-    items, _ = top_items(None, Flat(scores), torch.tensor([0, 1]), 5, raw_order(raw_ids), None, None)
+    items, _ = top_items(None, Flat(scores), torch.tensor([0, 1]), 5, raw_order(raw_ids), Choice())
     assert raw_ids[items[0]].tolist() == ["0", "1", "2", "3", "4"]
     others = [raw for raw in ("0", "1", "2", "3", "4") if raw != raw_ids[17]][:4]
     assert raw_ids[items[1]].tolist() == [raw_ids[17], *others]
@@ -144,10 +144,22 @@ def test_rounding_of_the_fast_scores_changes_no_list():
     task = Flat(exact)
     task.score_all = lambda model, users: exact[users] + 2e-5 * torch.randn(20, 400, generator=random)
     place = raw_order(np.arange(400).astype(str).astype(object))
-    items, scores = top_items(None, task, torch.arange(20), 60, place, None, None)
+    items, scores = top_items(None, task, torch.arange(20), 60, place, Choice())
     expected = torch.sort(exact, dim=1, descending=True, stable=True)
     assert torch.equal(items, expected.indices[:, :60])
     assert torch.equal(scores, expected.values[:, :60])
+
+
+@pytest.mark.parametrize("num_items", [30, 640, 4999, 5000])
+def test_the_best_of_long_rows_are_those_of_a_full_sort(num_items):
+    random = torch.Generator().manual_seed(num_items)
+    task = Flat(torch.randn(7, num_items, generator=random).round(decimals=2))
+    task.scores[:, num_items // 2 :] = -torch.inf
+    place = raw_order(np.arange(num_items).astype(str).astype(object))
+    items, scores = top_items(None, task, torch.arange(7), 12, place, Choice())
+    expected = torch.sort(task.scores, dim=1, descending=True, stable=True)
+    assert torch.equal(items, expected.indices[:, :12])
+    assert torch.equal(scores, expected.values[:, :12])
 
 
 def test_a_run_answers_the_same_after_its_ratings_are_gone(elsewhere):
