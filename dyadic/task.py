@@ -101,6 +101,9 @@ class DyadicTask:
     def embeddings(self, model: DyadicNet) -> dict[str, Tensor]:
         return {"I": model.I.detach()} if self.options.embedding_dim else {}
 
+    def row_tables(self, model: DyadicNet) -> dict[str, str]:
+        return {"U": "user", "I": "item"}
+
     def score(self, model: DyadicNet, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The logit of the primary task and the probability of each task, for dyads in the data; see Task.score.
 

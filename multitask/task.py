@@ -143,6 +143,11 @@ class WatchAndRate:
         """The item tables that `model` has, by the names of the course sheet: {name: (num_items, d)}."""
         return {name: getattr(model, name).weight.detach() for name in ("Q", "Q_fact", "Q_reg") if hasattr(model, name)}
 
+    def row_tables(self, model: nn.Module) -> dict[str, str]:
+        """The user and item tables that `model` has, of those in MultiTaskNet and ItemBasedNet."""
+        kinds = {"user": ("U", "U_fact", "U_reg"), "item": ("Q", "Q_fact", "Q_reg", "B", "V")}
+        return {f"{name}.weight": kind for kind, names in kinds.items() for name in names if hasattr(model, name)}
+
     def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Ranking scores p, shown beside the predicted ratings, which are clipped to the scale here alone."""
         predictions, ratings = model(user_ids, item_ids)

@@ -15,6 +15,7 @@ from training.negatives import CHUNK_ROWS
 from training.streams import stream
 from zoo.baselines import Baseline, make_baselines
 from zoo.labels import LabelledRows, Labeller
+from zoo.layers import PairEncoder
 from zoo.metrics import CHAIN_METRICS, LABEL_METRICS, label_metrics
 
 CHUNK_PAIRS = 2**14  # pairs scored at a time in evaluation: bounds memory
@@ -166,6 +167,12 @@ class LabelTask:
         """Every item table of `model` by its module name: {"encoder.Q": (num_items, d)}."""
         tables = {name: module for name, module in model.named_modules() if name.endswith("Q")}
         return {name: table.weight.detach() for name, table in tables.items()}
+
+    def row_tables(self, model: nn.Module) -> dict[str, str]:
+        """The tables of every PairEncoder."""
+        encoders = [name for name, module in model.named_modules() if isinstance(module, PairEncoder)]
+        kinds = {"U": "user", "Q": "item"}
+        return {f"{name}.{table}.weight": kind for name in encoders for table, kind in kinds.items()}
 
     def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Scores to rank items by, the joint logits of the last label (B,); and each label's probability (B,)."""
