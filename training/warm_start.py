@@ -19,8 +19,8 @@ from training.protocols import Task
 from training.run_folder import RunFolder
 
 LEAK = (
-    "the figures of this run are too good where its test and validation rows trained the old one; --split time, in both "
-    "runs, keeps them apart"
+    "the figures of this run are too good where its test or validation rows trained the old one; --split time, in "
+    "both runs, keeps them apart"
 )
 
 

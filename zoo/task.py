@@ -174,6 +174,23 @@ class LabelTask:
         kinds = {"U": "user", "Q": "item"}
         return {f"{name}.{table}.weight": kind for name in encoders for table, kind in kinds.items()}
 
+    def formulas(self, model: nn.Module) -> tuple[str, ...]:
+        labels = ", ".join(self.labels)
+        meaning = (
+            "The sigmoid of a logit is P(label | the label before it); the shown probability of a label is the product "
+            "up to it."
+            if self.chain == "conditional"
+            else "The sigmoid of a logit is the shown probability of the label."
+        )
+        return (
+            "u = U.weight[user], q = Q.weight[item] of an encoder; its output is [u, q, u * q], * element-wise.",
+            f"A logit for each label, in the order {labels}; the docstring of {type(model).__name__} has equations.",
+            meaning,
+            f"Items are ranked by the probability of {self.labels[-1]}.",
+        )
+
+    scores_any_pair = True
+
     def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Scores to rank items by, the joint logits of the last label (B,); and each label's probability (B,)."""
         logits = self._joint_logits(model, user_ids, item_ids)
