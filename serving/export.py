@@ -81,16 +81,16 @@ def _write_safetensors(run: TrainedRun, path: Path) -> tuple[str, list[str]]:
     about = {"model": run.config.model, "checkpoint": run.checkpoint, "data": run.task.data.name}
     about |= {"settings": json.dumps(run.config.architecture), "simulated": str(run.task.data.simulated)}
     save_file(state, path, metadata=about | {"format": "pt"})
-    data = run.task.data
-    fresh = recipe_for(run.config).build(run.config, data, torch.device("cpu"))
+    fresh = recipe_for(run.config).build(run.config, run.task.data, torch.device("cpu"))
     fresh.model.load_state_dict(load_file(path))
     users, items = _draw_pairs(run)
     with torch.no_grad():
-        there, here = (run.task.score(model.eval(), users, items)[1] for model in (fresh.model, run.model))
+        there, here = (fresh.task.score(model.eval(), users, items)[1] for model in (fresh.model, run.model))
     if any(not torch.equal(there[name], here[name]) for name in here):
         raise UserError(f"{path.name} does not hold the weights of {run.path}: nothing was written")
-    names = ", ".join(here)
-    check = f"loaded into a fresh network, it predicts the same to the last bit ({names}; {len(users):,} pairs)"
+    check = (
+        f"loaded into a fresh network, it predicts the same to the last bit ({', '.join(here)}; {len(users):,} pairs)"
+    )
     return check, [f"{path.name} holds:", "", *_describe_tensors(run, state), "", *run.task.formulas(run.model)]
 
 
@@ -114,13 +114,19 @@ def _write_onnx(run: TrainedRun, path: Path) -> tuple[str, list[str]]:
         )
     columns = _Columns(run)
     users, items = _draw_pairs(run)
-    names = columns.names(users, items)
-    _save_onnx(columns, names, path, users, items)
-    found = _run_onnx(path, {"user_ids": users.numpy(), "item_ids": items.numpy()})
     with torch.no_grad():
-        expected = [column.numpy() for column in columns(users, items)]
-    differences = [np.abs(one - other) / (1 + np.abs(other)) for one, other in zip(found, expected, strict=True)]
-    worst = max(float(difference.max()) for difference in differences)
+        expected = {name: column.numpy() for name, column in run.task.score(run.model, users, items)[1].items()}
+    names = list(expected)
+    try:
+        _save_onnx(columns, names, path, users, items)
+        found = _run_onnx(path, {"user_ids": users.numpy(), "item_ids": items.numpy()})
+    except Exception as error:  # the packages raise many types of errors
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise UserError(f"--format onnx: the network of {run.path} cannot be exported ({reason})") from None
+    differences = [
+        np.abs(one - other) / (1 + np.abs(other)) for one, other in zip(found, expected.values(), strict=True)
+    ]
+    worst = float(np.max(differences))  # nan where one is nan
     if not worst <= TOLERANCE:
         raise UserError(
             f"{path.name} predicts something else than {run.path}: |difference| / (1 + |value|) is up to {worst:.2g}, "
@@ -145,10 +151,6 @@ class _Columns(nn.Module):
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.task.score(self.model, user_ids, item_ids)[1].values())
 
-    def names(self, user_ids: Tensor, item_ids: Tensor) -> list[str]:
-        with torch.no_grad():
-            return list(self.task.score(self.model, user_ids[:2], item_ids[:2])[1])
-
 
 def _save_onnx(columns: _Columns, names: list[str], path: Path, users: Tensor, items: Tensor) -> None:
     dynamic = {0: torch.export.Dim("pairs")}
@@ -159,12 +161,12 @@ def _save_onnx(columns: _Columns, names: list[str], path: Path, users: Tensor, i
         )  # fmt: skip
     assert program is not None
     graph = program.model.graph
-    outputs = set(map(id, graph.outputs))
-    for node in graph:  # inner values are named after operations, such as view, which may be the name of a label, too
-        for value in node.outputs:
-            if value.name in names and id(value) not in outputs:
-                value.name = f"{value.name}.inner"
-    weights = sum(value.numel() * value.element_size() for value in columns.state_dict().values())
+    constants = list(graph.initializers.values())
+    inner = constants + [value for node in graph for value in node.outputs if not value.is_graph_output()]
+    for value in inner:  # named after operations, such as view, which may be the name of a label, too
+        if value.name in names:
+            value.name = f"{value.name}.inner"
+    weights = sum(value.const_value.nbytes for value in constants)
     program.save(path, external_data=weights > LARGEST_FILE)
 
 

@@ -45,6 +45,7 @@ PROGRAMS = ("python", "pip", "pytest", "tensorboard", "torchrun", "bash", "ruff"
 WRITTEN_BY_RUNS = {
     "config.json", "metrics.csv", "result.json", "results.json", "last.pt", "best.pt", "events.out.tfevents.*",
     "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "autograder.zip", ".NAME.npz",
+    "users.csv", "items.csv", "README.txt",
     "trials.csv", "effects.csv", "best.json",
     "ml-100k.zip", "u.data", "ml-100k/", ".ratings.csv.npz", ".simulated-*.npz",
 }  # fmt: skip
@@ -234,7 +235,7 @@ def test_every_flag_in_the_text_exists(page):
 def known_flags() -> set[str]:
     """The flags of every command, as its --help lists them."""
     parsers = [lambda model=model: parse_main(["--model", model, "--help"]) for model in models()]
-    names = ("weights", "sweep", "zoo", "dyadic", "folds", "search", "report")
+    names = ("weights", "sweep", "zoo", "dyadic", "folds", "search", "report", "export")
     parsers += [lambda name=name: experiments.parse([name, "--help"]) for name in names]
     names = ("multitask", "zoo", "dyadic")
     parsers += [lambda name=name: benchmark.make_parser().parse_args([name, "--help"]) for name in names]
