@@ -17,7 +17,7 @@ import grader
 import main
 import registry
 from analysis.peers import PEERS
-from config import cli
+from config import asking, cli
 from grading.checks import all_checks
 from multitask.task import WatchAndRate
 from training.weighting import METHODS
@@ -25,6 +25,8 @@ from training.weighting import METHODS
 
 def parse_main(argv: list[str]):
     """Parse a command line of main.py. The only place here that knows how."""
+    if asking.is_question(argv):
+        return asking.parse(argv, registry.MODELS)
     return cli.parse(argv, registry.MODELS, registry.CHOICES)
 
 
