@@ -28,7 +28,7 @@ FAMILIES = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """{family: a run folder}; the ratings are simulated."""
-    folder = tmp_path_factory.mktemp("runs")
+    folder = tmp_path_factory.mktemp("exported")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MOVIELENS_DIR", raising=False)
