@@ -7,6 +7,7 @@
     python experiments.py folds            cross-validation of one model, on random folds or the published u1 to u5
     python experiments.py search           trials of settings on validation parts; writes the best for --config
     python experiments.py report           one page of all results, with answers to the homework's questions
+    python experiments.py export run/NAME --format safetensors   the network of a run for other programs
     python experiments.py weights --quick  the same in two minutes, on a small simulated data set
 
 Five seeds each, on MovieLens 100K; --dataset NAME or --ratings FILE name other data. Finished runs are not repeated;
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     commands = {"weights": multitask, "sweep": multitask, "zoo": zoo, "dyadic": dyadic}
-    commands |= {"folds": folds, "search": search, "report": report}
+    commands |= {"folds": folds, "search": search, "report": report, "export": export}
     commands[options.command](options)
     return EXIT_OK
 
@@ -49,6 +50,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     options = _make_parser().parse_args(argv)
     if options.command == "report":
         options.folder = Path(options.folder)
+        return options
+    if options.command == "export":
+        options.folder = Path(options.folder or f"results/export/{options.run.resolve().name}")
         return options
     for name, least in {"seeds": 1, "jobs": 1, "trials": 1, "folds": 2}.items():
         if not least <= getattr(options, name, least) <= 1000:
@@ -100,10 +104,14 @@ def _make_parser() -> Parser:
         dyadic.add_argument(f"--{name}", type=int, metavar="K", help="as for main.py --model dyadic")
     _add_options_of_search(search)
     report.add_argument("--folder", metavar="DIR", default="results", help="folder of the results (default: results)")
+    exported = add("export", "the network of a run for other programs, as safetensors or ONNX")
+    exported.add_argument("run", type=Path, metavar="RUN", help="run folder, such as run/NAME")
+    exported.add_argument("--format", required=True, choices=("safetensors", "onnx"), help="kind of file")
+    exported.add_argument("--folder", metavar="DIR", help="a new folder (default: results/export/NAME)")
     for name, command in commands.choices.items():
-        if name != "report":
+        if name not in ("report", "export"):
             _add_common_options(command, DEFAULT_FOLDERS[name])
-        if name not in ("report", "folds"):
+        if name not in ("report", "folds", "export"):
             command.add_argument(
                 "--seeds", type=int, default=5, metavar="N", help="seeds, each another split (default: 5)"
             )
@@ -217,6 +225,19 @@ def report(options: argparse.Namespace) -> None:
 
     for path in page.write(options.folder):
         log(f"wrote {path}")
+
+
+def export(options: argparse.Namespace) -> None:
+    """The network of a run for other programs, with ids and titles beside it."""
+    from serving import export as exporting
+    from serving import load_run
+
+    exporting.require_new_folder(options.folder)
+    exporting.require_packages(options.format)
+    check = exporting.export(load_run(options.run, "cpu"), options.format, options.folder)
+    for path in sorted(options.folder.iterdir()):
+        log(f"wrote {path}")
+    log(check)
 
 
 def data_settings(options: argparse.Namespace) -> dict[str, object]:

@@ -58,7 +58,7 @@ def train(request: cli.Request, group) -> int:
     recipe = recipe_for(config)
     recipe.check_processes(config, group.world_size)
     torch.set_num_threads(config.threads)
-    device, data, seconds = group.local_rank_zero_first(lambda: session.load(config, recipe, record, group))
+    device, data, seconds = group.local_rank_zero_first(lambda: session.load(config, recipe, record, group, run_folder))
     group.require_same(f"{data!r} ({data.fingerprint[:8]})", "the processes have read different data")
     config = recipe.resolve(session.pin(config, data, device), data, log)
     training = recipe.build(config, data, device, group)

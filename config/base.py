@@ -80,6 +80,7 @@ class RunConfig(Options):
 
     epochs: int = option(20, "passes over the training part", "training", low=1, high=10**6, resumable=True)
     seed: int = option(0, "seed of split, weights, order and negatives", "training", low=0, high=LARGEST_SEED)
+    start_from: str | None = option(None, "begin with the weights of an older run", "training", metavar="RUN")
     device: str = option(
         "auto", "device to compute on", "training", choices=("auto", "cpu", "cuda", "mps"), affects_result=False,
         resumable=True,
@@ -158,6 +159,11 @@ class RunConfig(Options):
     def run_name(self) -> str:
         """Name of the run folder under run/."""
         return f"{self.model}_seed={self.seed}"
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The settings that must be equal for --start_from, beside --model: {field: value}."""
+        return {}
 
     @property
     def divergence_advice(self) -> str:

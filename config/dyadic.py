@@ -1,7 +1,7 @@
 """The options of the dyadic learner: how dyads are made, how features describe them, and how the tasks are learned."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from config.base import Options, RunConfig, option, redefine
 from config.errors import UserError
@@ -200,6 +200,10 @@ class DyadicConfig(RunConfig, DyadOptions, FeatureOptions, LearnerOptions):
     @classmethod
     def file_fields(cls) -> tuple[str, ...]:
         return (*super().file_fields(), "feedback")
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return {"embedding_dim": self.embedding_dim, "bias": self.bias}
 
     @property
     def divergence_advice(self) -> str:

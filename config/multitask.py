@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from config.base import GradientConfig, SplitConfig, option, redefine
 from config.errors import UserError
@@ -63,6 +63,12 @@ class MultiTaskConfig(GradientConfig):
         return list(self.layer_sizes or (3 * self.embedding_dim, 64))
 
     @property
+    def architecture(self) -> dict[str, Any]:
+        is_item_based = self.num_item_based if self.ensemble_size == 1 else 0  # the mean of an ensemble is not
+        sizes = {"embedding_dim": self.embedding_dim, "layer_sizes": tuple(self.mlp_sizes)}
+        return sizes | {"shared_embeddings": self.shared_embeddings, "num_item_based": is_item_based}
+
+    @property
     def run_name(self) -> str:
         weights = f"LF={self.factorization_weight:g}_LR={self.regression_weight:g}"
         return f"shared={self.shared_embeddings}_{weights}_seed={self.seed}"
@@ -107,6 +113,11 @@ class MultiTaskConfig(GradientConfig):
                 f"--ensemble_size {self.ensemble_size}: --embedding_dim must be a multiple of it, and --layer_sizes "
                 "one number, 3 * embedding_dim; only the mean of linear rating functions is such a function again"
             )
+        if self.ensemble_size > 1 and self.start_from is not None:
+            raise UserError(
+                f"--start_from does not apply to --ensemble_size {self.ensemble_size}, whose networks are trained from "
+                "scratch: leave out one of the two"
+            )
         if self.num_item_based > self.ensemble_size:
             raise UserError(f"--num_item_based {self.num_item_based} is more than --ensemble_size {self.ensemble_size}")
 
@@ -142,3 +153,11 @@ class ClosedFormConfig(SplitConfig):
         choices=("auto", "on", "off"),
     )  # fmt: skip
     epochs: int = redefine(SplitConfig, "epochs", 12, doc="sweeps of the factorizations", resumable=False)
+
+    def check(self) -> None:
+        super().check()
+        if self.start_from is not None:
+            raise UserError(
+                "--start_from does not apply to --model closed_form, which is fitted from scratch in every run: leave "
+                "it out"
+            )

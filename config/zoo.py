@@ -69,6 +69,10 @@ class ZooConfig(GradientConfig):
         return ("embedding_dim", *(name for name in names if name in cls.__dataclass_fields__))
 
     @property
+    def architecture(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*self.network_fields(), "labels")}
+
+    @property
     def label_names(self) -> tuple[str, ...]:
         return tuple(self.labels.split(","))
 

@@ -101,6 +101,18 @@ class DyadicTask:
     def embeddings(self, model: DyadicNet) -> dict[str, Tensor]:
         return {"I": model.I.detach()} if self.options.embedding_dim else {}
 
+    def row_tables(self, model: DyadicNet) -> dict[str, str]:
+        return {"U": "user", "I": "item"}
+
+    def formulas(self, model: DyadicNet) -> tuple[str, ...]:
+        return (
+            f"x = [{model.num_static} features and context columns of the dyad, U[user], I[item]]",
+            "click, bookmark, reply = sigmoid(w1 . x), sigmoid(w2 . x), sigmoid(w3 . x); embedding = sigmoid(U . I)",
+            "The features come from the neighbors of the dyad in the training data: dyadic/features.py computes them.",
+        )
+
+    scores_any_pair = False
+
     def score(self, model: DyadicNet, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The logit of the primary task and the probability of each task, for dyads in the data; see Task.score.
 

@@ -143,6 +143,24 @@ class WatchAndRate:
         """The item tables that `model` has, by the names of the course sheet: {name: (num_items, d)}."""
         return {name: getattr(model, name).weight.detach() for name in ("Q", "Q_fact", "Q_reg") if hasattr(model, name)}
 
+    def row_tables(self, model: nn.Module) -> dict[str, str]:
+        """The user and item tables that `model` has, of those in MultiTaskNet and ItemBasedNet."""
+        kinds = {"user": ("U", "U_fact", "U_reg"), "item": ("Q", "Q_fact", "Q_reg", "B", "V")}
+        return {f"{name}.weight": kind for kind, names in kinds.items() for name in names if hasattr(model, name)}
+
+    def formulas(self, model: nn.Module) -> tuple[str, ...]:
+        ranking, rating = ("", "") if hasattr(model, "U") else ("_fact", "_reg")
+        return (
+            f"u = U{ranking}.weight[user], q = Q{ranking}.weight[item], b = B.weight[item]",
+            "score = u . q + b, which ranks the items of a user",
+            f"v = U{rating}.weight[user], w = Q{rating}.weight[item]",
+            "predicted rating = f([v, w, v * w]), where * is element-wise and f are the layers mlp_layers.N:",
+            "x -> weight @ x + bias, with a ReLU after each but the last; the numbers of the ReLUs are left out.",
+            f"It is then clipped to [{self.data.rating_scale[0]:g}, {self.data.rating_scale[1]:g}].",
+        )
+
+    scores_any_pair = True
+
     def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Ranking scores p, shown beside the predicted ratings, which are clipped to the scale here alone."""
         predictions, ratings = model(user_ids, item_ids)

@@ -9,6 +9,7 @@ run.py          load_run and TrainedRun: raw ids in, pandas data frames out
 lists.py        the highest-scored items of a block of users
 command.py      what `python main.py --recommend`, `--predict` and `--for` do
 answers.py      the answer for single users, as text and as JSON
+export.py       safetensors and ONNX for `python experiments.py export`
 tables.py       reading files of pairs and of ratings, writing csv, jsonl and parquet
 """
 

@@ -14,6 +14,7 @@ from registry import MODELS, make_config, recipe_for
 from training.data_parallel import DataParallelStepper
 from training.loop import fit
 from training.run_folder import RunFolder
+from training.session import describe
 
 CPU = torch.device("cpu")
 WORLD = {"dataset": "simulated", "simulated_size": (40, 60, 1100), "device": "cpu", "quiet": True, "epochs": 2}
@@ -31,6 +32,7 @@ OWN = {"dataset": "auto", "simulated_size": (943, 1682, 100_000), "ratings": "my
 # Where doubling a number, or taking the next choice, is not enough: settings under which a field has an effect, and the
 # change itself.
 CHANGES: dict[str, tuple[dict, dict]] = {
+    "start_from": ({}, {"start_from": "old"}),
     "dataset": ({}, {"dataset": "auto", "ratings": "my.csv", "simulated_size": (943, 1682, 100_000)}),
     "ratings": ({}, {"dataset": "auto", "ratings": "my.csv", "simulated_size": (943, 1682, 100_000)}),
     "train_ratings": (
@@ -134,10 +136,11 @@ def prepare(config):
 
 def run_in(folder: Path, config):
     """Train in a run folder: (outcome, training, the folder)."""
-    config, _, training = prepare(config)
+    config, data, training = prepare(config)
     run = RunFolder(folder)
     if not (folder / "config.json").exists():
-        run.write_config({"settings": {}, "data": {}})
+        run.write_config(describe(config, {}, data))
+        run.write_data(data.pack())
     return fit(training, config, run, CPU, lambda line: None), training, run
 
 
@@ -195,6 +198,7 @@ class TestContract:
     def test_every_field_changes_something_or_is_rejected(self, model):
         plain = {}
         idle = []
+        run_in(Path("old"), config_of(model, {"seed": 9}))  # for start_from
         for field in dataclasses.fields(MODELS[model]):
             known = field.metadata["option"]
             if not known.affects_result:

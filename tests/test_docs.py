@@ -17,7 +17,7 @@ import grader
 import main
 import registry
 from analysis.peers import PEERS
-from config import cli
+from config import asking, cli
 from grading.checks import all_checks
 from multitask.task import WatchAndRate
 from training.weighting import METHODS
@@ -25,6 +25,8 @@ from training.weighting import METHODS
 
 def parse_main(argv: list[str]):
     """Parse a command line of main.py. The only place here that knows how."""
+    if asking.is_question(argv):
+        return asking.parse(argv, registry.MODELS)
     return cli.parse(argv, registry.MODELS, registry.CHOICES)
 
 
@@ -45,6 +47,7 @@ PROGRAMS = ("python", "pip", "pytest", "tensorboard", "torchrun", "bash", "ruff"
 WRITTEN_BY_RUNS = {
     "config.json", "metrics.csv", "result.json", "results.json", "last.pt", "best.pt", "events.out.tfevents.*",
     "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "autograder.zip", ".NAME.npz",
+    "users.csv", "items.csv", "README.txt",
     "trials.csv", "effects.csv", "best.json",
     "ml-100k.zip", "u.data", "ml-100k/", ".ratings.csv.npz", ".simulated-*.npz",
 }  # fmt: skip
@@ -234,7 +237,7 @@ def test_every_flag_in_the_text_exists(page):
 def known_flags() -> set[str]:
     """The flags of every command, as its --help lists them."""
     parsers = [lambda model=model: parse_main(["--model", model, "--help"]) for model in models()]
-    names = ("weights", "sweep", "zoo", "dyadic", "folds", "search", "report")
+    names = ("weights", "sweep", "zoo", "dyadic", "folds", "search", "report", "export")
     parsers += [lambda name=name: experiments.parse([name, "--help"]) for name in names]
     names = ("multitask", "zoo", "dyadic")
     parsers += [lambda name=name: benchmark.make_parser().parse_args([name, "--help"]) for name in names]

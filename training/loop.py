@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -19,6 +20,7 @@ from training.protocols import Baselines, History, Log, Row, Stop, Task, Trainin
 from training.run_folder import RunFolder
 from training.steps import Stopped
 from training.tensorboard import draw_charts, draw_epoch, draw_summary
+from training.warm_start import start_from
 
 
 @dataclass
@@ -60,7 +62,7 @@ def fit(
 
     Args:
         training: network, task and what makes the stepper.
-        config: epochs; of a GradientConfig also patience, monitor and what the stepper reads.
+        config: epochs and start_from; of a GradientConfig also patience, monitor and what the stepper reads.
         log: takes one line per epoch.
         stop: asked after every step; True ends the run at its last finished epoch.
 
@@ -111,6 +113,8 @@ class _Session:
     ) -> None:
         self.model, self.task = training.model, training.task
         self.config, self.run, self.device, self.log, self.stop = config, run, device, log, stop
+        if config.start_from is not None and not run.has("last"):  # else the checkpoint has all weights
+            log(start_from(Path(config.start_from), training.model, training.task, device))
         self.stepper = training.make_stepper(training.model, training.task, config, device)
         self.parts = {"model": training.model, **self.stepper.checkpoint_parts}
         self.clock = _Clock()

@@ -120,6 +120,16 @@ class Task(Protocol):
     def embeddings(self, model: Any) -> dict[str, Tensor]:
         """{name: (items, d)} for TensorBoard's projector."""
 
+    def row_tables(self, model: Any) -> dict[str, str]:
+        """The entries of the network's state_dict with a row for each user or each item: {name: "user" or "item"}."""
+
+    def formulas(self, model: Any) -> Sequence[str]:
+        """Lines of text: how the network predicts, by the names of its tensors."""
+
+    @property
+    def scores_any_pair(self) -> bool:
+        """True where `score` is a function of tensors alone, for any user and item; False: for pairs of the data."""
+
     def score(self, model: Any, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Scores (B,) to rank items by, and the columns (B,) to show beside them.
 

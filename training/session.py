@@ -15,10 +15,12 @@ import torch
 from config.base import RunConfig
 from config.cli import FORMAT, Choices, Models, Request, config_of
 from config.errors import UserError
+from sources.ids import encode_pairs
 from training.loop import Outcome
 from training.process_group import SingleProcess
 from training.protocols import Recipe, RunData
 from training.run_folder import RunFolder
+from training.warm_start import require_fitting
 
 RUNS = Path("run")
 
@@ -36,6 +38,7 @@ def begin(
             values = config.to_dict()
         elif group.is_main and request.config is not None:
             config = request.config
+            require_fitting(config)
             run, values = RunFolder.new(Path(config.logdir or unused_path(config))), config.to_dict()
     record, values = group.broadcast((record, values))
     return run, record, config_of(values, "the first process", models, choices)
@@ -78,17 +81,22 @@ def newest_run() -> Path:
 
 
 def load(
-    config: RunConfig, recipe: Recipe, record: dict[str, Any], group: SingleProcess
+    config: RunConfig, recipe: Recipe, record: dict[str, Any], group: SingleProcess, run: RunFolder | None
 ) -> tuple[torch.device, RunData, float]:
     """The device of this process, the data of the run, and the seconds that reading took.
+
+    record and run: config.json and the folder of a run that exists; `run` is None on all processes but the first.
 
     Raises:
         UserError: there is no such device, the data cannot be had, or they are not those of a run that exists.
     """
     start = time.perf_counter()
     device = choose_device(config.device, group)
+    if record and run is not None:
+        require_files(run, config)
     data = recipe.load_data(config)
-    require_same_data(record, data)
+    if record and record["data"].get("fingerprint") != data.fingerprint:
+        raise UserError(_other_data(run, recipe, data))
     return device, data, time.perf_counter() - start
 
 
@@ -102,18 +110,67 @@ def choose_device(name: str, group: SingleProcess) -> torch.device:
     return group.device(name)
 
 
-def require_same_data(record: dict[str, Any], data: RunData) -> None:
-    """Raises UserError where a run that exists was made from other data."""
-    if record and record["data"].get("fingerprint") != data.fingerprint:
-        summary = record["data"].get("summary")
-        raise UserError(f"the data are not those of the run, {summary}: the ratings or their split have changed")
+def require_files(run: RunFolder, config: RunConfig) -> None:
+    """Raises UserError where a file that the run was trained on is missing."""
+    for name, path in config.own_files.items():
+        if not Path(path).is_file():
+            raise UserError(
+                f"{path}, the --{name} of {run.path}, is missing: restore it, or start a new run from the old weights: "
+                f"{_start_command(run)} --{name} FILE"
+            )
+
+
+def _other_data(run: RunFolder | None, recipe: Recipe, data: RunData) -> str:
+    """A sentence about a run that exists and was made from other data: what has changed, and how to go on."""
+    if run is None:
+        return "the data are not those of the run"
+    change = _describe_change(recipe.unpack(run.read_data()), data)
+    return (
+        f"the data are not those of the run: {change}; a resumed run needs the same ones; start a new run from its "
+        f"weights: {_start_command(run)}"
+    )
+
+
+def _describe_change(before: RunData, now: RunData) -> str:
+    """What differs between two data sets: the numbers of users, items and rows, else their ids, values or split."""
+    sizes = [(len(data.users), len(data.items), len(data.interactions)) for data in (before, now)]
+    changed = [
+        f"{then:,} {name} then and {today:,} now"
+        for name, then, today in zip(("users", "items", "rows"), *sizes, strict=True)
+        if then != today
+    ]
+    if changed:
+        return ", ".join(changed)
+    counts = "as many users, items and rows"
+    if list(before.users) != list(now.users) or list(before.items) != list(now.items):
+        return f"{counts}, but other ids"
+    rows = [_sorted_rows(data) for data in (before, now)]
+    if not torch.equal(rows[0][0], rows[1][0]):
+        return f"{counts}, but other pairs of a user and an item"
+    different = int((rows[0][1] != rows[1][1]).any(dim=1).sum())
+    return f"{counts}, but {different:,} with other values" if different else f"{counts}, in another order or split"
+
+
+def _sorted_rows(data: RunData) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pairs of all rows as ascending numbers (R,), and their ratings or labels (R, T)."""
+    rows = data.interactions
+    keys, order = encode_pairs(rows.user_ids, rows.item_ids, rows.num_items).sort()
+    return keys, rows.ratings.view(len(rows), -1)[order]
+
+
+def _start_command(run: RunFolder) -> str:
+    """The command that trains on the data as they are now, from the weights of a run and with its settings."""
+    folders = (run.path.with_name(f"{run.path.name}-{number}") for number in itertools.count(2))
+    unused = next(path for path in folders if not path.exists())
+    words = ["--config", run.path / "config.json", "--start_from", run.path, "--logdir", unused]
+    return shlex.join(["python", "main.py", *map(str, words)])
 
 
 def pin(config: RunConfig, data: RunData, device: torch.device) -> RunConfig:
     """The config with absolute paths, data set and device by name: it means the same when the run is resumed."""
     paths: dict[str, Any] = {name: str(Path(path).resolve()) for name, path in config.own_files.items()}
-    if config.data_dir is not None:
-        paths["data_dir"] = str(Path(config.data_dir).resolve())
+    folders = {name: getattr(config, name) for name in ("data_dir", "start_from")}
+    paths |= {name: str(Path(path).resolve()) for name, path in folders.items() if path is not None}
     dataset = config.dataset if config.own_files else data.name
     return replace(config, dataset=dataset, device=device.type, **paths)
 

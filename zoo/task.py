@@ -15,6 +15,7 @@ from training.negatives import CHUNK_ROWS
 from training.streams import stream
 from zoo.baselines import Baseline, make_baselines
 from zoo.labels import LabelledRows, Labeller
+from zoo.layers import PairEncoder
 from zoo.metrics import CHAIN_METRICS, LABEL_METRICS, label_metrics
 
 CHUNK_PAIRS = 2**14  # pairs scored at a time in evaluation: bounds memory
@@ -166,6 +167,29 @@ class LabelTask:
         """Every item table of `model` by its module name: {"encoder.Q": (num_items, d)}."""
         tables = {name: module for name, module in model.named_modules() if name.endswith("Q")}
         return {name: table.weight.detach() for name, table in tables.items()}
+
+    def row_tables(self, model: nn.Module) -> dict[str, str]:
+        """The tables of every PairEncoder."""
+        encoders = [name for name, module in model.named_modules() if isinstance(module, PairEncoder)]
+        kinds = {"U": "user", "Q": "item"}
+        return {f"{name}.{table}.weight": kind for name in encoders for table, kind in kinds.items()}
+
+    def formulas(self, model: nn.Module) -> tuple[str, ...]:
+        labels = ", ".join(self.labels)
+        meaning = (
+            "The sigmoid of a logit is P(label | the label before it); the shown probability of a label is the product "
+            "up to it."
+            if self.chain == "conditional"
+            else "The sigmoid of a logit is the shown probability of the label."
+        )
+        return (
+            "u = U.weight[user], q = Q.weight[item] of an encoder; its output is [u, q, u * q], * element-wise.",
+            f"A logit for each label, in the order {labels}; the docstring of {type(model).__name__} has equations.",
+            meaning,
+            f"Items are ranked by the probability of {self.labels[-1]}.",
+        )
+
+    scores_any_pair = True
 
     def score(self, model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Scores to rank items by, the joint logits of the last label (B,); and each label's probability (B,)."""
