@@ -47,12 +47,14 @@ PROGRAMS = ("python", "pip", "pytest", "tensorboard", "torchrun", "bash", "ruff"
 WRITTEN_BY_RUNS = {
     "config.json", "metrics.csv", "result.json", "results.json", "last.pt", "best.pt", "events.out.tfevents.*",
     "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "autograder.zip", ".NAME.npz",
-    "users.csv", "items.csv", "README.txt",
+    "users.csv", "items.csv", "README.txt", "data.npz",
     "trials.csv", "effects.csv", "best.json",
     "ml-100k.zip", "u.data", "ml-100k/", ".ratings.csv.npz", ".simulated-*.npz",
 }  # fmt: skip
 EXAMPLE_MODELS = {"plain"}  # of zoo/plain.py, which docs/extending.md adds
-WRITTEN_BY_READERS = {"zoo/plain.py", "my.csv", "clicks.csv", "shown.csv", "shop.csv", "u1.base", "u1.test"}
+WRITTEN_BY_READERS = {
+    "zoo/plain.py", "my.csv", "clicks.csv", "shown.csv", "shop.csv", "u1.base", "u1.test", "pairs.csv", "new.csv",
+}  # fmt: skip
 SUFFIXES = {".py", ".md", ".json", ".csv", ".png", ".txt", ".cff", ".html", ".pt", ".zip", ".npz", ".toml"}
 TAG_FAMILIES = ("eval/", "validation/", "training/", "weighting/", "gates/", "baselines/")
 FLAGS_OF_OTHERS = {"--index-url", "--check"}  # of pip and ruff
@@ -85,7 +87,7 @@ def commands(page: Path) -> list[str]:
 
 def smaller(arguments: list[str]) -> list[str]:
     """The same command of main.py on a small simulated world, or on files of its own, for an epoch."""
-    if "--recommend" in arguments:
+    if asking.is_question(arguments):
         return ["19" if argument == "196" else argument for argument in arguments]
     if "--resume" in arguments:
         return ["2" if argument == "200" else argument for argument in arguments]
@@ -115,6 +117,8 @@ def write_files_of_the_reader(folder: Path) -> None:
         "u1.base": ("\t", [row for row in ratings if (row[0] + row[1]) % 2 == 0]),
         "u1.test": ("\t", [row for row in ratings if (row[0] + row[1]) % 2 == 1]),
         "clicks.csv": (",", [("user", "item", "click", "buy"), *clicks]),
+        "pairs.csv": (",", [("user", "item"), (7, 3), (12, 5)]),
+        "new.csv": (",", [("user", "item", "rating"), *((f"new{u}", i, r) for u, i, r in ratings if u < 4)]),
         "shown.csv": (",", [("user", "item", "seen", "click", "save", "buy", "age", "price"), *shown]),
     }
     for name, (separator, rows) in tables.items():
@@ -218,6 +222,8 @@ def understand_pytest(arguments: list[str]) -> None:
 )
 def test_every_snippet_runs(page, number, elsewhere):
     snippet = blocks(page, "python")[number]
+    for folder in re.findall(r'load_run\("(.+?)"\)', snippet):
+        assert main.main([*SMALL, "--epochs", "1", "--quiet", "--logdir", folder]) == 0
     exec(compile(snippet, f"{page.name}, snippet {number}", "exec"), {"__name__": "snippet"})
 
 
