@@ -396,4 +396,4 @@ def mixture_std(fits: Sequence[BayesianFactorization], user_ids: Tensor, item_id
     """
     variances = torch.stack([fit.predict_std(user_ids, item_ids).square() for fit in fits])
     means = torch.stack([fit.predict(user_ids, item_ids) for fit in fits])
-    return (variances.mean(dim=0) + means.var(dim=0, correction=0)).sqrt()
+    return (variances.mean(dim=0) + (means - means.mean(dim=0)).square().mean(dim=0)).sqrt()
