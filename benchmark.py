@@ -1,11 +1,12 @@
 """Quality and speed of the project beside other packages and plain loops, measured in the same run.
 
-    python benchmark.py multitask                 all parts below; takes half an hour
+    python benchmark.py multitask                 all parts up to processes; takes half an hour
     python benchmark.py multitask quality         MRR, MSE and time to quality, with every peer that is installed
     python benchmark.py multitask epoch           CPU seconds of an epoch, of the plain loop and of the limit
     python benchmark.py multitask evaluation      CPU seconds of a full evaluation and of a plain one
     python benchmark.py multitask growth          1M, 10M and 25M simulated ratings: rows per second and memory
     python benchmark.py multitask processes       1 against 2 processes under torchrun
+    python benchmark.py multitask extremes        no harm on extreme simulated ratings: half an hour, only if named
     python benchmark.py zoo                       an epoch of MMoE against the same network as plain PyTorch
     python benchmark.py dyadic                    features and steps of the dyadic learner, at two sizes
 
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.extremes import measure_extremes
 from benchmarks.growth import SIZES, grow, measure_growth
 from benchmarks.plain import measure_epoch, measure_evaluation
 from benchmarks.processes import measure_processes
@@ -39,6 +41,7 @@ from registry import CHOICES, MODELS, make_config
 from training.console import log, run_command
 
 PARTS = ("quality", "epoch", "evaluation", "growth", "processes")
+FURTHER_PARTS = ("extremes",)  # only where they are named
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,24 +61,25 @@ def multitask(options: argparse.Namespace) -> None:
     from benchmarks.quality import measure_quality
 
     parts = options.parts or list(PARTS)
-    if unknown := set(parts) - set(PARTS):
-        raise UserError(f"there is no part {min(unknown)!r}: choose one of {', '.join(PARTS)}")
+    if unknown := set(parts) - {*PARTS, *FURTHER_PARTS}:
+        raise UserError(f"there is no part {min(unknown)!r}: choose one of {', '.join(PARTS + FURTHER_PARTS)}")
     here = Path(__file__).resolve()
     homework = MultiTaskConfig(quiet=True, dataset=options.dataset)
-    network = network_config(options.preset, options.dataset) if "quality" in parts else homework
+    network = network_config(options.preset, options.dataset) if {"quality", "extremes"} & {*parts} else homework
     measures = {
         "quality": lambda record: measure_quality(record, network),
         "epoch": lambda record: measure_epoch(record, homework, options.repeats),
         "evaluation": lambda record: measure_evaluation(record, homework, options.repeats),
         "growth": lambda record: measure_growth(record, options.sizes, here),
         "processes": lambda record: measure_processes(record, here.with_name("main.py")),
+        "extremes": lambda record: measure_extremes(record, network),
     }
     results, picture = Results(options.output), options.output / "benchmark.png"
     for part in parts:
         log(f"\n== {part}")
         results.measure(part, measures[part])
         draw(results, picture)
-    log(f"\nwrote {results.path}\nwrote {picture}")
+    log("\n" + "\n".join(f"wrote {path}" for path in (results.path, picture) if path.exists()))
 
 
 def network_config(preset: str, dataset: str) -> RunConfig:
@@ -138,7 +142,12 @@ def make_parser() -> Parser:
 
 
 def _add_multitask_options(parser: Parser) -> None:
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)} (default: all)")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"any of {', '.join(PARTS)} (default: all of these), or {', '.join(FURTHER_PARTS)}",
+    )
     parser.add_argument(
         "--preset", default="champion", metavar="NAME",
         help="settings of the network of quality: a preset of main.py or a JSON file (default: champion)",

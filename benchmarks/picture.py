@@ -11,9 +11,11 @@ RATING, RANKING = "#b5651d", "#3b7d4f"  # peers by their task
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draw every part that has been measured, in the order of PANELS."""
+    """Draw every part that has been measured and has a panel, in the order of PANELS; no file where there is none."""
     measured = {row["part"] for row in results.rows}
     panels = [(part, panel) for part, panel in PANELS if part in measured]
+    if not panels:
+        return
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
     figure, axes = plt.subplots(
