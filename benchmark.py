@@ -190,7 +190,7 @@ def _add_multitask_options(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--preset", default="champion", metavar="NAME",
-        help="settings of the network of quality, extremes and any: a preset of main.py or a JSON file (default: champion)",
+        help="settings of the network that is measured: a preset of main.py or a JSON file (default: champion)",
     )  # fmt: skip
     parser.add_argument(
         "--dataset", nargs="+", choices=tuple(MOVIELENS) + SINGLE_DATASETS[1:], metavar="NAME",
