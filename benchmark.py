@@ -1,11 +1,13 @@
 """Quality and speed of the project beside other packages and plain loops, measured in the same run.
 
-    python benchmark.py multitask                 all parts below; takes half an hour
+    python benchmark.py multitask                 all parts up to processes; takes half an hour
     python benchmark.py multitask quality         MRR, MSE and time to quality, with every peer that is installed
     python benchmark.py multitask epoch           CPU seconds of an epoch, of the plain loop and of the limit
     python benchmark.py multitask evaluation      CPU seconds of a full evaluation and of a plain one
     python benchmark.py multitask growth          1M, 10M and 25M simulated ratings: rows per second and memory
     python benchmark.py multitask processes       1 against 2 processes under torchrun
+    python benchmark.py multitask extremes        no harm on extreme simulated ratings: half an hour, only if named
+    python benchmark.py multitask any             any ratings, beside tuned peers: 20 minutes, only if named
     python benchmark.py zoo                       an epoch of MMoE against the same network as plain PyTorch
     python benchmark.py dyadic                    features and steps of the dyadic learner, at two sizes
 
@@ -24,9 +26,11 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from benchmarks.extremes import measure_extremes
 from benchmarks.growth import SIZES, grow, measure_growth
 from benchmarks.plain import measure_epoch, measure_evaluation
 from benchmarks.processes import measure_processes
@@ -36,9 +40,14 @@ from config.cli import Parser, find_preset, read_settings_file
 from config.errors import EXIT_OK, UserError
 from config.multitask import ClosedFormConfig, MultiTaskConfig
 from registry import CHOICES, MODELS, make_config
+from sources.catalog import MOVIELENS
 from training.console import log, run_command
 
 PARTS = ("quality", "epoch", "evaluation", "growth", "processes")
+FURTHER_PARTS = ("extremes", "any")  # only where they are named
+SINGLE_DATASETS = ("ml-100k", "simulated")  # of quality, epoch and evaluation
+ANY_DATASETS = ("ml-100k", "ml-latest-small")
+DATA_FLAGS = ("ratings", "train_ratings", "test_ratings", "rating_scale", "columns", "data_dir")  # as of main.py
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,40 +63,77 @@ def run(options: argparse.Namespace) -> int:
 
 def multitask(options: argparse.Namespace) -> None:
     """Measure the parts; the table and the figure are written after each."""
+    from benchmarks.any_data import measure_any
     from benchmarks.picture import draw
     from benchmarks.quality import measure_quality
 
     parts = options.parts or list(PARTS)
-    if unknown := set(parts) - set(PARTS):
-        raise UserError(f"there is no part {min(unknown)!r}: choose one of {', '.join(PARTS)}")
+    if unknown := set(parts) - {*PARTS, *FURTHER_PARTS}:
+        raise UserError(f"there is no part {min(unknown)!r}: choose one of {', '.join(PARTS + FURTHER_PARTS)}")
+    configs = configs_of_any(options) if "any" in parts else []
     here = Path(__file__).resolve()
-    homework = MultiTaskConfig(quiet=True, dataset=options.dataset)
-    network = network_config(options.preset, options.dataset) if "quality" in parts else homework
+    data = data_of_one(options) if {*parts} - {"any"} else {}
+    homework = MultiTaskConfig(quiet=True, **data)
+    network = network_config(options.preset, **data) if {"quality", "extremes"} & {*parts} else homework
     measures = {
         "quality": lambda record: measure_quality(record, network),
         "epoch": lambda record: measure_epoch(record, homework, options.repeats),
         "evaluation": lambda record: measure_evaluation(record, homework, options.repeats),
         "growth": lambda record: measure_growth(record, options.sizes, here),
         "processes": lambda record: measure_processes(record, here.with_name("main.py")),
+        "extremes": lambda record: measure_extremes(record, network),
+        "any": lambda record: measure_any(record, configs),
     }
     results, picture = Results(options.output), options.output / "benchmark.png"
     for part in parts:
         log(f"\n== {part}")
         results.measure(part, measures[part])
         draw(results, picture)
-    log(f"\nwrote {results.path}\nwrote {picture}")
+    log("\n" + "\n".join(f"wrote {path}" for path in (results.path, picture) if path.exists()))
 
 
-def network_config(preset: str, dataset: str) -> RunConfig:
-    """The config of the network whose quality is measured. preset: a name of config/presets, or a JSON file.
+def data_of_one(options: argparse.Namespace) -> dict[str, Any]:
+    """The data of the parts that are measured on one data set; UserError where the options name others."""
+    names = options.dataset or SINGLE_DATASETS[:1]
+    if len(names) > 1 or names[0] not in SINGLE_DATASETS:
+        known = " or ".join(SINGLE_DATASETS)
+        raise UserError(f"--dataset {' '.join(names)} is for the part any: the other parts take {known}")
+    for name in DATA_FLAGS:
+        if getattr(options, name) is not None and name != "data_dir":
+            raise UserError(f"--{name} is for the part any: leave it out, or leave out the other parts")
+    return {"dataset": names[0], "data_dir": options.data_dir}
+
+
+def configs_of_any(options: argparse.Namespace) -> list[RunConfig]:
+    """A config of the network for each data set of the part `any`: those named, and that of the user's own files.
+
+    Raises:
+        UserError: flags contradict each other, or the preset is not for this.
+    """
+    given = {name: getattr(options, name) for name in DATA_FLAGS if getattr(options, name) is not None}
+    place = {"data_dir": given.pop("data_dir")} if "data_dir" in given else {}
+    names = options.dataset or (() if given else ANY_DATASETS)
+    configs = [network_config(options.preset, dataset=name, **place) for name in dict.fromkeys(names)]
+    if given:
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+        configs.append(network_config(options.preset, **given, **({} if names else place)))
+    return configs
+
+
+def network_config(preset: str, **data: Any) -> RunConfig:
+    """The config of the network whose quality is measured.
+
+    Args:
+        preset: a name of config/presets, or a JSON file.
+        data: the fields of the config that name the data.
 
     Raises:
         UserError: there is no such preset, it is for another model, or it holds a validation part out.
     """
     path = Path(preset) if preset.endswith(".json") else find_preset(preset)
     values = read_settings_file(path, MODELS, CHOICES)
-    own = {"quiet": True, "threads": 1, "dataset": dataset}
-    config = make_config(values.pop("model", MultiTaskConfig.model), **values | own)
+    own = {"quiet": True, "threads": 1}
+    config = make_config(values.pop("model", MultiTaskConfig.model), **values | own | data)
     if not isinstance(config, (MultiTaskConfig, ClosedFormConfig)):
         raise UserError(f"{path} is for --model {config.model}: quality is measured for the multi-task net")
     if config.val_fraction:
@@ -138,15 +184,24 @@ def make_parser() -> Parser:
 
 
 def _add_multitask_options(parser: Parser) -> None:
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)} (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART",
+        help=f"{', '.join((*PARTS, *FURTHER_PARTS))} (default: all but {', '.join(FURTHER_PARTS)})",
+    )  # fmt: skip
     parser.add_argument(
         "--preset", default="champion", metavar="NAME",
-        help="settings of the network of quality: a preset of main.py or a JSON file (default: champion)",
+        help="settings of the network that is measured: a preset of main.py or a JSON file (default: champion)",
     )  # fmt: skip
     parser.add_argument(
-        "--dataset", default="ml-100k", choices=("ml-100k", "simulated"),
-        help="data of quality, epoch and evaluation (default: ml-100k)",
+        "--dataset", nargs="+", choices=tuple(MOVIELENS) + SINGLE_DATASETS[1:], metavar="NAME",
+        help="data of quality, epoch and evaluation: ml-100k (default) or simulated; of any: one or more data sets "
+        f"(default: {' '.join(ANY_DATASETS)})",
     )  # fmt: skip
+    for name in ("ratings", "train_ratings", "test_ratings"):
+        parser.add_argument(f"--{name}", metavar="FILE", help="for any: your own data, as for main.py")
+    parser.add_argument("--rating_scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="as for main.py")
+    parser.add_argument("--columns", metavar="ROLE=NAME", help="as for main.py")
+    parser.add_argument("--data_dir", metavar="DIR", help="for any: as for main.py")
     parser.add_argument(
         "--sizes", nargs="+", default=["1M", "10M", "25M"], choices=tuple(SIZES),
         help="sizes of growth (default: 1M 10M 25M)",

@@ -5,6 +5,7 @@
     python experiments.py zoo              the networks of the zoo side by side
     python experiments.py dyadic           the dyadic learner: four tasks together against each alone
     python experiments.py folds            cross-validation of one model, on random folds or the published u1 to u5
+    python experiments.py published        one model on splits that papers print results for, beside these results
     python experiments.py search           trials of settings on validation parts; writes the best for --config
     python experiments.py report           one page of all results, with answers to the homework's questions
     python experiments.py export run/NAME --format safetensors   the network of a run for other programs
@@ -29,7 +30,7 @@ INTERRUPTED = "stopped; the same command goes on with what is not finished"
 DATA_FLAGS = ("dataset", "data_dir", "ratings", "rating_scale", "columns")  # they mean the same to all commands
 DEFAULT_FOLDERS = {
     "weights": "multitask", "sweep": "multitask", "zoo": "zoo", "dyadic": "dyadic", "folds": "folds",
-    "search": "search",
+    "published": "published", "search": "search",
 }  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     commands = {"weights": multitask, "sweep": multitask, "zoo": zoo, "dyadic": dyadic}
-    commands |= {"folds": folds, "search": search, "report": report, "export": export}
+    commands |= {"folds": folds, "published": published, "search": search, "report": report, "export": export}
     commands[options.command](options)
     return EXIT_OK
 
@@ -87,12 +88,14 @@ def _make_parser() -> Parser:
     zoo = add("zoo", "the networks of the zoo, on view and like labels")
     dyadic = add("dyadic", "the dyadic learner, four tasks together against each alone")
     folds = add("folds", "cross-validation: RMSE and MRR of one model over folds")
+    published = add("published", "RMSE on published splits, beside the figures of papers")
     search = add("search", "trials of settings for both tasks at once, on validation parts")
     report = add("report", "report.md and report.html of all results")
     for command in (weights, sweep):
         command.add_argument("--epochs", type=int, metavar="N", help="epochs of every run (default: 30; quick: 6)")
     _add_options_of_folds(folds)
-    for command in (weights, sweep, zoo, folds, search):
+    _add_options_of_published(published)
+    for command in (weights, sweep, zoo, folds, published, search):
         command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as for main.py")
     zoo.add_argument(
         "--like_from", type=float, default=4.0, metavar="RATING", help="lowest rating that is a like (default: 4)"
@@ -110,18 +113,33 @@ def _make_parser() -> Parser:
     exported.add_argument("--folder", metavar="DIR", help="a new folder (default: results/export/NAME)")
     for name, command in commands.choices.items():
         if name not in ("report", "export"):
-            _add_common_options(command, DEFAULT_FOLDERS[name])
-        if name not in ("report", "folds", "export"):
+            _add_run_options(command, DEFAULT_FOLDERS[name])
+        if name not in ("report", "published", "export"):
+            _add_data_options(command)
+        if name not in ("report", "published", "folds", "export"):
             command.add_argument(
                 "--seeds", type=int, default=5, metavar="N", help="seeds, each another split (default: 5)"
             )
     return parser
 
 
-def _add_options_of_folds(command: Parser) -> None:
+def _add_options_of_model(command: Parser) -> None:
     command.add_argument("--model", metavar="NAME", help="as for main.py")
     command.add_argument("--preset", metavar="NAME", help="as for main.py")
     command.add_argument("--epochs", type=int, metavar="N", help="as for main.py")
+
+
+def _add_options_of_published(command: Parser) -> None:
+    command.set_defaults(quick=False)
+    _add_options_of_model(command)
+    command.add_argument(
+        "--douban", nargs=2, metavar=("TRAIN", "TEST"),
+        help="files of the Douban split of Monti et al. 2017: user, item, rating (default: without)",
+    )  # fmt: skip
+
+
+def _add_options_of_folds(command: Parser) -> None:
+    _add_options_of_model(command)
     which = command.add_mutually_exclusive_group()
     which.add_argument("--folds", type=int, default=5, metavar="K", help="number of random folds (default: 5)")
     which.add_argument("--published", action="store_true", help="the folds u1 to u5 of MovieLens 100K")
@@ -139,17 +157,20 @@ def _add_options_of_search(command: Parser) -> None:
     )  # fmt: skip
 
 
-def _add_common_options(command: Parser, folder: str) -> None:
-    command.add_argument("--quick", action="store_true", help="fewer runs and epochs, small simulated data")
+def _add_run_options(command: Parser, folder: str) -> None:
     command.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time (default: one per CPU)"
     )
-    command.add_argument("--dataset", choices=DATASETS, help="as for main.py (default: auto)")
     command.add_argument("--data_dir", metavar="DIR", help="as for main.py")
+    command.add_argument("--folder", metavar="DIR", help=f"folder of the results (default: results/{folder})")
+
+
+def _add_data_options(command: Parser) -> None:
+    command.add_argument("--quick", action="store_true", help="fewer runs and epochs, small simulated data")
+    command.add_argument("--dataset", choices=DATASETS, help="as for main.py (default: auto)")
     command.add_argument("--ratings", metavar="FILE", help="your own file, as for main.py")
     command.add_argument("--rating_scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="as for main.py")
     command.add_argument("--columns", metavar="ROLE=NAME", help="as for main.py")
-    command.add_argument("--folder", metavar="DIR", help=f"folder of the results (default: results/{folder})")
 
 
 def multitask(options: argparse.Namespace) -> None:
@@ -190,8 +211,7 @@ def folds(options: argparse.Namespace) -> None:
     """Cross-validation of one model."""
     from analysis import folds as experiment
 
-    names = ("model", "preset", "epochs", "device")
-    flags = [f"--{name}={getattr(options, name)}" for name in names if getattr(options, name) is not None]
+    flags = _flags_of_model(options)
     if options.published:
         named = [name for name in DATA_FLAGS if name != "data_dir" and getattr(options, name) is not None]
         if options.quick or (named and options.dataset != "ml-100k"):
@@ -201,6 +221,21 @@ def folds(options: argparse.Namespace) -> None:
         data = experiment.QUICK if options.quick else as_flags(data_settings(options))
         configs = experiment.make_configs([*data, *flags], options.folds)
     show(experiment.run(options.folder, configs, options.jobs, log))
+
+
+def published(options: argparse.Namespace) -> None:
+    """One model, the champion unless another is named, on published splits."""
+    from analysis import published as experiment
+
+    if options.model is None and options.preset is None:
+        options.preset = "champion"
+    protocols = experiment.make_protocols(_flags_of_model(options), options.data_dir, options.douban)
+    show(experiment.run(options.folder, protocols, options.jobs, log))
+
+
+def _flags_of_model(options: argparse.Namespace) -> list[str]:
+    names = ("model", "preset", "epochs", "device")
+    return [f"--{name}={getattr(options, name)}" for name in names if getattr(options, name) is not None]
 
 
 def search(options: argparse.Namespace) -> None:

@@ -50,7 +50,7 @@ def make_configs(flags: Sequence[str], folds: int) -> list[SplitConfig]:
     Raises:
         UserError: a flag is wrong, or contradicts the folds.
     """
-    return [replace(_parse(flags), fold=(number, folds)) for number in range(1, folds + 1)]
+    return [replace(parse_config(flags), fold=(number, folds)) for number in range(1, folds + 1)]
 
 
 def make_published_configs(flags: Sequence[str], data_dir: str | None) -> list[SplitConfig]:
@@ -63,14 +63,19 @@ def make_published_configs(flags: Sequence[str], data_dir: str | None) -> list[S
     download.fetch(PUBLISHED, root)
     source = MOVIELENS[PUBLISHED]
     stems = [(root / source.folder / f"u{number}").resolve() for number in range(1, PUBLISHED_FOLDS + 1)]
-    config = _parse(flags)
+    config = parse_config(flags)
     return [
         replace(config, train_ratings=f"{stem}.base", test_ratings=f"{stem}.test", rating_scale=source.scale)
         for stem in stems
     ]
 
 
-def _parse(flags: Sequence[str]) -> SplitConfig:
+def parse_config(flags: Sequence[str]) -> SplitConfig:
+    """The config of one run. flags: of main.py.
+
+    Raises:
+        UserError: a flag is wrong, or the model has splits of its own.
+    """
     config = cli.parse(flags, MODELS, CHOICES).config
     if not isinstance(config, SplitConfig):
         raise UserError(f"--model {config.model} has splits of its own and no folds: choose another model")

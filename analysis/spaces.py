@@ -73,7 +73,7 @@ class Champion(Space):
 
     model = "closed_form"
     choices: ClassVar = {
-        "ranking": ("ease", "networks"),
+        "ranking": ("ease", "networks", "popularity"),
         "ridge": (0.0, 60.0, 120.0, 250.0, 500.0, 1000.0, 2000.0),
         "ranking_dim": (0, 16, 64, 128, 256, 512),
         "rating_dim": (4, 8, 12, 16, 24),

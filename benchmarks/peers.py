@@ -10,7 +10,7 @@ train part of split 0; none was chosen on a test part. Settings that are not giv
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,7 +66,7 @@ class Answered(nn.Module):
         return torch.tensor(self.answer(user_ids.numpy()), dtype=torch.float32)
 
 
-def missing(peers: list[Peer]) -> dict[str, str]:
+def missing(peers: Sequence[Peer]) -> dict[str, str]:
     """{package: why it cannot be imported}. Imports the others, so that no fit is timed with its import."""
     found = {}
     for package in dict.fromkeys(peer.package for peer in peers if peer.package):
@@ -115,11 +115,11 @@ def fit_biases(train: Interactions, user_ridge: float = 5.0, item_ridge: float =
     return lambda u, i: mean + b_u[u] + b_i[i]
 
 
-def fit_als(train: Interactions, seed: int = 0) -> Answer:
+def fit_als(train: Interactions, seed: int = 0, factors: int = 64, ridge: float = 20.0, alpha: float = 3.0) -> Answer:
     from implicit.cpu.als import AlternatingLeastSquares
 
     model = AlternatingLeastSquares(
-        factors=64, regularization=20.0, alpha=3.0, iterations=10, num_threads=1, random_state=seed
+        factors=factors, regularization=ridge, alpha=alpha, iterations=10, num_threads=1, random_state=seed
     )
     model.fit(matrix(train), show_progress=False)
     return by_factors(model.user_factors, model.item_factors)
@@ -149,10 +149,10 @@ def fit_cornac_bpr(train: Interactions) -> Answer:
     return by_factors(model.u_factors, model.i_factors, model.i_biases)
 
 
-def fit_cornac_mf(train: Interactions, factors: int, ridge: float) -> Answer:
+def fit_cornac_mf(train: Interactions, factors: int, ridge: float, epochs: int = 80) -> Answer:
     from cornac.models import MF
 
-    model = MF(k=factors, max_iter=80, learning_rate=0.005, lambda_reg=ridge, num_threads=1, seed=0, verbose=False)
+    model = MF(k=factors, max_iter=epochs, learning_rate=0.005, lambda_reg=ridge, num_threads=1, seed=0, verbose=False)
     model.fit(cornac_rows(train))
     users, items = model.u_factors, model.i_factors
     return lambda u, i: model.global_mean + model.u_biases[u] + model.i_biases[i] + (users[u] * items[i]).sum(1)

@@ -11,9 +11,11 @@ RATING, RANKING = "#b5651d", "#3b7d4f"  # peers by their task
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draw every part that has been measured, in the order of PANELS."""
+    """Draw every part that has been measured and has a panel, in the order of PANELS; no file where there is none."""
     measured = {row["part"] for row in results.rows}
     panels = [(part, panel) for part, panel in PANELS if part in measured]
+    if not panels:
+        return
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
     figure, axes = plt.subplots(
@@ -121,6 +123,19 @@ def draw_processes(axis, results: Results) -> None:
     axis.set_title("Processes under torchrun, the same batches", fontsize=10)
 
 
+def draw_any(axis, results: Results) -> None:
+    """The lead of the network over the best tuned peer on each data set, in both metrics."""
+    rows = {
+        f"{metric}, {name}": (value, color)
+        for metric, color in (("MRR", RANKING), ("MSE", RATING))
+        for name, value in results.of("any", f"lead in {metric}").items()
+    }
+    values = {name: value for name, (value, _) in rows.items()}
+    _bars(axis, values, [color for _, color in rows.values()], "better than the best tuned peer by, %", "{:+.1f}")
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_title("Any ratings: lead over the best tuned peer", fontsize=10)
+
+
 def _bars(axis, values: dict[str, float], colors: list[str], label: str, form: str) -> None:
     bars = axis.barh(list(values), list(values.values()), color=colors, height=0.65)
     axis.bar_label(bars, [form.format(value) for value in values.values()], padding=3, fontsize=8)
@@ -142,4 +157,5 @@ PANELS = (
     ("growth", draw_growth),
     ("growth", draw_memory),
     ("processes", draw_processes),
+    ("any", draw_any),
 )

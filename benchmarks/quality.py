@@ -19,7 +19,7 @@ from benchmarks.peers import PEERS, Answered, Peer, missing
 from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds
 from config.base import RunConfig
-from dataset import Data
+from dataset import Data, Interactions
 from evaluation import mrr_score, mse_score
 from registry import recipe_for
 from training.console import log, silent
@@ -65,15 +65,19 @@ def measure_quality(
 
 def fit_peer(peer: Peer, data: Data) -> tuple[float, float]:
     """The peer's MSE or MRR on the test part, and the CPU seconds of its fit."""
-    seen = data.seen
-    wide = replace(seen, user_ids=seen.user_ids.long(), item_ids=seen.item_ids.long())  # compiled peers need 64 bits
+    return fit_and_measure(peer, data.seen, data.test)
+
+
+def fit_and_measure(peer: Peer, train: Interactions, test: Interactions) -> tuple[float, float]:
+    """The MSE or MRR on other rows than those of the fit, and the CPU seconds of the fit."""
+    wide = replace(train, user_ids=train.user_ids.long(), item_ids=train.item_ids.long())  # compiled peers need 64 bits
     start = cpu_seconds()
     answer = peer.fit(wide)
     seconds = cpu_seconds() - start
     model = Answered(peer, answer)
     if peer.task == "rating":
-        return mse_score(model, data.test), seconds
-    return mrr_score(model, data.test, data.seen), seconds
+        return mse_score(model, test), seconds
+    return mrr_score(model, test, train), seconds
 
 
 def train(config: RunConfig, data: Data | None = None) -> Curve:

@@ -133,8 +133,8 @@ class ClosedFormConfig(SplitConfig):
     summary: ClassVar[str] = "the course's net from closed forms: Bayesian ratings, EASE"
 
     ranking: str = option(
-        "auto", "ranking block: EASE, or networks trained by gradient; auto: networks where the data are dense", BLOCKS,
-        choices=("auto", "ease", "networks"),
+        "auto", "ranking block: EASE, networks trained by gradient, or popularity; auto: by the data", BLOCKS,
+        choices=("auto", "ease", "networks", "popularity"),
     )  # fmt: skip
     ridge: float = option(0.0, "lambda of EASE; 0: chosen on a validation part of train", BLOCKS, low=0)
     ranking_dim: int = option(

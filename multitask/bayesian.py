@@ -36,6 +36,10 @@ from training.streams import stream
 USER_EXPONENT, ITEM_EXPONENT = 0.5, 0.25  # weights of the two sides in the matrix whose singular vectors are features
 START_STD = 0.1  # of the factors
 START_WEIGHT = 0.3  # of the features in the initial factors
+START_VARIANCE = 0.5  # of the prior of rows before its first update
+# What the prior of Lambda adds to the sum of squares of the biases and of each factor. It keeps variances above zero
+# and hardly binds where ratings say something; more would be learned as signal where they are noise.
+BIAS_SCATTER, FACTOR_SCATTER = 0.5, 2.5
 USER_NOISE_ROWS = 10.0  # nu: a user's own noise counts half after this many ratings
 MIN_NOISE_VARIANCE = 1e-4  # v, in units of s: ratings without noise would let it vanish
 NUM_COUNT_FEATURES = 2  # the constant and the number of ratings, ahead of the singular vectors
@@ -155,7 +159,7 @@ class Side:
         self.mean[:, 0] = 0.0
         self.covariance = START_STD**2 * torch.eye(self.width, dtype=torch.double).repeat(self.num_rows, 1, 1)
         self.weights = torch.zeros(self.num_features, self.width, dtype=torch.double)
-        self.precision = 2.0 * torch.eye(self.width, dtype=torch.double)  # the mean of its prior
+        self.precision = torch.eye(self.width, dtype=torch.double) / START_VARIANCE
         self.ridge = torch.ones((), dtype=torch.double)
 
     @cached_property
@@ -200,7 +204,7 @@ class Side:
         """The optimal W, then rho, then Lambda.
 
         W has the prior N(0, (rho Lambda)^-1) and the posterior N(W, (F'F + rho I)^-1) x Lambda^-1, whose covariance
-        rho counts. Lambda has the Wishart prior of D rows with variance 1/2.
+        rho counts. Lambda has the Wishart prior of D rows that add up to BIAS_SCATTER and FACTOR_SCATTER.
         """
         values, vectors = self.spectrum
         projected = vectors.T @ (self.features.T @ self.mean)
@@ -216,9 +220,10 @@ class Side:
         return (self.precision * (self.weights.T @ self.weights)).sum()
 
     def _scatter(self) -> Tensor:
-        """D / 2 I + sum of E[(z - W'f) (z - W'f)'] + rho W'W: (D, D)."""
+        """diag(BIAS_SCATTER, FACTOR_SCATTER, ..) + sum of E[(z - W'f) (z - W'f)'] + rho W'W: (D, D)."""
         residuals = self.mean - self.features @ self.weights
-        prior = self.width / 2 * torch.eye(self.width, dtype=torch.double)
+        prior = FACTOR_SCATTER * torch.eye(self.width, dtype=torch.double)
+        prior[0, 0] = BIAS_SCATTER
         scatter = self.covariance.sum(dim=0) + residuals.T @ residuals
         return prior + scatter + self.ridge * (self.weights.T @ self.weights)
 

@@ -56,7 +56,7 @@ class ClosedFormTask(WatchAndRate):
     """The two tasks, with what to try where a baseline is better."""
 
     advice: ClassVar = {
-        "mrr": "another --ranking (ease or networks) or another --ridge",
+        "mrr": "another --ranking or --ridge",
         "mse": "more --epochs or another --rating_dim",
     }
     fits: Sequence[BayesianFactorization] = ()
@@ -121,7 +121,7 @@ RECIPE = ClosedFormRecipe()
 
 def ranking_width(config: ClosedFormConfig) -> int:
     """Columns of the ranking block."""
-    return config.ranking_dim if config.ranking == "ease" else NETWORKS.embedding_dim + config.ranking_dim + 1
+    return config.ranking_dim if config.ranking != "networks" else NETWORKS.embedding_dim + config.ranking_dim + 1
 
 
 def make_fits(
@@ -158,8 +158,8 @@ class BlockStepper:
         self.model, self.config = model, config
         self.train = task.data.train.to(torch.device("cpu"))
         self.fits = make_fits(task.data, config)
-        self.ease = EaseBlock(self.train, config.ridge, config.ranking_dim)
-        self.checkpoint_parts: dict[str, Any] = {"ease": self.ease}
+        self.closed_form = SavedBlock(closed_form_block(self.train, config))
+        self.checkpoint_parts: dict[str, Any] = {"closed-form ranking": self.closed_form}
         self.checkpoint_parts |= named_fits(self.fits)
         self.networks, self.steppers = [], []
         for number, (own, training) in enumerate(make_networks() if config.ranking == "networks" else []):
@@ -182,7 +182,9 @@ class BlockStepper:
         self._train_networks(epoch, stop)
         rating = mean_of([fit.factorization() for fit in self.fits])
         is_trained = bool(self.networks) and epoch >= self.config.epochs
-        ranking = mix(block_of(self.networks), self.ease.block, EASE_SHARE) if is_trained else self.ease.block
+        ranking = self.closed_form.block
+        if is_trained:
+            ranking = mix(block_of(self.networks), ranking, EASE_SHARE)
         assemble(widen(ranking, ranking_width(self.config)), rating, self.model)
         errors = rating.predict(self.train.user_ids.long(), self.train.item_ids.long()) - self.train.ratings
         return {"train_regression": errors.square().mean().item()}
@@ -208,11 +210,21 @@ def widen(block: RankingBlock, width: int) -> RankingBlock:
     return RankingBlock(users, items, block.item_bias)
 
 
-class EaseBlock:
-    """The tables of EASE; a part of the checkpoint, so that a resumed run has the same ones to the last bit."""
+def closed_form_block(train: dataset.Interactions, config: ClosedFormConfig) -> RankingBlock:
+    """EASE cut to its width, or popularity: tables of zeros, and the numbers of ratings as the item bias."""
+    if config.ranking == "popularity":
+        users, items = (
+            torch.zeros(rows, config.ranking_dim, dtype=torch.double) for rows in (train.num_users, train.num_items)
+        )
+        return RankingBlock(users, items, train.item_counts.double())
+    return RankingBlock(*cut(ease_scores(train, config.ridge), config.ranking_dim, train.item_counts))
 
-    def __init__(self, train: dataset.Interactions, ridge: float, width: int) -> None:
-        self.block = RankingBlock(*cut(ease_scores(train, ridge), width, train.item_counts))
+
+class SavedBlock:
+    """A ranking block as a part of the checkpoint, so that a resumed run has the same one to the last bit."""
+
+    def __init__(self, block: RankingBlock) -> None:
+        self.block = block
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"users": self.block.users, "items": self.block.items, "item_bias": self.block.item_bias}

@@ -15,7 +15,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from dataset import Interactions
-from evaluation import mrr_score
+from evaluation import mrr_score, rank_test_items
 from multitask.bayesian import row_counts, watch_matrix
 from multitask.svd import multiply, top_singular_vectors
 
@@ -152,6 +152,23 @@ def cut(scores: Tensor, width: int, popularity: Tensor) -> tuple[Tensor, Tensor,
     missing = width - len(values)
     users, items = (nn.functional.pad(part * values.sqrt(), (0, missing)) for part in (left, right))
     return users, items, bias
+
+
+def gain_over_popularity(
+    train: Interactions, validation: Interactions, ridge: float, width: int
+) -> tuple[float, float]:
+    """By how much EASE, cut to a width, ranks validation rows better than popularity: a difference in MRR.
+
+    Returns:
+        The mean over users, and its standard error, which is nan for a single user.
+    """
+    users, items, bias = cut(ease_scores(train, ridge), width, train.item_counts)
+    popular = train.item_counts.double().expand(train.num_users, -1).clone()
+    mine, theirs = (
+        rank_test_items(ScoreTable(scores), validation, train) for scores in (users @ items.T + bias, popular)
+    )
+    gains = mine.mean_over_users(1 / mine.ranks - 1 / theirs.ranks)
+    return gains.mean().item(), (gains.std() / len(gains) ** 0.5).item()
 
 
 def _standardize(scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -188,7 +188,7 @@ def parse_script(script: str, arguments: list[str]) -> None:
         assert experiments.parse(arguments).command
     elif script == "benchmark.py":
         options = benchmark.make_parser().parse_args(arguments)
-        assert set(getattr(options, "parts", [])) <= set(benchmark.PARTS)
+        assert set(getattr(options, "parts", [])) <= {*benchmark.PARTS, *benchmark.FURTHER_PARTS}
     elif script == "grader.py":
         options = grader.parse(arguments)
         assert grader.select(all_checks(), options.select, options.fast)
@@ -243,7 +243,7 @@ def test_every_flag_in_the_text_exists(page):
 def known_flags() -> set[str]:
     """The flags of every command, as its --help lists them."""
     parsers = [lambda model=model: parse_main(["--model", model, "--help"]) for model in models()]
-    names = ("weights", "sweep", "zoo", "dyadic", "folds", "search", "report", "export")
+    names = ("weights", "sweep", "zoo", "dyadic", "folds", "published", "search", "report", "export")
     parsers += [lambda name=name: experiments.parse([name, "--help"]) for name in names]
     names = ("multitask", "zoo", "dyadic")
     parsers += [lambda name=name: benchmark.make_parser().parse_args([name, "--help"]) for name in names]

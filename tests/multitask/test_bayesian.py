@@ -69,7 +69,7 @@ def expected_prior(side, precision, ridge, features):
     weights = spread @ features.T @ side["mean"]
     squares = width * np.trace(spread) + np.trace(precision @ weights.T @ weights)
     ridge = (width * count + 2) / (squares + 2)
-    scatter = width / 2 * np.eye(width) + ridge * weights.T @ weights
+    scatter = np.diag([0.5] + [2.5] * (width - 1)) + ridge * weights.T @ weights
     for number in range(rows):
         residual = side["mean"][number] - weights.T @ features[number]
         scatter += side["cov"][number] + np.outer(residual, residual)

@@ -112,8 +112,8 @@ def test_every_decision_is_logged_and_made_once(monkeypatch):
     monkeypatch.setattr(decisions, "TRIAL_SWEEPS", 2)
     lines: list[str] = []
     chosen = decide(small_config(), world(), lines.append)
-    assert [line.split()[1] for line in lines] == ["--ranking", "--ridge", "--genres"]
-    assert "--ranking_dim" in lines[1]
+    assert [line.split()[1] for line in lines] == ["--ridge", "--ranking", "--genres"]
+    assert "--ranking_dim" in lines[0]
     assert all(line.startswith("decided: ") for line in lines)
     assert chosen.ranking in ("ease", "networks")
     assert chosen.ridge > 0 < chosen.ranking_dim
@@ -141,9 +141,41 @@ def test_given_values_are_kept(monkeypatch):
         ((20, 90, 1600), "ease"),  # items have too few
     ],
 )
-def test_networks_rank_dense_data(size, ranking):
+def test_networks_rank_dense_data(size, ranking, monkeypatch):
+    monkeypatch.setattr(decisions, "gain_over_popularity", lambda *_: (0.1, 0.01))
     given = {"ridge": 1.0, "ranking_dim": 4, "genres": "off"}
     assert decide(small_config(**given), random_world(*size), silent).ranking == ranking
+
+
+@pytest.mark.parametrize(("gain", "ranking"), [(0.019, "popularity"), (0.021, "ease")])
+def test_popularity_ranks_unless_ease_is_better_by_more_than_noise(gain, ranking, monkeypatch):
+    monkeypatch.setattr(decisions, "gain_over_popularity", lambda *_: (gain, 0.01))
+    lines: list[str] = []
+    given = {"ridge": 1.0, "ranking_dim": 4, "genres": "off"}
+    assert decide(small_config(**given), random_world(60, 70, 1000), lines.append).ranking == ranking
+    assert f"{gain:.4f} ± 0.0100 above popularity" in lines[0]
+
+
+def test_one_user_to_validate_on_is_no_proof(monkeypatch):
+    monkeypatch.setattr(decisions, "gain_over_popularity", lambda *_: (0.5, float("nan")))
+    given = {"ridge": 1.0, "ranking_dim": 4, "genres": "off"}
+    assert decide(small_config(**given), random_world(60, 70, 1000), silent).ranking == "popularity"
+
+
+def test_popularity_ranks_by_the_number_of_ratings_and_keeps_the_rating_block():
+    given = {"ridge": 20.0, "ranking_dim": 6, "genres": "off"}
+    data = world()
+    popular, ease = (
+        RECIPE.build(small_config(ranking=ranking, **given), data, CPU) for ranking in ("popularity", "ease")
+    )
+    for training, ranking in ((popular, "popularity"), (ease, "ease")):
+        config = small_config(ranking=ranking, **given)
+        training.make_stepper(training.model, training.task, config, CPU).run_epoch(1, [], lambda: False)
+    users, items = torch.cartesian_prod(torch.arange(40), torch.arange(60)).T
+    scores, ratings = popular.model(users, items)
+    counts = data.train.item_counts.float()
+    assert (scores - counts[items]).abs().max() < 0.01
+    torch.testing.assert_close(ratings, ease.model(users, items)[1])
 
 
 def test_data_without_a_validation_part_get_fixed_values():
@@ -151,6 +183,7 @@ def test_data_without_a_validation_part_get_fixed_values():
     lines: list[str] = []
     chosen = decide(small_config(), data, lines.append)
     assert (chosen.ridge, chosen.ranking_dim, chosen.genres) == (FEW_ROWS_RIDGE, FEW_ROWS_WIDTH, "off")
+    assert chosen.ranking == "popularity"
     assert "too few" in lines[-1]
     assert all(value.isfinite().all() for value in fitted(chosen, data).values())
 
@@ -175,7 +208,7 @@ def test_too_many_users_and_items_are_rejected():
 # fitting
 
 
-@pytest.mark.parametrize("ranking", ["ease", "networks"])
+@pytest.mark.parametrize("ranking", ["ease", "networks", "popularity"])
 def test_a_resumed_fit_equals_an_uninterrupted_one(ranking):
     config = small_config(ranking=ranking, ridge=20.0, ranking_dim=6, genres="off")
     data = world()
@@ -205,7 +238,7 @@ def test_the_net_ranks_by_ease_until_the_networks_are_trained():
     training = RECIPE.build(config, data, CPU)
     stepper = training.make_stepper(training.model, training.task, config, CPU)
     stepper.run_epoch(1, [], lambda: False)
-    ease = stepper.ease.block
+    ease = stepper.closed_form.block
     scores = training.model.score_items(torch.tensor([3]))[0]
     assert torch.allclose(scores, (ease.items @ ease.users[3] + ease.item_bias).float(), atol=1e-4)
 

@@ -8,7 +8,15 @@ from conftest import interactions
 from dataset import Interactions
 from evaluation import mrr_score
 from multitask import ease
-from multitask.ease import ScoreTable, choose_ridge, choose_width, cut, ease_scores, fit_ease
+from multitask.ease import (
+    ScoreTable,
+    choose_ridge,
+    choose_width,
+    cut,
+    ease_scores,
+    fit_ease,
+    gain_over_popularity,
+)
 from multitask.svd import top_singular_vectors
 
 
@@ -143,6 +151,21 @@ def test_the_width_is_the_best_on_validation():
         assert mrr == pytest.approx(mrr_score(ScoreTable(users @ items.T + bias), validation, train))
     assert list(tried) == [1, 4, 40]
     assert tried[width] == max(tried.values())
+
+
+def test_the_gain_over_popularity_is_a_mean_over_users_with_its_standard_error():
+    train, validation = halves(groups())
+    gain, error = gain_over_popularity(train, validation, 10.0, 20)
+    users, items, bias = cut(ease_scores(train, 10.0), 20, train.item_counts)
+    popular = ScoreTable(train.item_counts.double().repeat(train.num_users, 1))
+    differences = []
+    for user in validation.user_ids.unique():
+        own = validation[validation.user_ids == user]
+        mine = mrr_score(ScoreTable(users @ items.T + bias), own, train)
+        differences.append(mine - mrr_score(popular, own, train))
+    assert gain == pytest.approx(np.mean(differences))
+    assert error == pytest.approx(np.std(differences, ddof=1) / np.sqrt(len(differences)))
+    assert gain > 2 * error  # the items of a group are watched together
 
 
 def test_of_equal_widths_the_narrowest_is_chosen(monkeypatch):
