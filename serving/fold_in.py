@@ -1,5 +1,6 @@
 """The rows of new users: from a table or a file with raw ids to the rows that a family can fold in."""
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sources.readers import read_feedback, read_ratings
 from training.protocols import RunData, Task
 
 RATING = ("rating",)
+ANY = (-math.inf, math.inf)
 
 
 def require_new_users(task: Task) -> None:
@@ -42,7 +44,7 @@ def read_new_users(path: Path, data: RunData) -> tuple[pd.DataFrame, tuple[str, 
     if {"user", "item"} <= names and "rating" not in names:
         blocks = [pd.DataFrame({"user": pairs.users, "item": pairs.items}) for pairs in read_pairs(path)]
         return pd.concat(blocks, ignore_index=True), ()
-    return read_ratings(path, data.rating_scale)
+    return read_ratings(path, ANY)  # the scale is that of the run: `new_rows` checks it
 
 
 def new_rows(
@@ -67,7 +69,7 @@ def new_rows(
     if not known.all():
         unknown = pd.unique(raw_items[~known])
         notes.append(
-            f"{(~known).sum():,} rows of new users were left out: their items are not in the data of the run "
+            f"{(~known).sum():,} rows of new users were left out, as their items are not in the data of the run "
             f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''})"
         )
     if not known.any():
@@ -75,13 +77,13 @@ def new_rows(
             f"no item of the new users is in the data of the run, such as {raw_items[0]}: rate items it has"
         )
     if lost := len(pd.unique(raw_users)) - len(pd.unique(raw_users[known])):
-        notes.append(f"{lost:,} new users have no other row: nothing is known about them")
+        notes.append(f"{lost:,} new users have no other row, so that nothing is known of them")
     codes, users = pd.factorize(raw_users[known])
     rows = pd.DataFrame({"user": codes, "item": item_ids[known], "place": np.flatnonzero(known)})
     chosen = rows.drop_duplicates(["user", "item"], keep="last").sort_values(["user", "item"])
     if repeated := len(rows) - len(chosen):
         notes.append(f"{repeated:,} rows of new users repeat a (user, item) pair; the last of each is kept")
-    columns = (torch.from_numpy(chosen[name].to_numpy()).int() for name in ("user", "item"))
+    columns = (torch.tensor(chosen[name].to_numpy(np.int32, copy=True)) for name in ("user", "item"))
     values = torch.from_numpy(feedback[chosen["place"]])
     return users, Interactions(*columns, values, len(users), len(data.items)), tuple(notes)
 

@@ -12,6 +12,7 @@ The sum scaled by n_u ** -1/2 is that of Paterek 2007 (NSVD); there the item vec
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,14 +63,14 @@ def side_by_side(tables: dict[str, nn.Embedding]) -> Tensor:
 
 def with_users(model: nn.Module, users: Tensor) -> nn.Module:
     """A copy of a network whose user tables hold other users: (N, d), as wide as all user tables side by side."""
-    folded = copy.deepcopy(model).requires_grad_(False)
+    folded: Any = copy.deepcopy(model).requires_grad_(False)
     tables = user_tables(folded)
     widths = [table.embedding_dim for table in tables.values()]
     for table, columns in zip(tables.values(), users.split(widths, dim=1), strict=True):
         table.weight = nn.Parameter(columns.to(table.weight).contiguous(), requires_grad=False)
         table.num_embeddings = len(users)
     if hasattr(folded, "num_users"):
-        setattr(folded, "num_users", len(users))
+        folded.num_users = len(users)
     return folded.eval()
 
 
