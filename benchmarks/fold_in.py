@@ -2,7 +2,7 @@
 
     others   all ratings of the other 90 % of the users: what the networks and the baselines are trained on
     given    80 % of the ratings of each held-out user
-    hidden   their other ratings, which everything is measured on; of a network of labels, those with its last label
+    hidden   their other ratings, which everything is measured on; of a network of the zoo, the likes among them
 
 "along" is the same network trained on others and given together. EASE scores from the given items by weights from the
 others and needs no user; item and user biases are fitted on others and given. Nothing is chosen on hidden rows.
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from analysis.tables import cell
 from config.base import RunConfig
+from config.zoo import ZooConfig
 from dataset import Data, Interactions
 from evaluation import RANKING_METRICS, mse_score, rank_test_items
 from multitask.baselines import EASE_NAME, EASE_RIDGE, Biases, Popularity
@@ -115,11 +116,7 @@ def measure_fold_in(configs: Mapping[str, RunConfig], data: Data, seeds: Sequenc
 
 def _cell(found: Sequence[Figures], method: str, metric: str) -> str:
     values = [figures[method].get(metric, float("nan")) for figures in found]
-    return (
-        "n/a"
-        if np.isnan(values).any()
-        else cell(float(np.mean(values)), float(np.std(values, ddof=min(1, len(values) - 1))))
-    )
+    return cell(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
 
 
 def _measure(config: RunConfig, held: Held) -> Figures:
@@ -127,9 +124,8 @@ def _measure(config: RunConfig, held: Held) -> Figures:
     model, task = _train(config, held.trained)
     folded, folded_task = task.fold_in(model, held.users, held.given)
     along, along_task = _train(config, held.along)
-    labels = [name for name in getattr(task, "labels", ()) if name == "like"]
-    relevant = held.hidden[held.hidden.ratings >= config.like_from] if labels else held.hidden
-    rates = not hasattr(task, "labels")
+    rates = not isinstance(config, ZooConfig)
+    relevant = held.hidden[held.hidden.ratings >= config.like_from] if isinstance(config, ZooConfig) else held.hidden
     ease = multiply(watch_matrix(held.given), fit_ease(held.trained.train, EASE_RIDGE, 0.0, 0.0))
     first = len(held.trained.users)
     rankers = {
