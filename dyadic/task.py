@@ -47,10 +47,6 @@ class DyadicTask:
     compared: tuple[str, ...] = ()
     advice: ClassVar[dict[str, str]] = {}
     baseline_notes: tuple[str, ...] = ()
-    no_new_users = (
-        "--model dyadic cannot take up new users without training: the features of a dyad are statistics of all "
-        "reactions in the data; train again with the rows of the new users"
-    )
 
     def __init__(
         self,
@@ -142,7 +138,7 @@ class DyadicTask:
         return self.data.interactions[torch.from_numpy(self.data.train)]
 
     def fold_in(self, model: DyadicNet, users: np.ndarray, rows: Interactions) -> tuple[nn.Module, "DyadicTask"]:
-        raise UserError(self.no_new_users)
+        raise NotImplementedError("a dyad has features, which are known for the dyads in the data alone")
 
 
 class DyadicSGD:

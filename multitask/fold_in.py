@@ -13,6 +13,7 @@ the ratings of trained users. Prior and noise therefore come from the run's own 
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dataset import Interactions
-from training.fold_in import SMALLEST, encode_new_users, evenly_spaced, side_by_side, user_tables, with_users
+from training.fold_in import SMALLEST, encode_new_users, evenly_spaced, side_by_side, user_widths, with_users
 
 STEPS = 4
 NOISE_USERS = 200  # trained users whose ratings choose v
@@ -35,27 +36,28 @@ class Rows:
     ratings: Tensor
 
 
-def fold_in(model: nn.Module, train: Interactions, rows: Interactions) -> nn.Module:
+def fold_in(model: nn.Module, kinds: Mapping[str, str], train: Interactions, rows: Interactions) -> nn.Module:
     """A copy of the network whose users are those of `rows`; a rating that is nan stands for a watched item alone.
 
     Args:
+        kinds: see `Task.row_tables`.
         train: the rows that the network was trained on.
         rows: at least one for each new user, over the same items.
     """
     ones = (torch.ones(len(part), 1) for part in (train, rows))
-    encoded = encode_new_users(model, train, rows, *ones)
+    encoded = encode_new_users(model, kinds, train, rows, *ones)
     users = encoded.mean.clone()
     of_users = _by_user(rows)
     if any(len(own.ratings) for own in of_users):
         chosen = evenly_spaced(len(encoded.own), NOISE_USERS)
         trained = _by_user(train, encoded.own[chosen])
         spread = encoded.residuals.T @ encoded.residuals / len(encoded.residuals)
-        solver = RatingSolver(model, spread)
-        solver.choose_noise(side_by_side(user_tables(model))[encoded.own[chosen]], encoded.own_mean[chosen], trained)
+        solver = RatingSolver(model, user_widths(model, kinds), spread)
+        solver.choose_noise(side_by_side(model, kinds, "user")[encoded.own[chosen]], encoded.own_mean[chosen], trained)
         for place, own in enumerate(of_users):
             if len(own.ratings):
                 users[place] = solver.solve(users[place], own)
-    return with_users(model, users)
+    return with_users(model, kinds, users)
 
 
 def _by_user(rows: Interactions, users: Tensor | None = None) -> list[Rows]:
@@ -76,12 +78,13 @@ class RatingSolver:
 
     Args:
         model: its item tables and f_theta are used.
+        widths: of its user tables by their names in its state_dict; u holds them side by side.
         spread: S, (d, d).
     """
 
-    def __init__(self, model: nn.Module, spread: Tensor) -> None:
+    def __init__(self, model: nn.Module, widths: Mapping[str, int], spread: Tensor) -> None:
         self.model, self.spread = copy.deepcopy(model).cpu().double().requires_grad_(False), spread
-        self.names = {f"{name}.weight": table.embedding_dim for name, table in user_tables(model).items()}
+        self.widths = widths
         self.noise = 1.0
         self.active = torch.ones(len(spread), dtype=torch.bool)
         self.factor = _root(spread)
@@ -130,10 +133,10 @@ class RatingSolver:
     def linearize(self, user: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Predicted ratings (n,) of one user's items, and their derivatives by the embedding u, (n, d)."""
         copies = user.repeat(len(rows.item_ids), 1)
-        tables = [part.contiguous().requires_grad_() for part in copies.split(list(self.names.values()), dim=1)]
+        tables = [part.contiguous().requires_grad_() for part in copies.split(list(self.widths.values()), dim=1)]
         places = torch.arange(len(rows.item_ids))
         with torch.enable_grad():
-            state = dict(zip(self.names, tables, strict=True))
+            state = dict(zip(self.widths, tables, strict=True))
             predicted = functional_call(self.model, state, (places, rows.item_ids))[1]
             slopes = torch.autograd.grad(predicted.sum(), tables, allow_unused=True, materialize_grads=True)
         return predicted.detach(), torch.cat(slopes, dim=1)

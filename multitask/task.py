@@ -44,7 +44,6 @@ class WatchAndRate:
     loss_names = ("factorization", "regression")
     squared_errors = ("regression",)
     regularizers: tuple[str, ...] = ()
-    no_new_users = ""
     tags: ClassVar = {
         "train_factorization": "training/Factorization Loss",
         "train_regression": "training/MSE",
@@ -181,7 +180,7 @@ class WatchAndRate:
         """New users in closed form or in a few steps; see multitask/fold_in.py."""
         folded = copy.copy(self)
         folded.data = self.data.with_users(users, rows)
-        return fold_in(model, self.data.train, folded.data.train), folded
+        return fold_in(model, self.row_tables(model), self.data.train, folded.data.train), folded
 
 
 def _score_pairs(model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> Tensor:

@@ -21,8 +21,11 @@ ANY = (-math.inf, math.inf)
 
 def require_new_users(task: Task) -> None:
     """Raises UserError where the family cannot take up users without training."""
-    if task.no_new_users:
-        raise UserError(task.no_new_users)
+    if not task.scores_any_pair:
+        raise UserError(
+            "this run cannot take up new users without training, as it scores pairs of its data alone: train again "
+            "with the rows of the new users"
+        )
 
 
 def read_new_users(path: Path, data: RunData) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -10,7 +10,7 @@ The sum scaled by n_u ** -1/2 is that of Paterek 2007 (NSVD); there the item vec
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,32 +41,29 @@ class Encoded:
     residuals: Tensor
 
 
-def user_tables(model: nn.Module) -> dict[str, nn.Embedding]:
-    """The user tables of a network by their module names: U, U_reg, encoder.U and others."""
-    return _tables(model, "U")
+def side_by_side(model: nn.Module, kinds: Mapping[str, str], kind: str) -> Tensor:
+    """All user tables or all item tables as one, float64 on the CPU: (rows, sum of the widths).
+
+    Args:
+        kinds: see `Task.row_tables`.
+        kind: "user" or "item".
+    """
+    state = model.state_dict()
+    return torch.cat([state[name].cpu().double() for name in kinds if kinds[name] == kind], dim=1)
 
 
-def item_tables(model: nn.Module) -> dict[str, nn.Embedding]:
-    """The item tables of a network by their module names, without biases."""
-    return _tables(model, "QV")
+def user_widths(model: nn.Module, kinds: Mapping[str, str]) -> dict[str, int]:
+    """The widths of the user tables by their names."""
+    state = model.state_dict()
+    return {name: state[name].shape[1] for name in kinds if kinds[name] == "user"}
 
 
-def _tables(model: nn.Module, letters: str) -> dict[str, nn.Embedding]:
-    modules = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
-    return {name: module for name, module in modules.items() if name.rpartition(".")[2][0] in letters}
-
-
-def side_by_side(tables: dict[str, nn.Embedding]) -> Tensor:
-    """All tables as one, float64 on the CPU: (rows, sum of the widths)."""
-    return torch.cat([table.weight.detach().cpu().double() for table in tables.values()], dim=1)
-
-
-def with_users(model: nn.Module, users: Tensor) -> nn.Module:
+def with_users(model: nn.Module, kinds: Mapping[str, str], users: Tensor) -> nn.Module:
     """A copy of a network whose user tables hold other users: (N, d), as wide as all user tables side by side."""
     folded: Any = copy.deepcopy(model).requires_grad_(False)
-    tables = user_tables(folded)
-    widths = [table.embedding_dim for table in tables.values()]
-    for table, columns in zip(tables.values(), users.split(widths, dim=1), strict=True):
+    widths = user_widths(model, kinds)
+    for name, columns in zip(widths, users.split(list(widths.values()), dim=1), strict=True):
+        table = folded.get_submodule(name.removesuffix(".weight"))
         table.weight = nn.Parameter(columns.to(table.weight).contiguous(), requires_grad=False)
         table.num_embeddings = len(users)
     if hasattr(folded, "num_users"):
@@ -75,20 +72,26 @@ def with_users(model: nn.Module, users: Tensor) -> nn.Module:
 
 
 def encode_new_users(
-    model: nn.Module, own: Interactions, new: Interactions, own_weights: Tensor, new_weights: Tensor
+    model: nn.Module,
+    kinds: Mapping[str, str],
+    own: Interactions,
+    new: Interactions,
+    own_weights: Tensor,
+    new_weights: Tensor,
 ) -> Encoded:
     """Predict the embeddings of new users from their items.
 
     Args:
+        kinds: see `Task.row_tables`.
         own: the rows that the network was trained on.
         new: rows of the new users over the same items; each user has at least one.
         own_weights, new_weights: (R, K), K weights w of each row; x_u holds a sum for each of them.
     """
-    items = side_by_side(item_tables(model))
+    items = side_by_side(model, kinds, "item")
     deviation = items.std(dim=0, correction=0, keepdim=True)
     items = torch.where(deviation > 0, items / deviation, 0.0)
     users, own, own_weights = _choose_users(own, own_weights)
-    inputs, targets = aggregate(own, own_weights, items), side_by_side(user_tables(model))[users]
+    inputs, targets = aggregate(own, own_weights, items), side_by_side(model, kinds, "user")[users]
     center = inputs.mean(dim=0)
     weights, residuals = fit_ridge(inputs - center, targets)
     mean = targets.mean(dim=0) + (aggregate(new, new_weights, items) - center) @ weights

@@ -148,12 +148,10 @@ class Task(Protocol):
     def excluded(self) -> Interactions:
         """The pairs that are not recommended again."""
 
-    @property
-    def no_new_users(self) -> str:
-        """Why the family cannot take up users without training, a sentence; "" where `fold_in` does."""
-
     def fold_in(self, model: Any, users: np.ndarray, rows: Interactions) -> tuple[nn.Module, "Task"]:
-        """A copy of the trained network for new users, and a task that scores and excludes for them; trains nothing.
+        """A copy of the trained network for new users, and a task that scores and excludes for them.
+
+        Only for tasks that score any pair.
 
         Args:
             users: (N,) raw ids.

@@ -56,7 +56,6 @@ class LabelTask:
     primary_metric = "auc"
     squared_errors: tuple[str, ...] = ()
     baseline_notes: tuple[str, ...] = ()
-    no_new_users = ""
 
     def __init__(
         self,
@@ -219,8 +218,9 @@ class LabelTask:
         folded = copy.copy(self)
         folded.data = self.data.with_users(users, rows)
         own, new = (self._fold_in_weights(part) for part in (self.data.train, folded.data.train))
-        encoded = encode_new_users(model, self.data.train, folded.data.train, own, new)
-        return with_users(model, encoded.mean), folded
+        kinds = self.row_tables(model)
+        encoded = encode_new_users(model, kinds, self.data.train, folded.data.train, own, new)
+        return with_users(model, kinds, encoded.mean), folded
 
     def _fold_in_weights(self, rows: Interactions) -> Tensor:
         """(R, 1 + T): 1 and the labels; where a rating is missing, labels have their mean over the training rows."""

@@ -11,7 +11,7 @@ from config.errors import UserError
 from models import MultiTaskNet
 from multitask.fold_in import NOISE_FACTORS, RatingSolver, Rows, fold_in
 from serving import load_run
-from training.fold_in import fit_ridge, side_by_side, user_tables
+from training.fold_in import fit_ridge
 
 WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400", "--quiet"]
 FAMILIES = {
@@ -53,7 +53,7 @@ def solver_of(layer_sizes, seed=0, width=4, num_items=12):
     for table in (model.U, model.Q):
         torch.nn.init.normal_(table.weight)
     root = torch.randn(width, width, dtype=torch.double)
-    return RatingSolver(model, root @ root.T), model
+    return RatingSolver(model, {"U.weight": width}, root @ root.T), model
 
 
 class TestTheRatingSolver:
@@ -123,7 +123,7 @@ class TestTheRatingSolver:
         solver, model = solver_of([12])
         with torch.no_grad():
             model.mlp_layers[0].weight[0, [0, 8]] = 0.0  # of u_0 and of u_0 q_0
-        solver = RatingSolver(model, solver.spread)
+        solver = RatingSolver(model, solver.widths, solver.spread)
         mean, rows = torch.zeros(4).double(), Rows(torch.tensor([1, 4]), torch.tensor([4.0, 1.0]).double())
         before = solver.solve(mean, rows)
         solver.choose_noise(mean.unsqueeze(0), mean.unsqueeze(0), [rows])
@@ -153,6 +153,9 @@ def test_the_ridge_and_its_residuals_are_those_of_fits_without_each_row(shape):
         torch.testing.assert_close(residuals[row], targets[row] - ones[row] @ solve(everyone[everyone != row]))
 
 
+KINDS = {"U.weight": "user", "Q.weight": "item", "B.weight": "item"}
+
+
 def planted(num_users=80, num_items=60, width=3):
     """A network whose users watch the 25 items that they score highest and rate by the same factors; and the rows."""
     torch.manual_seed(0)
@@ -174,7 +177,7 @@ def planted(num_users=80, num_items=60, width=3):
 class TestAPlantedWorld:
     def test_a_copy_of_a_trained_user_is_scored_as_that_user(self):
         model, rows = planted()
-        folded = fold_in(model, rows, rows)
+        folded = fold_in(model, KINDS, rows, rows)
         wanted, found = (net.score_items(torch.arange(80)) for net in (model, folded))
         best = [set(scores.topk(10, dim=1).indices[user].tolist()) for scores in (wanted, found) for user in range(80)]
         overlap = np.mean([len(one & other) for one, other in zip(best[:80], best[80:], strict=True)])
@@ -186,7 +189,7 @@ class TestAPlantedWorld:
         watched = interactions(
             list(zip(rows.user_ids.tolist(), rows.item_ids.tolist(), strict=True)), 80, 60, [float("nan")] * len(rows)
         )
-        wanted, found = (net.score_items(torch.arange(80)) for net in (model, fold_in(model, rows, watched)))
+        wanted, found = (net.score_items(torch.arange(80)) for net in (model, fold_in(model, KINDS, rows, watched)))
         assert torch.corrcoef(torch.stack([wanted.flatten(), found.flatten()]))[0, 1] > 0.9
 
 
@@ -271,7 +274,7 @@ def test_bad_rows_are_refused(runs, change, message):
 def test_the_dyadic_learner_says_why_not(runs, capsys):
     with pytest.raises(UserError, match="cannot take up new users without training"):
         load_run(runs["dyadic"]).fold_in(NEW)
-    assert "statistics of all reactions" in refused(capsys, "--for", "any.csv", "--logdir", runs["dyadic"])
+    assert "scores pairs of its data alone" in refused(capsys, "--for", "any.csv", "--logdir", runs["dyadic"])
 
 
 def test_uncertainty_is_left_out(runs):
@@ -280,11 +283,15 @@ def test_uncertainty_is_left_out(runs):
     assert "rating_std" not in trained.fold_in(NEW).recommend()
 
 
-def test_every_user_table_is_replaced(trained):
+def test_every_user_table_is_replaced_and_every_other_weight_kept(trained):
     folded = trained.fold_in(NEW)
-    tables = user_tables(folded.model)
-    assert tables.keys() == user_tables(trained.model).keys()
-    assert len(side_by_side(tables)) == 2
+    kinds, before = trained.task.row_tables(trained.model), trained.model.state_dict()
+    for name, value in folded.model.state_dict().items():
+        if kinds.get(name) == "user":
+            assert value.shape == (2, before[name].shape[1])
+            assert not torch.equal(value[0], value[1])
+        else:
+            assert torch.equal(value, before[name])
 
 
 class TestTheCommand:
