@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dataset import Interactions
 
 MAX_USERS = 5000  # trained users that the regression is fitted on, evenly spaced: bounds its time and memory
-RIDGES = tuple(10.0 ** (half / 2) for half in range(-10, 7))  # times the mean squared singular value
+RIDGES = tuple(10.0**power for power in range(-5, 3))  # times the mean squared singular value
 SMALLEST = 1e-12  # of squared singular values and variances, relative to the largest: below, they are rounding
 
 

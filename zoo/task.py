@@ -213,7 +213,7 @@ class LabelTask:
     def fold_in(self, model: nn.Module, users: np.ndarray, rows: Interactions) -> tuple[nn.Module, "LabelTask"]:
         """New users from the sums of their item vectors, and of those of the items with each label.
 
-        docs/own-data.md compares this with the users trained along.
+        docs/serving.md compares this with the users trained along.
         """
         folded = copy.copy(self)
         folded.data = self.data.with_users(users, rows)

@@ -104,7 +104,7 @@ class TestTheRatingSolver:
             picked = Rows(torch.randperm(40)[:15], torch.zeros(15).double())
             noise = 0.5 * torch.randn(15).double()
             rows.append(Rows(picked.item_ids, solver.linearize(user, picked)[0] + noise))
-        solver.choose_noise(users, means, rows)
+        solver.fit(users, means, rows, 40)
         error = torch.cat([own.ratings - solver.linearize(u, own)[0] for u, own in zip(users, rows, strict=True)])
         candidates = [factor * error.square().mean().item() for factor in NOISE_FACTORS]
         likelihoods = []
@@ -118,6 +118,16 @@ class TestTheRatingSolver:
         assert solver.noise == pytest.approx(candidates[int(np.argmax(likelihoods))])
         assert 0.1 < solver.noise < 0.5  # the truth is 0.25
 
+    def test_only_a_linear_rating_is_tabulated(self):
+        for sizes, is_linear in (([12], True), ([12, 6], False)):
+            solver, _ = solver_of(sizes)
+            users, means = torch.randn(2, 6, 4).double().unbind()
+            rows = [Rows(torch.arange(12), torch.ones(12).double())] * 6
+            before = solver.linearize(users[0], rows[0])
+            solver.fit(users, means, rows, 12)
+            assert (solver.table is not None) == is_linear
+            torch.testing.assert_close(solver.linearize(users[0], rows[0]), before)
+
     def test_columns_that_move_no_rating_follow_those_that_do(self):
         """As a block of the ranking does: it changes by what the spread says of it."""
         solver, model = solver_of([12])
@@ -126,9 +136,10 @@ class TestTheRatingSolver:
         solver = RatingSolver(model, solver.widths, solver.spread)
         mean, rows = torch.zeros(4).double(), Rows(torch.tensor([1, 4]), torch.tensor([4.0, 1.0]).double())
         before = solver.solve(mean, rows)
-        solver.choose_noise(mean.unsqueeze(0), mean.unsqueeze(0), [rows])
+        assert solver.table is None
+        solver.fit(mean.unsqueeze(0), mean.unsqueeze(0), [rows], 12)
         solver.noise = 1.0
-        assert solver.active.tolist() == [False, True, True, True]
+        assert solver.active.tolist() == [1, 2, 3]
         torch.testing.assert_close(solver.solve(mean, rows), before)
 
 
