@@ -9,6 +9,7 @@
     python benchmark.py multitask extremes        no harm on extreme simulated ratings: half an hour, only if named
     python benchmark.py multitask any             any ratings, beside tuned peers: 20 minutes, only if named
     python benchmark.py zoo                       an epoch of MMoE against the same network as plain PyTorch
+    python benchmark.py fold_in                   new users without training, beside the same users trained along
     python benchmark.py dyadic                    features and steps of the dyadic learner, at two sizes
 
 Prints seconds and ratios; seconds differ between machines, ratios less so. `multitask` also writes benchmark.csv and
@@ -39,6 +40,7 @@ from config.base import RunConfig
 from config.cli import Parser, find_preset, read_settings_file
 from config.errors import EXIT_OK, UserError
 from config.multitask import ClosedFormConfig, MultiTaskConfig
+from dataset import load
 from registry import CHOICES, MODELS, make_config
 from sources.catalog import MOVIELENS
 from training.console import log, run_command
@@ -153,6 +155,22 @@ def dyadic(options: argparse.Namespace) -> None:
     benchmark_dyadic(options.scale)
 
 
+def fold_in(options: argparse.Namespace) -> None:
+    from benchmarks.fold_in import measure_fold_in
+
+    own = {"quiet": True, "threads": 1, "dataset": options.dataset}
+    trained = {"epochs": options.epochs} if options.epochs else {}
+    if unknown := set(options.models) - {"champion"} - {name for name in MODELS if name != "dyadic"}:
+        raise UserError(
+            f"there is no model {min(unknown)!r} that takes new users: choose champion or a --model of main.py"
+        )
+    configs = {
+        name: network_config(name, options.dataset) if name == "champion" else make_config(name, **own | trained)
+        for name in options.models
+    }
+    measure_fold_in(configs, load(options.dataset), range(options.seeds))
+
+
 def grow_once(options: argparse.Namespace) -> None:
     print(json.dumps(grow(options.size)))
 
@@ -174,11 +192,25 @@ def make_parser() -> Parser:
     networks.add_argument("--batch_size", type=positive, default=4096, metavar="ROWS", help="rows in a step")
     networks.add_argument("--threads", type=positive, default=2, metavar="N", help="CPU threads")
     networks.add_argument("--repeats", type=positive, default=5, metavar="N", help="epochs of each")
+    folding = commands.add_parser("fold_in", help="new users without training, beside the same users trained along")
+    folding.add_argument(
+        "models", nargs="*", default=["champion", "multitask", "mmoe"], metavar="MODEL",
+        help="names of --model, or champion (default: champion multitask mmoe)",
+    )  # fmt: skip
+    folding.add_argument("--epochs", type=positive, metavar="N", help="of all but the champion (default: the model's)")
+    folding.add_argument("--seeds", type=positive, default=3, metavar="N", help="seeds 0 to N - 1 (default: 3)")
+    folding.add_argument("--dataset", default="ml-100k", choices=("ml-100k", "simulated"), help="default: ml-100k")
     learner = commands.add_parser("dyadic", help="features and steps of the dyadic learner, at two sizes")
     learner.add_argument(
         "--scale", type=float, default=1.0, metavar="FRACTION", help="of the paper's size (default: 1)"
     )
-    for command, measure in ((parts, multitask), (growing, grow_once), (networks, zoo), (learner, dyadic)):
+    for command, measure in (
+        (parts, multitask),
+        (growing, grow_once),
+        (networks, zoo),
+        (learner, dyadic),
+        (folding, fold_in),
+    ):
         command.set_defaults(measure=measure, **{} if command is networks else {"threads": 1})
     return parser
 

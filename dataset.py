@@ -7,7 +7,7 @@ Users and items have two kinds of ids. *Raw ids* are arbitrary strings; files, f
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -190,6 +190,12 @@ class Data:
         validation = None if self.validation is None else self.validation.to(device)
         moved = {"train": self.train.to(device), "test": self.test.to(device), "validation": validation}
         return Data(**{name: getattr(self, name) for name in self.__dataclass_fields__} | moved)
+
+    def with_users(self, users: np.ndarray, rows: Interactions) -> "Data":
+        """The same items with other users, whose rows are all train rows."""
+        device = self.train.user_ids.device
+        rows = rows.to(device)
+        return replace(self, users=users, train=rows, validation=None, test=rows[:0], notes=())
 
     @cached_property
     def interactions(self) -> Interactions:

@@ -117,6 +117,11 @@ class DyadicData:
         """What the columns of `Interactions.ratings` are."""
         return self.label_names
 
+    @property
+    def rating_scale(self) -> tuple[float, float]:
+        """Of the labels."""
+        return 0.0, 1.0
+
     def pack(self) -> Packed:
         """Everything, as arrays and texts; `unpack` makes an equal data set of it."""
         optional = ("features", "ratings", "displayed")

@@ -137,6 +137,9 @@ class DyadicTask:
         """The training dyads: the others are what an offer can be chosen from."""
         return self.data.interactions[torch.from_numpy(self.data.train)]
 
+    def fold_in(self, model: DyadicNet, users: np.ndarray, rows: Interactions) -> tuple[nn.Module, "DyadicTask"]:
+        raise NotImplementedError("a dyad has features, which are known for the dyads in the data alone")
+
 
 class DyadicSGD:
     """Trains on the triples of an epoch, then computes the losses on fixed triples for the stopping rule.

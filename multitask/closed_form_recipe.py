@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ import dataset
 from config.cli import find_preset
 from config.errors import UserError
 from config.multitask import ClosedFormConfig, MultiTaskConfig
-from dataset import Data
+from dataset import Data, Interactions
 from models import MultiTaskNet
 from multitask.bayesian import NUM_COUNT_FEATURES, BayesianFactorization, mean_of, mixture_std, watch_features
 from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of, mix
@@ -82,6 +83,12 @@ class ClosedFormTask(WatchAndRate):
             pairs = user_ids.cpu(), item_ids.cpu()
             shown |= {"rating_std": mixture_std(self.fits, *pairs).float().to(scores.device)}
         return scores, shown
+
+    def fold_in(self, model: nn.Module, users: np.ndarray, rows: Interactions) -> tuple[nn.Module, WatchAndRate]:
+        """As WatchAndRate. The factorizations have no posterior of new users, so `score` leaves `rating_std` out."""
+        model, folded = super().fold_in(model, users, rows)
+        folded.fits = ()
+        return model, folded
 
 
 class ClosedFormRecipe:

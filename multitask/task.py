@@ -1,5 +1,6 @@
 """The two tasks of the course sheet: what a user watches, and what score they give."""
 
+import copy
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from dataset import Data, Interactions
 from evaluation import METRICS, evaluate, metric_tags, score_all_items
 from losses import bpr_loss, regression_loss
 from multitask.baselines import Baseline, ease_note, make_baselines
+from multitask.fold_in import fold_in
 from training.negatives import CHUNK_ROWS, sample_uniform, sample_unseen
 from training.streams import stream
 
@@ -173,6 +175,12 @@ class WatchAndRate:
     def excluded(self) -> Interactions:
         """All rows: with the test part left in, lists would name items that the user has rated."""
         return self.data.interactions
+
+    def fold_in(self, model: nn.Module, users: np.ndarray, rows: Interactions) -> tuple[nn.Module, "WatchAndRate"]:
+        """New users in closed form or in a few steps; see multitask/fold_in.py."""
+        folded = copy.copy(self)
+        folded.data = self.data.with_users(users, rows)
+        return fold_in(model, self.row_tables(model), self.data.train, folded.data.train), folded
 
 
 def _score_pairs(model: nn.Module, user_ids: Tensor, item_ids: Tensor) -> Tensor:

@@ -7,6 +7,7 @@
 
 run.py          load_run and TrainedRun: raw ids in, pandas data frames out
 lists.py        the highest-scored items of a block of users
+fold_in.py      the rows of new users
 command.py      what `python main.py --recommend`, `--predict` and `--for` do
 answers.py      the answer for single users, as text and as JSON
 export.py       safetensors and ONNX for `python experiments.py export`

@@ -17,14 +17,12 @@ def describe_user(run: "TrainedRun", raw_user: str, k: int) -> dict:
     Returns:
         A dict of plain strings and numbers with raw ids:
             user: the id; known: True if the data contain it.
-            rated: list of {item, title, rating or labels}.
+            rated: list of {item, title, rating or labels}; the rating is None where a new user gave none.
             recommended: list of {item, title, columns of TrainedRun.recommend}; for an unknown user {item, title,
             ratings}, where ratings is the number of rows.
     """
-    data = run.task.data
     if not run.knows([raw_user])[0]:
-        counts = data.interactions.item_counts
-        popular = [_name(run, item) | {"ratings": int(counts[item])} for item in run.popular[:k].tolist()]
+        popular = [_name(run, item) | {"ratings": int(run.item_counts[item])} for item in run.popular[:k].tolist()]
         return {"user": raw_user, "known": False, "rated": [], "recommended": popular}
     table = run.recommend([raw_user], k).drop(columns=["user", "rank", "known"])
     return {
@@ -45,10 +43,11 @@ def _rated(run: "TrainedRun", raw_user: str, k: int) -> list[dict]:
     rows = data.interactions
     own = rows[(rows.user_ids == user).nonzero().squeeze(1)]
     feedback = own.ratings.view(len(own), -1)
-    best = torch.sort(feedback.sum(dim=1), descending=True, stable=True).indices[:k].tolist()
+    best = torch.sort(feedback.nan_to_num(-torch.inf).sum(dim=1), descending=True, stable=True).indices[:k].tolist()
+    values = [[None if value != value else value for value in feedback[row].tolist()] for row in best]
     return [
-        _name(run, int(own.item_ids[row])) | dict(zip(data.feedback_names, feedback[row].tolist(), strict=True))
-        for row in best
+        _name(run, int(own.item_ids[row])) | dict(zip(data.feedback_names, shown, strict=True))
+        for row, shown in zip(best, values, strict=True)
     ]
 
 
@@ -72,7 +71,7 @@ def _table(rows: list[dict]) -> list[str]:
     """Lines of a text table: the column names, then one line per row; the title is the last column."""
 
     def cell(value) -> str:
-        return f"{value:.2f}" if isinstance(value, float) else str(value)
+        return f"{value:.2f}" if isinstance(value, float) else "-" if value is None else str(value)
 
     if not rows:
         return ["  nothing"]

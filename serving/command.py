@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +10,14 @@ import pandas as pd
 from config.asking import Question
 from config.errors import EXIT_OK, UserError
 from serving.answers import as_text, describe_user
+from serving.fold_in import read_new_users, require_new_users
 from serving.run import TrainedRun, load_run
 from serving.tables import read_pairs, require_writable, write_table
 from training.console import log
 from training.report import BOX
 from training.session import newest_run
+
+MAX_PRINTED = 20  # new users whose lists are printed
 
 
 def answer(question: Question) -> int:
@@ -26,14 +29,32 @@ def answer(question: Question) -> int:
     if question.output is not None:
         require_writable(question.output)
     run = load_run(question.logdir or newest_run(), question.device)
-    if question.pairs is not None:
+    if question.new_users is not None:
+        _answer_new_users(question, run, question.new_users)
+    elif question.pairs is not None:
         _write(question, predictions(run, question.pairs))
     elif question.output is not None:
         users = None if question.wants_all else question.users
         _write(question, run.recommend_in_blocks(users, question.k), len(run.users if users is None else users))
     else:
-        _print(question, run)
+        _print(question, run, question.users)
     return EXIT_OK
+
+
+def _answer_new_users(question: Question, run: TrainedRun, path: Path) -> None:
+    """Lists for the users of a file, in its order."""
+    require_new_users(run.task)
+    table, notes = read_new_users(path, run.task.data)
+    folded = run.fold_in(table)
+    for note in (*notes, *folded.notes):
+        log(f"note: {note}")
+    users = list(dict.fromkeys(table["user"]))
+    if question.output is not None:
+        _write(question, folded.recommend_in_blocks(users, question.k), len(users))
+    elif len(users) > MAX_PRINTED:
+        raise UserError(f"{path} holds {len(users):,} users: add --output FILE.csv for more than {MAX_PRINTED}")
+    else:
+        _print(question, folded, users)
 
 
 def predictions(run: TrainedRun, path: Path) -> Iterator[pd.DataFrame]:
@@ -61,9 +82,9 @@ def _write(question: Question, blocks: Iterator[pd.DataFrame], total: int | None
         block.to_csv(sys.stdout, index=False, header=not number, lineterminator="\n")
 
 
-def _print(question: Question, run: TrainedRun) -> None:
+def _print(question: Question, run: TrainedRun, users: Sequence[str]) -> None:
     """The answers for single users."""
-    found = [describe_user(run, user, question.k) for user in question.users]
+    found = [describe_user(run, user, question.k) for user in users]
     simulated = run.task.data.simulated
     if question.as_json:
         header = {"run": str(run.path), "checkpoint": run.checkpoint, "simulated": simulated}

@@ -15,6 +15,7 @@ from config.base import RunConfig
 from config.errors import UserError
 from evaluation import BLOCK_PAIRS, evaluating
 from registry import CHOICES, MODELS, recipe_for
+from serving.fold_in import new_rows, require_new_users
 from serving.lists import Choice, raw_order, top_items
 from training.process_group import SINGLE_PROCESS
 from training.protocols import Task
@@ -54,6 +55,7 @@ class TrainedRun:
 
     users, items: raw ids, (num_users,) and (num_items,) strings.
     path: the run folder; checkpoint: "best" or "last", the epoch that answers.
+    notes: sentences on rows that `fold_in` left out.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class TrainedRun:
         self.path, self.folder, self.checkpoint = folder.path, folder, checkpoint
         self.config, self.model, self.task, self.device = config, model.eval(), task, device
         self.users, self.items = task.data.users, task.data.items
+        self.notes: tuple[str, ...] = ()
+        self._trained = self  # what new users are folded into
 
     def __repr__(self) -> str:
         return f"<run {self.path}, {self.checkpoint} epoch, --model {self.config.model}: {self.task.data!r}>"
@@ -162,15 +166,43 @@ class TrainedRun:
         tables = self.task.embeddings(self.model)
         return {name: pd.DataFrame(table.cpu().numpy(), index=self.items) for name, table in tables.items()}
 
+    def fold_in(self, ratings: pd.DataFrame) -> "TrainedRun":
+        """The network for new users, whose embeddings are solved from their rows; no weight of the network changes.
+
+        Args:
+            ratings: the columns user, item and rating. A rating that is missing stands for an item that was watched;
+                without the column, all are. For a run on a feedback file: user, item and the run's labels.
+
+        Returns:
+            A run that answers for the users in `ratings`, in their order there, and for no others. Their rows count as
+            seen. Its `notes` name what was left out: rows of items that the run does not know, users without
+            another row, and rows that repeat a pair, of which the last one counts.
+
+        Raises:
+            UserError: there is no row of a known item, a user is in the run, a rating is out of scale, a column or an
+                id is missing, or the family cannot take up new users.
+        """
+        base = self._trained
+        require_new_users(base.task)
+        users, rows, notes = new_rows(ratings, as_raw, base.task.data, base._item_rows)
+        model, task = base.task.fold_in(base.model, users, rows)
+        folded = TrainedRun(base.folder, base.checkpoint, base.config, model, task, base.device)
+        folded.notes, folded.item_counts, folded._trained = notes, base.item_counts, base
+        return folded
+
     def knows(self, users: Sequence) -> np.ndarray:
         """(N,) bool: True for the users of the run."""
         return np.array([raw in self._user_rows for raw in as_raw(users)], dtype=bool)
 
     @cached_property
+    def item_counts(self) -> np.ndarray:
+        """(num_items,) the number of rows of each item in the data that the network was trained on."""
+        return self.task.data.interactions.item_counts.cpu().numpy()
+
+    @cached_property
     def popular(self) -> np.ndarray:
         """Item row numbers by falling number of rows in the data; equal ones by raw id."""
-        counts = self.task.data.interactions.item_counts.cpu().numpy()
-        return np.lexsort((self._place.cpu().numpy(), -counts))
+        return np.lexsort((self._place.cpu().numpy(), -self.item_counts))
 
     @cached_property
     def _user_rows(self) -> dict[str, int]:

@@ -82,6 +82,17 @@ def read_blocks(
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
+def header_names(path: Path) -> set[str]:
+    """The names in the first line of a file as `column_name` has them; none where it cannot be read."""
+    try:
+        with path.open("rb") as raw:
+            stream = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+            line = stream.readline().removeprefix(b"\xef\xbb\xbf").decode("utf-8").strip()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+        return set()
+    return set().union(*({column_name(field) for field in _split(path, line, separator)} for separator in SEPARATORS))
+
+
 def column_name(field: str) -> str:
     """Normalize a header field for comparison."""
     name = field.strip().lower().replace("_", "").replace(" ", "")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,6 +66,10 @@ class RunData(Protocol):
     @property
     def feedback_names(self) -> tuple[str, ...]:
         """What the columns of their ratings are: "rating", or the labels."""
+
+    @property
+    def rating_scale(self) -> tuple[float, float]:
+        """The lowest and the highest value of a rating or label."""
 
     def pack(self) -> Packed:
         """Everything, as arrays and texts, for the run folder; see Recipe.unpack."""
@@ -142,6 +147,17 @@ class Task(Protocol):
     @property
     def excluded(self) -> Interactions:
         """The pairs that are not recommended again."""
+
+    def fold_in(self, model: Any, users: np.ndarray, rows: Interactions) -> tuple[nn.Module, "Task"]:
+        """A copy of the trained network for new users, and a task that scores and excludes for them.
+
+        Only for tasks that score any pair.
+
+        Args:
+            users: (N,) raw ids.
+            rows: at least one for each of the N users, over the items of the data. A rating that is nan stands for an
+                item that was watched and not rated.
+        """
 
 
 class GradientTask(Task, Protocol):

@@ -1,9 +1,11 @@
 """The task of the zoo: predict labels of 0 and 1, such as what a user views and what they like."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from config.errors import UserError
 from dataset import Data, Interactions
 from evaluation import Metric, evaluating, metric_tags
 from losses import calibrator, chain_logits, masked_log_loss
+from training.fold_in import encode_new_users, with_users
 from training.negatives import CHUNK_ROWS
 from training.streams import stream
 from zoo.baselines import Baseline, make_baselines
@@ -206,6 +209,27 @@ class LabelTask:
     def excluded(self) -> Interactions:
         """All rows, test rows too."""
         return self.data.interactions
+
+    def fold_in(self, model: nn.Module, users: np.ndarray, rows: Interactions) -> tuple[nn.Module, "LabelTask"]:
+        """New users from the sums of their item vectors, and of those of the items with each label.
+
+        docs/serving.md compares this with the users trained along.
+        """
+        folded = copy.copy(self)
+        folded.data = self.data.with_users(users, rows)
+        own, new = (self._fold_in_weights(part) for part in (self.data.train, folded.data.train))
+        kinds = self.row_tables(model)
+        encoded = encode_new_users(model, kinds, self.data.train, folded.data.train, own, new)
+        return with_users(model, kinds, encoded.mean), folded
+
+    def _fold_in_weights(self, rows: Interactions) -> Tensor:
+        """(R, 1 + T): 1 and the labels; where a rating is missing, labels have their mean over the training rows."""
+        labels = self._labeller.label(rows).labels
+        is_missing = rows.ratings.view(len(rows), -1).isnan().any(dim=1, keepdim=True)
+        if is_missing.any():
+            means = self._labeller.label(self.data.train).labels.mean(dim=0)
+            labels = torch.where(is_missing, means, labels)
+        return torch.cat([torch.ones_like(labels[:, :1]), labels], dim=1)
 
     def _columns(self, labels: Tensor) -> dict[str, Tensor]:
         """(B, T) -> {label: (B,)}."""
