@@ -150,7 +150,7 @@ def test_the_ridge_and_its_residuals_are_those_of_fits_without_each_row(shape):
     inputs -= inputs.mean(dim=0)
     scale = torch.linalg.svdvals(inputs).square()
     ridge = 0.5 * scale[scale > 1e-9].mean()
-    weights, residuals = fit_ridge(inputs, targets, ridges=(0.5,))
+    weights, residuals = fit_ridge(inputs, targets, ridges=(0.05,), caution=10.0)
     ones = torch.cat([torch.ones(shape[0], 1).double(), inputs], dim=1)
     penalty = ridge * torch.eye(shape[1] + 1).double()
     penalty[0, 0] = 0.0
@@ -162,6 +162,21 @@ def test_the_ridge_and_its_residuals_are_those_of_fits_without_each_row(shape):
     torch.testing.assert_close(weights, solve(everyone)[1:])
     for row in everyone:
         torch.testing.assert_close(residuals[row], targets[row] - ones[row] @ solve(everyone[everyone != row]))
+
+
+def test_the_ridge_has_the_lowest_leave_one_out_error_times_the_caution():
+    torch.manual_seed(0)
+    inputs = torch.randn(30, 5).double()
+    inputs -= inputs.mean(dim=0)
+    targets = inputs @ torch.randn(5, 2).double() + 2 * torch.randn(30, 2).double()
+    ridges = (1e-3, 0.1, 1.0, 10.0)
+    residuals = [fit_ridge(inputs, targets, (ridge,), caution=1.0)[1] for ridge in ridges]
+    best = min(ridges, key=lambda ridge: (residuals[ridges.index(ridge)].square().mean(0) / targets.var(0)).mean())
+    assert best in ridges[1:3]
+    for found, wanted in zip(
+        fit_ridge(inputs, targets, ridges, 3.0), fit_ridge(inputs, targets, (best,), 3.0), strict=True
+    ):
+        assert torch.equal(found, wanted)
 
 
 KINDS = {"U.weight": "user", "Q.weight": "item", "B.weight": "item"}
