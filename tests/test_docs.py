@@ -124,7 +124,7 @@ def write_files_of_the_reader(folder: Path) -> None:
     for name, (separator, rows) in tables.items():
         (folder / name).write_text("".join(separator.join(map(str, row)) + "\n" for row in rows), encoding="utf-8")
     (folder / "results/search").mkdir(parents=True)
-    (folder / "results/search/best.json").write_text('{"model": "closed_form", "rating_fits": 2}')
+    (folder / "results/search/best.json").write_text('{"model": "closed_form", "ranking": "ease", "rating_fits": 2}')
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from dyadic.metrics import METRICS, TaskMetrics
 from dyadic.tuning import folds
 from training.console import silent
 
+pytestmark = pytest.mark.slow  # every test needs runs of the experiment
+
 TINY = LearnerOptions(iterations="60", epochs=2, batch_size=10, eps=0.0, embedding_dim=3)
 
 
@@ -153,7 +155,6 @@ def test_units_with_other_settings_have_other_files(other, tmp_path, monkeypatch
     assert unit.path(tmp_path) != path
 
 
-@pytest.mark.slow
 def test_a_changed_option_adds_a_unit_and_keeps_the_old_one(written, tmp_path):
     unit = Unit(REAL, DEFAULT_FEATURES, TINY)
     lines = []
@@ -171,7 +172,6 @@ def test_a_damaged_file_is_measured_again(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [unit.path(tmp_path).name]
 
 
-@pytest.mark.slow
 def test_units_are_equal_in_this_and_in_other_processes(tmp_path):
     units = [Unit(REAL, DEFAULT_FEATURES, replace(TINY, seed=seed)) for seed in range(2)]
     lines = []

@@ -16,6 +16,7 @@ TINY = ("--dataset", "simulated", "--simulated_size", "60", "80", "2400", "--epo
 COLUMNS = ["RMSE", "clipped RMSE", "MRR"]
 
 
+@pytest.mark.slow
 def test_the_table_from_the_command_line(elsewhere, monkeypatch, capsys):
     monkeypatch.setattr(folds, "QUICK", TINY)
     assert experiments.main(["folds", "--quick", "--folds", "3", "--jobs", "2"]) == 0
@@ -33,6 +34,7 @@ def test_the_table_from_the_command_line(elsewhere, monkeypatch, capsys):
     assert (table["clipped RMSE"] <= table["RMSE"] + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_a_model_without_ratings_has_its_own_metrics(elsewhere, monkeypatch):
     monkeypatch.setattr(folds, "QUICK", TINY)
     assert experiments.main(["folds", "--quick", "--folds", "2", "--model", "shared_bottom"]) == 0

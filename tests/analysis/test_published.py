@@ -81,6 +81,7 @@ def everything(elsewhere) -> Path:
     return elsewhere
 
 
+@pytest.mark.slow
 def test_the_table_from_the_command_line(everything, capsys):
     douban = split_files(everything)
     command = ["published", "--model", "multitask", "--epochs", "1", "--jobs", "1"]
