@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from analysis.tables import MARK
+from benchmarks.quality import fit
 from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds, peak_memory_mb
 from config.base import RunConfig
 from dataset import Data, Interactions
 from evaluation import evaluating, rank_test_items
 from multitask.baselines import EASE_RIDGE, make_baselines
-from registry import recipe_for
 from sources.splits import split_randomly
-from training.console import log, silent
+from training.console import log
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2, 3, 4)
@@ -181,7 +181,7 @@ def measure_extremes(
 
 def measure_seed(config: RunConfig, data: Data) -> Measured:
     """Fit the network and the baselines, and measure them on the test part."""
-    model = fit(config, data)
+    model = fit(config, data).model
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         return Measured({}, {}, is_finite=False)
     models = {"ours": model, **make_baselines(data.train)}
@@ -194,18 +194,6 @@ def measure_seed(config: RunConfig, data: Data) -> Measured:
     tables = {"MRR": ranks, "MSE": errors}
     values = {metric: {name: row.mean().item() for name, row in rows.items()} for metric, rows in tables.items()}
     return Measured(values, gains, is_finite=True)
-
-
-def fit(config: RunConfig, data: Data) -> nn.Module:
-    """The network after all epochs of the config."""
-    recipe = recipe_for(config)
-    config = recipe.resolve(config, data, silent)
-    training = recipe.build(config, data, CPU)
-    stepper = training.make_stepper(training.model, training.task, config, CPU)
-    history: list[dict[str, float]] = []
-    for epoch in range(1, config.epochs + 1):
-        history.append({"epoch": epoch} | stepper.run_epoch(epoch, history, lambda: False))
-    return training.model
 
 
 def reciprocal_ranks(model: nn.Module, data: Data) -> Tensor:

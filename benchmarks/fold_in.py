@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.tables import cell
+from benchmarks.quality import fit
 from config.base import RunConfig
 from config.zoo import ZooConfig
 from dataset import Data, Interactions
@@ -24,8 +25,7 @@ from multitask.baselines import EASE_NAME, EASE_RIDGE, Biases, Popularity
 from multitask.bayesian import watch_matrix
 from multitask.ease import ScoreTable, fit_ease
 from multitask.svd import multiply
-from registry import recipe_for
-from training.console import log, silent
+from training.console import log
 from training.protocols import Task
 from training.streams import stream
 
@@ -121,9 +121,10 @@ def _cell(found: Sequence[Figures], method: str, metric: str) -> str:
 
 def _measure(config: RunConfig, held: Held) -> Figures:
     """Every method on the hidden rows of one seed."""
-    model, task = _train(config, held.trained)
+    trained = fit(config, held.trained)
+    model, task = trained.model, trained.task
     folded, folded_task = task.fold_in(model, held.users, held.given)
-    along, along_task = _train(config, held.along)
+    along = fit(config, held.along)
     rates = not isinstance(config, ZooConfig)
     relevant = held.hidden[held.hidden.ratings >= config.like_from] if isinstance(config, ZooConfig) else held.hidden
     ease = multiply(watch_matrix(held.given), fit_ease(held.trained.train, EASE_RIDGE, 0.0, 0.0))
@@ -132,11 +133,11 @@ def _measure(config: RunConfig, held: Held) -> Figures:
         "popularity": Popularity(held.trained.train),
         EASE_NAME: ScoreTable(ease),
         "folded in": Answers(folded, folded_task),
-        "trained along": Answers(along, along_task, first),
+        "trained along": Answers(along.model, along.task, first),
     }
     figures = {name: _ranked(ranker, relevant, held.given) for name, ranker in rankers.items()}
     if rates:
-        raters = rankers | {"user + item biases": Answers(Biases(held.along.train), along_task, first)}
+        raters = rankers | {"user + item biases": Answers(Biases(held.along.train), along.task, first)}
         for name in ("popularity", "user + item biases", "folded in", "trained along"):
             figures.setdefault(name, {})["mse"] = mse_score(raters[name], held.hidden)
     return figures
@@ -145,15 +146,3 @@ def _measure(config: RunConfig, held: Held) -> Figures:
 def _ranked(model: nn.Module, rows: Interactions, seen: Interactions) -> dict[str, float]:
     ranking = rank_test_items(model, rows, seen)
     return {name: RANKING_METRICS[name].function(ranking) for name in RANKED}
-
-
-def _train(config: RunConfig, data: Data) -> tuple[nn.Module, Task]:
-    """Train for all epochs of the config, in memory."""
-    recipe = recipe_for(config)
-    config = recipe.resolve(config, data, silent)
-    training = recipe.build(config, data, CPU)
-    stepper = training.make_stepper(training.model, training.task, config, CPU)
-    history: list[dict[str, float]] = []
-    for epoch in range(1, config.epochs + 1):
-        history.append({"epoch": epoch} | stepper.run_epoch(epoch, history, lambda: False))
-    return training.model, training.task

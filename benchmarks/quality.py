@@ -23,6 +23,7 @@ from dataset import Data, Interactions
 from evaluation import mrr_score, mse_score
 from registry import recipe_for
 from training.console import log, silent
+from training.protocols import Training
 
 CPU = torch.device("cpu")
 SPLITS = (0, 1, 2)
@@ -103,6 +104,18 @@ def train(config: RunConfig, data: Data | None = None) -> Curve:
         found = task.metrics(model, "test")
         curve.append({"MRR": found["mrr"], "MSE": found["mse"], "CPU": seconds})
     return curve
+
+
+def fit(config: RunConfig, data: Data) -> Training:
+    """Train for all epochs of the config, in memory: the network and its task."""
+    recipe = recipe_for(config)
+    config = recipe.resolve(config, data, silent)
+    training = recipe.build(config, data, CPU)
+    stepper = training.make_stepper(training.model, training.task, config, CPU)
+    history: list[dict[str, float]] = []
+    for epoch in range(1, config.epochs + 1):
+        history.append({"epoch": epoch} | stepper.run_epoch(epoch, history, lambda: False))
+    return training
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:

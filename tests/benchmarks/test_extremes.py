@@ -1,6 +1,7 @@
 """benchmark.py multitask extremes: the worlds, the comparison, and the verdict."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ class TestComparison:
     def test_a_network_with_nan_fails(self, monkeypatch, capsys):
         broken = torch.nn.Linear(1, 1)
         torch.nn.init.constant_(broken.weight, math.nan)
-        monkeypatch.setattr(extremes, "fit", lambda config, data: broken)
+        monkeypatch.setattr(extremes, "fit", lambda config, data: SimpleNamespace(model=broken))
         rows = []
         measure_extremes(lambda *row: rows.append(row), CONFIG, SMALL, (0,))
         out = capsys.readouterr().out
