@@ -1,6 +1,5 @@
 """The rows of new users: from a table or a file with raw ids to the rows that a family can fold in."""
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from sources.readers import read_feedback, read_ratings
 from training.protocols import RunData, Task
 
 RATING = ("rating",)
-ANY = (-math.inf, math.inf)
 
 
 def require_new_users(task: Task) -> None:
@@ -47,7 +45,7 @@ def read_new_users(path: Path, data: RunData) -> tuple[pd.DataFrame, tuple[str, 
     if {"user", "item"} <= names and "rating" not in names:
         blocks = [pd.DataFrame({"user": pairs.users, "item": pairs.items}) for pairs in read_pairs(path)]
         return pd.concat(blocks, ignore_index=True), ()
-    return read_ratings(path, ANY)  # the scale is that of the run: `new_rows` checks it
+    return read_ratings(path, data.rating_scale, advice="it is that of the run's data")
 
 
 def new_rows(

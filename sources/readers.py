@@ -20,7 +20,11 @@ CHUNK_ROWS = 2**20
 
 
 def read_ratings(
-    path: Path, rating_scale: Sequence[float], names: Mapping[str, str] | None = None, with_times: bool = False
+    path: Path,
+    rating_scale: Sequence[float],
+    names: Mapping[str, str] | None = None,
+    with_times: bool = False,
+    advice: str = "--rating_scale LOW HIGH sets another",
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a file of ratings.
 
@@ -29,6 +33,7 @@ def read_ratings(
         rating_scale: lowest and highest rating allowed.
         names: {role: its exact name in the header}, for the roles user, item, rating and time.
         with_times: read the column timestamp as well: the fourth, or named timestamp or time by the header.
+        advice: ends the message about a rating outside the scale.
 
     Returns:
         A table with the columns user and item (raw ids as categories of strings, sorted by length, then
@@ -38,7 +43,7 @@ def read_ratings(
     Raises:
         UserError: the file is missing, or a value in it is invalid; names file, line and value.
     """
-    values = {"rating": lambda column: _to_numbers(path, column, rating_scale)}
+    values = {"rating": lambda column: _to_numbers(path, column, rating_scale, advice)}
     if with_times:
         values["timestamp"] = lambda column: _to_times(path, column)
     return _drop_repeated(path, _read_table(path, values, names))
@@ -220,7 +225,7 @@ def _encode_rows(table: pd.DataFrame) -> np.ndarray:
     return encode_pairs(users.codes, items.codes, len(items.categories))
 
 
-def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -> np.ndarray:
+def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float], advice: str) -> np.ndarray:
     """Convert ratings: (rows,) float32. Every distinct text is checked once."""
     low, high = rating_scale
     texts = ratings.cat.categories
@@ -232,8 +237,7 @@ def _to_numbers(path: Path, ratings: pd.Series, rating_scale: Sequence[float]) -
         line = ratings.index[row]
         if not np.isfinite(number):
             fail(path, line, f"has the rating {quote(value)}, which is not a number")
-        problem = f"has the rating {quote(value)} outside the scale {low:g} to {high:g}"
-        fail(path, line, f"{problem}; --rating_scale LOW HIGH sets another")
+        fail(path, line, f"has the rating {quote(value)} outside the scale {low:g} to {high:g}; {advice}")
     return numbers.astype(np.float32)[ratings.cat.codes]
 
 

@@ -223,7 +223,7 @@ def understand_pytest(arguments: list[str]) -> None:
 def test_every_snippet_runs(page, number, elsewhere):
     snippet = blocks(page, "python")[number]
     for folder in re.findall(r'load_run\("(.+?)"\)', snippet):
-        assert main.main([*SMALL, "--epochs", "1", "--quiet", "--logdir", folder]) == 0
+        assert main.main([*SMALL, "--preset", "champion", "--epochs", "1", "--quiet", "--logdir", folder]) == 0
     exec(compile(snippet, f"{page.name}, snippet {number}", "exec"), {"__name__": "snippet"})
 
 

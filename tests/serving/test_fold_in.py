@@ -351,7 +351,7 @@ class TestTheCommand:
         [
             ("user,item,rating\n", "holds a header but no rows"),
             ("user,item,rating\nx,3,nine\n", "line 2: has the rating 'nine', which is not a number"),
-            ("user,item,rating\nx,3,9\n", "the rating 9"),
+            ("user,item,rating\nx,3,9\n", "line 2: has the rating '9' outside the scale 1 to 5; it is that of the run"),
             ("user,item,rating\n7,3,4\n", "user 7 is in the data"),
             ("user\nx\n", "line 1"),
         ],
