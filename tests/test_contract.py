@@ -195,23 +195,31 @@ class TestContract:
         measured = {name.removeprefix("test_") for name in outcome.history[-1] if name.startswith("test_")}
         assert measured == set(task.directions)
 
-    def test_every_field_changes_something_or_is_rejected(self, model):
-        plain = {}
-        idle = []
-        run_in(Path("old"), config_of(model, {"seed": 9}))  # for start_from
-        for field in dataclasses.fields(MODELS[model]):
-            known = field.metadata["option"]
-            if not known.affects_result:
-                continue
-            known_changes = CHANGES | CHANGES_OF.get(model, {})
-            context, change = known_changes.get(field.name) or ({}, {field.name: other_value(field, model)})
-            before = config_of(model, context)
-            if repr(before) not in plain:
-                plain[repr(before)] = result_of(before)
-            with contextlib.suppress(UserError):  # rejected
-                if result_of(config_of(model, context, change)) == plain[repr(before)]:
-                    idle.append(field.name)
-        assert idle == []
+
+# Networks of many experts: each takes many seconds. MMoE stands for them in the fast tests.
+MANY_EXPERTS = ("cgc", "me_mmoe", "me_ple", "ple", "stem")
+
+
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=pytest.mark.slow) if name in MANY_EXPERTS else name for name in MODELS]
+)
+def test_every_field_changes_something_or_is_rejected(model):
+    plain = {}
+    idle = []
+    run_in(Path("old"), config_of(model, {"seed": 9}))  # for start_from
+    for field in dataclasses.fields(MODELS[model]):
+        known = field.metadata["option"]
+        if not known.affects_result:
+            continue
+        known_changes = CHANGES | CHANGES_OF.get(model, {})
+        context, change = known_changes.get(field.name) or ({}, {field.name: other_value(field, model)})
+        before = config_of(model, context)
+        if repr(before) not in plain:
+            plain[repr(before)] = result_of(before)
+        with contextlib.suppress(UserError):  # rejected
+            if result_of(config_of(model, context, change)) == plain[repr(before)]:
+                idle.append(field.name)
+    assert idle == []
 
 
 def other_value(field: dataclasses.Field, model: str):
