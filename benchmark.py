@@ -37,7 +37,7 @@ from benchmarks.plain import measure_epoch, measure_evaluation
 from benchmarks.processes import measure_processes
 from benchmarks.results import Results
 from config.base import RunConfig
-from config.cli import Parser, find_preset, read_settings_file
+from config.cli import Parser, find_preset, read_settings_file, with_tuples
 from config.errors import EXIT_OK, UserError
 from config.multitask import ClosedFormConfig, MultiTaskConfig
 from dataset import load
@@ -112,12 +112,11 @@ def configs_of_any(options: argparse.Namespace) -> list[RunConfig]:
     Raises:
         UserError: flags contradict each other, or the preset is not for this.
     """
-    given = {name: getattr(options, name) for name in DATA_FLAGS if getattr(options, name) is not None}
+    given = with_tuples({name: getattr(options, name) for name in DATA_FLAGS if getattr(options, name) is not None})
     place = {"data_dir": given.pop("data_dir")} if "data_dir" in given else {}
     names = options.dataset or (() if given else ANY_DATASETS)
     configs = [network_config(options.preset, dataset=name, **place) for name in dict.fromkeys(names)]
     if given:
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
         configs.append(network_config(options.preset, **given, **({} if names else place)))
     return configs
 

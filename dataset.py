@@ -24,7 +24,8 @@ from sources.cache import Table
 from sources.catalog import SIMULATED_SIZE
 from sources.ids import encode_pairs
 from sources.packing import Packed
-from sources.splits import Split, keep_frequent, require_known, split_randomly
+from sources.selection import keep_frequent_rows, match, require_enough
+from sources.splits import Split, require_known, split_randomly
 
 DEFAULT_DATA_DIR = Path("data")
 CHUNK_ROWS = 2**20  # rows copied or hashed at a time, which bounds memory for any number of rows
@@ -229,11 +230,16 @@ class Data:
         texts |= {name: tuple(texts[name]) for name in ("rating_scale", "notes", "labels")}
         columns = {name: torch.from_numpy(packed.arrays[name]) for name in ("user_ids", "item_ids", "ratings")}
         rows = Interactions(**columns, num_users=len(texts["users"]), num_items=len(texts["items"]))
+        return cls.of_rows(rows, num_train, num_seen, **texts)
+
+    @classmethod
+    def of_rows(cls, rows: Interactions, num_train: int, num_seen: int, **metadata: Any) -> "Data":
+        """The data set whose first `num_train` rows are for training, and those up to `num_seen` for validation."""
         return cls(
-            **texts,
             train=rows[:num_train],
             validation=rows[num_train:num_seen] if num_seen > num_train else None,
             test=rows[num_seen:],
+            **metadata,
         )
 
 
@@ -338,36 +344,18 @@ def _assemble(
 ) -> Data:
     """Filter and split a table, and add titles and genres from a movie catalog, which may be None."""
     if split.is_filtered:
-        table = _keep_frequent(table, name, split)
-    _require_enough(table, name)
+        table = keep_frequent_rows(table, name, split)
+    require_enough(table, name)
     parts = split.draw(table.columns["user_ids"], table.columns.pop("times", None))
     if split.needs_times:
         parts, notes = require_known(parts, (table.columns["user_ids"], table.columns["item_ids"]))
         table = cache.renumber(table, parts[0])
         table.notes += notes
-        _require_enough(table, f"the training part of {name}")
+        require_enough(table, f"the training part of {name}")
     titles, genres = readers.describe(table.items, catalog)
     return _make_data(
         table, parts, name=name, titles=titles, genres=genres, rating_scale=tuple(rating_scale), **metadata
     )
-
-
-def _keep_frequent(table: Table, name: str, split: Split) -> Table:
-    """The rows of users and items with enough rows; UserError where none is left."""
-    least = split.min_user_ratings, split.min_item_ratings
-    rows = np.flatnonzero(keep_frequent(table.columns["user_ids"], table.columns["item_ids"], *least))
-    needed = f"{least[0]:,} rows and items at least {least[1]:,}"
-    if not len(rows):
-        raise UserError(
-            f"no row of {name} is left where users have at least {needed}: lower --min_user_ratings and "
-            "--min_item_ratings"
-        )
-    lost = len(table) - len(rows)
-    if not lost:
-        return table
-    table.columns = {column: values[rows] for column, values in table.columns.items()}
-    table.notes += (f"{lost:,} of {lost + len(rows):,} rows were left out, so that users have at least {needed}",)
-    return cache.renumber(table, np.arange(len(rows)))
 
 
 def _make_data(table: Table, parts: tuple[np.ndarray, ...], **metadata) -> Data:
@@ -378,15 +366,8 @@ def _make_data(table: Table, parts: tuple[np.ndarray, ...], **metadata) -> Data:
     columns = {name: torch.from_numpy(_gather(table.columns.pop(name), parts)) for name in list(table.columns)}
     rows = Interactions(**columns, num_users=len(table.users), num_items=len(table.items))
     num_train, num_seen = len(parts[0]), len(parts[0]) + len(parts[1])
-    return Data(
-        users=table.users,
-        items=table.items,
-        train=rows[:num_train],
-        validation=rows[num_train:num_seen] if num_seen > num_train else None,
-        test=rows[num_seen:],
-        notes=table.notes,
-        **metadata,
-    )
+    metadata |= {"users": table.users, "items": table.items, "notes": table.notes}
+    return Data.of_rows(rows, num_train, num_seen, **metadata)
 
 
 def _gather(column: np.ndarray, parts: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -401,20 +382,14 @@ def _gather(column: np.ndarray, parts: tuple[np.ndarray, ...]) -> np.ndarray:
     return found
 
 
-def _require_enough(table: Table, name: str) -> None:
-    for kind, raw_ids in [("user", table.users), ("item", table.items)]:
-        if len(raw_ids) < 2:
-            raise UserError(f"{name} holds {len(raw_ids)} {kind}; training needs at least 2 {kind}s")
-
-
 def _load_ready_split(
     train_file: Path, test_file: Path, rating_scale, columns: Mapping[str, str] | None, split: Split
 ) -> Data:
     """Load two files. Row numbers come from the train file; test rows with an unknown user or item are left out."""
     train = cache.read_ratings(train_file, rating_scale, columns)
     test = cache.read_ratings(test_file, rating_scale, columns)
-    _require_enough(train, str(train_file))
-    kept, notes = _match(test, train, test_file, train_file)
+    require_enough(train, str(train_file))
+    kept, notes = match(test, train, test_file, train_file)
     num_train = len(train)
     parts = np.arange(num_train), kept[:0]
     if split.val_fraction:
@@ -429,41 +404,3 @@ def _load_ready_split(
         genres=genres,
         rating_scale=tuple(rating_scale),
     )
-
-
-def _match(test: Table, train: Table, test_file: Path, train_file: Path) -> tuple[np.ndarray, list[str]]:
-    """Renumber the ids of `test` as in `train`, in place.
-
-    Returns:
-        The test rows to keep, whose user and item are in `train` and whose pair is not; and notes about the others.
-
-    Raises:
-        UserError: no row is left.
-    """
-    user_of, item_of = _find(test.users, train.users), _find(test.items, train.items)
-    users = test.columns["user_ids"] = user_of[test.columns["user_ids"]]
-    items = test.columns["item_ids"] = item_of[test.columns["item_ids"]]
-    known = (users >= 0) & (items >= 0)
-    train_pairs = encode_pairs(train.columns["user_ids"], train.columns["item_ids"], len(train.items))
-    leaked = known & np.isin(encode_pairs(users, items, len(train.items)), train_pairs)
-    notes = []
-    if not known.all():
-        notes.append(
-            f"{(~known).sum():,} rows of {test_file} were left out: {(user_of < 0).sum():,} users and "
-            f"{(item_of < 0).sum():,} items are not in {train_file}"
-        )
-    if leaked.any():
-        notes.append(f"{leaked.sum():,} rows of {test_file} were left out: the same pairs are in {train_file}")
-    kept = np.flatnonzero(known & ~leaked)
-    if len(kept) == 0:
-        raise UserError(
-            f"no row of {test_file} is left to test on: in each, the user or the item is missing from {train_file}, "
-            "or the pair itself is in it; give another test file"
-        )
-    return kept, notes
-
-
-def _find(raw_ids: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(N,) int32, the position of each raw id in `known`; -1 for unknown ones."""
-    numbers = {raw_id: number for number, raw_id in enumerate(known)}
-    return np.array([numbers.get(raw_id, -1) for raw_id in raw_ids], dtype=np.int32)

@@ -21,7 +21,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from config.cli import Parser
+from config.cli import Parser, with_tuples
 from config.errors import EXIT_OK, UserError
 from sources.catalog import DATASETS
 from training.console import log, run_command
@@ -283,8 +283,7 @@ def data_settings(options: argparse.Namespace) -> dict[str, object]:
     from dataset import load
     from registry import make_config
 
-    given = {name: getattr(options, name) for name in DATA_FLAGS if getattr(options, name) is not None}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    given = with_tuples({name: getattr(options, name) for name in DATA_FLAGS if getattr(options, name) is not None})
     config = make_config(**given)
     data = load(**config.data_options)
     for note in data.notes:

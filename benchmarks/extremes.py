@@ -24,7 +24,7 @@ from benchmarks.timing import cpu_seconds, peak_memory_mb
 from config.base import RunConfig
 from dataset import Data, Interactions
 from evaluation import evaluating, rank_test_items
-from multitask.baselines import EASE_RIDGE, make_baselines
+from multitask.baselines import EASE_NAME, make_baselines
 from sources.splits import split_randomly
 from training.console import log
 
@@ -35,8 +35,7 @@ RATING_SCALE = (0.5, 5.0)
 NUM_FACTORS, NOISE = 3, 0.9  # of the ratings
 WORSE = -2.0  # standard errors over all seeds, below which a difference counts as harm
 ROUNDING = 1e-9  # squared errors that differ by less, in squared rating points, are equal
-EASE = f"EASE, lambda {EASE_RIDGE:g}"
-MRR_OF = {"ours": "ours", "popularity": "popularity", "EASE": EASE}
+MRR_OF = {"ours": "ours", "popularity": "popularity", "EASE": EASE_NAME}
 MSE_OF = {"ours": "ours", "biases": "user + item biases", "mean rating": "popularity"}
 REFERENCES = {"MRR": ("popularity",), "MSE": ("biases", "mean rating")}
 
@@ -163,7 +162,7 @@ def measure_extremes(
     worlds: Mapping[str, Callable[[np.random.Generator], World]] = WORLDS,
     seeds: Sequence[int] = SEEDS,
 ) -> None:
-    """Fit the network and the baselines in each world, once per seed; print each, and a verdict over all seeds."""
+    """Fit the network and the baselines in each world, once per seed; print each, and a conclusion over all seeds."""
     log(f"{MARK} All worlds are simulated. se: standard errors by which ours is better than the better baseline.")
     for name, make in worlds.items():
         log(f"\n{name}")
@@ -172,7 +171,7 @@ def measure_extremes(
             data = to_data(make(np.random.default_rng([seed, *name.encode()])), name, seed)
             runs.append(measure_seed(replace(config, seed=seed), data))
             log(f"  seed {seed}   {_in_words([runs[-1]])}")
-        log(f"  together {_in_words(runs)}\n  {verdict(runs)}")
+        log(f"  together {_in_words(runs)}\n  {conclusion(runs)}")
         used = (cpu_seconds() - start) / len(runs), peak_memory_mb()
         log(f"  {used[0]:.1f} CPU s a seed; peak memory of this process so far {used[1]:,.0f} MB")
         _record(record, name, runs)
@@ -224,7 +223,7 @@ def least_gain(runs: Sequence[Measured], metric: str) -> tuple[float, str]:
     return min((standard_errors(gain), name) for name, gain in gains.items())
 
 
-def verdict(runs: Sequence[Measured]) -> str:
+def conclusion(runs: Sequence[Measured]) -> str:
     """What the runs of a world show, in a sentence."""
     if not all(run.is_finite for run in runs):
         return "FAILED: a weight of the network is nan or infinite"

@@ -22,8 +22,8 @@ from config.zoo import ZooConfig
 from dataset import Data, Interactions
 from evaluation import RANKING_METRICS, mse_score, rank_test_items
 from multitask.baselines import EASE_NAME, EASE_RIDGE, Biases, Popularity
-from multitask.bayesian import watch_matrix
 from multitask.ease import ScoreTable, fit_ease
+from multitask.features import watch_matrix
 from multitask.svd import multiply
 from training.console import log
 from training.protocols import Task

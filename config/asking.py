@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.cli import Models, Parser
+from config.cli import QUESTIONS, Models, Parser
 from config.errors import UserError
 
-QUESTIONS = ("recommend", "predict", "for")
 FORMATS = (".csv", ".jsonl", ".parquet")
 
 
@@ -50,7 +49,7 @@ class Question:
 
 def is_question(argv: Sequence[str]) -> bool:
     """True where the flags ask a trained run."""
-    return any(word.split("=")[0] in {f"--{name}" for name in QUESTIONS} for word in argv)
+    return any(word.split("=")[0] in QUESTIONS for word in argv)
 
 
 def parse(argv: Sequence[str], models: Models) -> Question:
@@ -65,9 +64,9 @@ def parse(argv: Sequence[str], models: Models) -> Question:
         raise SystemExit(0)
     parser.explain_unknown = lambda flag: _explain(flag, models)  # type: ignore[method-assign]
     given = vars(parser.parse_args(argv))
-    asked = [name for name in QUESTIONS if given[name]]
+    asked = [flag for flag in QUESTIONS if given[flag.removeprefix("--")]]
     if len(asked) > 1:
-        raise UserError(f"--{asked[0]} and --{asked[1]} are two questions: ask one at a time")
+        raise UserError(f"{asked[0]} and {asked[1]} are two questions: ask one at a time")
     return Question(
         users=tuple(given["recommend"] or ()),
         pairs=given["predict"],

@@ -65,7 +65,7 @@ def parse(argv: Sequence[str] | None, models: Models, choices: Choices) -> Reque
         raise SystemExit(0)
     given = vars(_make_parser(models, choices, model).parse_args(argv))
     actions = {name: given.pop(name) for name in ACTIONS}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    given = with_tuples(given)
     _check_actions(actions, given, models[model])
     given.pop("model", None)
     if actions["resume"] is not None:
@@ -73,6 +73,11 @@ def parse(argv: Sequence[str] | None, models: Models, choices: Choices) -> Reque
     if source is not None and (foreign := set(from_file) - set(_fields(models[model]))):
         raise UserError(f"{source}: {min(foreign)} does not apply to --model {model}")
     return Request(models[model].from_values(from_file | given), given)
+
+
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config: with tuples where argparse makes lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def find_preset(name: str) -> Path:

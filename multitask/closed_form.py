@@ -87,19 +87,19 @@ def block_of(networks: Sequence[MultiTaskNet]) -> RankingBlock:
 
 
 @torch.no_grad()
-def mix(main: RankingBlock, other: RankingBlock, share: float) -> RankingBlock:
-    """A block that ranks by (1 - share) z + share z', the scores of two blocks standardized for each user.
+def mix(main: RankingBlock, other: RankingBlock, fraction: float) -> RankingBlock:
+    """A block that ranks by (1 - fraction) z + fraction z', the scores of two blocks standardized for each user.
 
     An order does not change when all scores of a user are multiplied, so only the scores of `other` are scaled, by a
     factor for each user. Its item bias, which needs this factor too, moves into a further column.
 
     Args:
-        share: of `other`, from 0 to 1, without 1.
+        fraction: of `other`, from 0 to 1, without 1.
 
     Returns:
         Tables whose width is that of both blocks and one more.
     """
-    factor = share / (1 - share) * _spread(main) / _spread(other).clamp(min=torch.finfo(torch.double).tiny)
+    factor = fraction / (1 - fraction) * _spread(main) / _spread(other).clamp(min=torch.finfo(torch.double).tiny)
     return RankingBlock(
         users=torch.cat([main.users, factor * other.users, factor], dim=1),
         items=torch.cat([main.items, other.items, other.item_bias.unsqueeze(1)], dim=1),

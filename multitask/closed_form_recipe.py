@@ -21,11 +21,12 @@ from config.errors import UserError
 from config.multitask import ClosedFormConfig, MultiTaskConfig
 from dataset import Data, Interactions
 from models import MultiTaskNet
-from multitask.bayesian import NUM_COUNT_FEATURES, BayesianFactorization, mean_of, mixture_std, watch_features
+from multitask.bayesian import BayesianFactorization, mean_of, mixture_std
 from multitask.closed_form import NUM_BIASES, RankingBlock, assemble, block_of, mix
 from multitask.decisions import decide, require_room, with_genres
 from multitask.ease import cut, ease_scores
-from multitask.ensemble import Networks
+from multitask.ensemble import Networks, make_steppers
+from multitask.features import NUM_COUNT_FEATURES, watch_features
 from multitask.recipe import SEED_STEP, build_networks
 from multitask.task import WatchAndRate
 from sources.packing import Packed
@@ -33,7 +34,7 @@ from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import History, Log, Row, Stop, Training
 from training.steps import Stopped
 
-EASE_SHARE = 0.2  # of EASE in the ranking where networks rank; docs/champion.md has the measurements
+EASE_FRACTION = 0.2  # of EASE in the ranking where networks rank; docs/champion.md has the measurements
 NUM_NETWORKS = 3  # one with a user table, the others item-based
 
 
@@ -168,14 +169,9 @@ class BlockStepper:
         self.closed_form = SavedBlock(closed_form_block(self.train, config))
         self.checkpoint_parts: dict[str, Any] = {"closed-form ranking": self.closed_form}
         self.checkpoint_parts |= named_fits(self.fits)
-        self.networks, self.steppers = [], []
-        for number, (own, training) in enumerate(make_networks() if config.ranking == "networks" else []):
-            stepper = training.make_stepper(training.model, training.task, own, device)
-            self.networks.append(training.model)
-            self.steppers.append(stepper)
-            self.checkpoint_parts[f"network {number}"] = training.model
-            for name, part in stepper.checkpoint_parts.items():
-                self.checkpoint_parts[f"{name} of network {number}"] = part
+        networks = make_networks() if config.ranking == "networks" else []
+        self.networks, self.steppers, parts = make_steppers(networks, device)
+        self.checkpoint_parts |= parts
 
     def has_converged(self, history: History) -> bool:
         return False
@@ -191,7 +187,7 @@ class BlockStepper:
         is_trained = bool(self.networks) and epoch >= self.config.epochs
         ranking = self.closed_form.block
         if is_trained:
-            ranking = mix(block_of(self.networks), ranking, EASE_SHARE)
+            ranking = mix(block_of(self.networks), ranking, EASE_FRACTION)
         assemble(widen(ranking, ranking_width(self.config)), rating, self.model)
         errors = rating.predict(self.train.user_ids.long(), self.train.item_ids.long()) - self.train.ratings
         return {"train_regression": errors.square().mean().item()}

@@ -13,8 +13,9 @@ from torch import Tensor
 from config.errors import UserError
 from config.multitask import ClosedFormConfig
 from dataset import Data, Interactions
-from multitask.bayesian import BayesianFactorization, genre_features, watch_features
+from multitask.bayesian import BayesianFactorization
 from multitask.ease import choose_ridge, choose_width, gain_over_popularity
+from multitask.features import genre_features, watch_features
 from sources.splits import split_randomly
 from training.protocols import Log
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dataset import Interactions
 from evaluation import mrr_score, rank_test_items
-from multitask.bayesian import row_counts, watch_matrix
+from multitask.features import row_counts, watch_matrix
 from multitask.svd import multiply, top_singular_vectors
 
 USER_EXPONENT = 0.3

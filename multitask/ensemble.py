@@ -7,6 +7,7 @@ resampling).
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from config.multitask import MultiTaskConfig
 from models import MultiTaskNet
 from multitask.item_based import ItemBasedNet
 from multitask.task import WatchAndRate
-from training.protocols import History, Row, Stop, Training
+from training.protocols import History, Row, Stepper, Stop, Training
 
 Networks = list[tuple[MultiTaskConfig, Training]]
 
@@ -36,14 +37,7 @@ class EnsembleStepper:
         build_networks: Callable[[], Networks],
     ) -> None:
         self.model = model
-        self.networks, self.steppers, self.checkpoint_parts = [], [], {}
-        for number, (own_config, training) in enumerate(build_networks()):
-            stepper = training.make_stepper(training.model, training.task, own_config, device)
-            self.networks.append(training.model)
-            self.steppers.append(stepper)
-            self.checkpoint_parts[f"network {number}"] = training.model
-            for name, part in stepper.checkpoint_parts.items():
-                self.checkpoint_parts[f"{name} of network {number}"] = part
+        self.networks, self.steppers, self.checkpoint_parts = make_steppers(build_networks(), device)
         average_into(self.networks, self.model)
 
     def has_converged(self, history: History) -> bool:
@@ -54,6 +48,18 @@ class EnsembleStepper:
         rows = [stepper.run_epoch(epoch, history, stop) for stepper in self.steppers]
         average_into(self.networks, self.model)
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def make_steppers(networks: Networks, device: torch.device) -> tuple[list[MultiTaskNet], list[Stepper], dict[str, Any]]:
+    """The networks, a stepper for each, and what a checkpoint holds of both by name."""
+    models, steppers, parts = [], [], {}
+    for number, (config, training) in enumerate(networks):
+        stepper = training.make_stepper(training.model, training.task, config, device)
+        models.append(training.model)
+        steppers.append(stepper)
+        parts[f"network {number}"] = training.model
+        parts |= {f"{name} of network {number}": part for name, part in stepper.checkpoint_parts.items()}
+    return models, steppers, parts
 
 
 @torch.no_grad()

@@ -119,8 +119,8 @@ class RatingSolver:
         error = max(trained.square().mean().item(), SMALLEST)
         surprise = torch.zeros(len(NOISE_FACTORS), dtype=torch.double)
         for _, mean, own in known:
-            predicted, slopes = self.linearize(mean, own)
-            left, squares = self._decompose(slopes)
+            predicted, gradients = self.linearize(mean, own)
+            left, squares = self._decompose(gradients)
             for place, factor in enumerate(NOISE_FACTORS):
                 surprise[place] += _surprise(own.ratings - predicted, left, squares, factor * error)
         self.noise = error * NOISE_FACTORS[int(surprise.argmin())]
@@ -130,16 +130,16 @@ class RatingSolver:
         user, prior = mean, 0.0
         best, lowest = mean, float("inf")
         for step in range(STEPS + 1):
-            predicted, slopes = self.linearize(user, rows)
+            predicted, gradients = self.linearize(user, rows)
             objective = (rows.ratings - predicted).square().sum().item() / self.noise + prior
             if objective < lowest:
                 best, lowest = user, objective
             if step == STEPS:
                 break
-            target = rows.ratings - predicted + slopes @ (user - mean)[self.active]
-            left, squares = self._decompose(slopes)
+            target = rows.ratings - predicted + gradients @ (user - mean)[self.active]
+            left, squares = self._decompose(gradients)
             solved = _solve(target, left, squares, self.noise)
-            user = mean + self.spread[:, self.active] @ (slopes.T @ solved)
+            user = mean + self.spread[:, self.active] @ (gradients.T @ solved)
             prior = (squares * (left.T @ solved).square()).sum().item()
             if self.table is not None:
                 return user  # f is linear: a further step changes nothing
@@ -148,10 +148,10 @@ class RatingSolver:
     def linearize(self, user: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Predicted ratings (n,) of one user's items, and their derivatives by the active columns of u, (n, k)."""
         if self.table is None:
-            predicted, slopes = self._differentiate(user, rows.item_ids)
-            return predicted, slopes[:, self.active]
-        constants, slopes = (part[rows.item_ids] for part in self.table)
-        return constants + slopes @ user[self.active], slopes
+            predicted, gradients = self._differentiate(user, rows.item_ids)
+            return predicted, gradients[:, self.active]
+        constants, gradients = (part[rows.item_ids] for part in self.table)
+        return constants + gradients @ user[self.active], gradients
 
     def _differentiate(self, user: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted ratings (n,) of items, and their derivatives by u, (n, d)."""
@@ -160,12 +160,12 @@ class RatingSolver:
         with torch.enable_grad():
             state = dict(zip(self.widths, tables, strict=True))
             predicted = functional_call(self.model, state, (torch.arange(len(item_ids)), item_ids))[1]
-            slopes = torch.autograd.grad(predicted.sum(), tables, allow_unused=True, materialize_grads=True)
-        return predicted.detach(), torch.cat(slopes, dim=1)
+            gradients = torch.autograd.grad(predicted.sum(), tables, allow_unused=True, materialize_grads=True)
+        return predicted.detach(), torch.cat(gradients, dim=1)
 
     def _is_linear_between(self, user: Tensor, mean: Tensor, rows: Rows) -> bool:
-        (there, _), (here, slopes) = (self._differentiate(point, rows.item_ids) for point in (user, mean))
-        return torch.allclose(there, here + slopes @ (user - mean), rtol=1e-9, atol=1e-9)
+        (there, _), (here, gradients) = (self._differentiate(point, rows.item_ids) for point in (user, mean))
+        return torch.allclose(there, here + gradients @ (user - mean), rtol=1e-9, atol=1e-9)
 
     def _tabulate(self, num_items: int) -> tuple[Tensor, Tensor]:
         """f(0) of every item (num_items,), and its derivatives by the columns of u that move any rating."""
@@ -177,16 +177,16 @@ class RatingSolver:
             is_active |= self._differentiate(zero, block)[1].abs().amax(dim=0) > 0
         self.active = is_active.nonzero().squeeze(1)
         self.factor = _root(self.spread[self.active][:, self.active])
-        constants, slopes = [], []
+        constants, gradients = [], []
         for block in blocks:
             predicted, derivatives = self._differentiate(zero, block)
             constants.append(predicted)
-            slopes.append(derivatives[:, self.active])
-        return torch.cat(constants), torch.cat(slopes)
+            gradients.append(derivatives[:, self.active])
+        return torch.cat(constants), torch.cat(gradients)
 
-    def _decompose(self, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    def _decompose(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """Left singular vectors (n, k) and squared singular values (k,) of J S^1/2."""
-        left, values, _ = torch.linalg.svd(slopes @ self.factor, full_matrices=False)
+        left, values, _ = torch.linalg.svd(gradients @ self.factor, full_matrices=False)
         return left, values.square()
 
 

@@ -1,4 +1,4 @@
-"""benchmark.py multitask extremes: the worlds, the comparison, and the verdict."""
+"""benchmark.py multitask extremes: the worlds, the comparison, and the conclusion."""
 
 import math
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import torch
 
 import benchmark
 from benchmarks import extremes
-from benchmarks.extremes import WORLDS, Measured, World, measure_extremes, planted, to_data, verdict
+from benchmarks.extremes import WORLDS, Measured, World, conclusion, measure_extremes, planted, to_data
 from benchmarks.results import Results
 from evaluation import mrr_score, mse_score
 from multitask.baselines import Popularity
@@ -106,12 +106,12 @@ class TestComparison:
         assert both < -2
         assert reference == "popularity"
 
-    def test_verdicts(self):
-        assert verdict([measured([1.0, 2.0])]).startswith("no harm")
-        assert verdict([measured([-1.0, 0.9])]).startswith("no harm")
-        harm = verdict([measured([-1.0, -1.1], mse=[-5.0, -5.1])])
+    def test_conclusions(self):
+        assert conclusion([measured([1.0, 2.0])]).startswith("no harm")
+        assert conclusion([measured([-1.0, 0.9])]).startswith("no harm")
+        harm = conclusion([measured([-1.0, -1.1], mse=[-5.0, -5.1])])
         assert harm == "HARM: MRR worse than popularity by 21.0 se, MSE worse than biases by 101.0 se"
-        assert verdict([measured([1.0, 2.0]), measured([1.0, 2.0], is_finite=False)]).startswith("FAILED")
+        assert conclusion([measured([1.0, 2.0]), measured([1.0, 2.0], is_finite=False)]).startswith("FAILED")
 
     def test_a_network_with_nan_fails(self, monkeypatch, capsys):
         broken = torch.nn.Linear(1, 1)

@@ -223,3 +223,9 @@ def test_the_newest_run_is_one_of_this_program(elsewhere, capsys):
     (elsewhere / "run/other/config.json").write_text('{"settings": {}, "data": {}}')
     assert run("--recommend", 1) == 0
     assert "run/mine" in capsys.readouterr().out
+
+
+def test_without_a_learning_rate_the_advice_is_about_the_ratings():
+    assert make_config("closed_form").divergence_advice == "check the ratings for extreme values"
+    for model in ("multitask", "mmoe", "dyadic"):
+        assert make_config(model, lr=0.7).divergence_advice == "lower --lr (now 0.7)"

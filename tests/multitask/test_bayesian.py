@@ -7,7 +7,8 @@ from conftest import interactions
 from torch import Tensor
 
 from dataset import Interactions
-from multitask.bayesian import BayesianFactorization, genre_features, mean_of, mixture_std, watch_features, watch_matrix
+from multitask.bayesian import BayesianFactorization, mean_of, mixture_std
+from multitask.features import genre_features, watch_features, watch_matrix
 
 
 def planted(

@@ -7,9 +7,10 @@ import torch
 
 from evaluation import mrr_score, mse_score
 from models import MultiTaskNet
-from multitask.bayesian import BayesianFactorization, mean_of, watch_features
+from multitask.bayesian import BayesianFactorization, mean_of
 from multitask.closed_form import RankingBlock, assemble, mix, width_of
 from multitask.ease import ScoreTable, cut, ease_scores
+from multitask.features import watch_features
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +118,12 @@ def random_block(seed: int, width: int) -> RankingBlock:
     return RankingBlock(100**seed * users, items, torch.randn(80, dtype=torch.double, generator=random))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
-def test_a_mixture_weighs_the_standardized_scores_of_each_user(share):
+@pytest.mark.parametrize("fraction", [0.0, 0.2, 0.9])
+def test_a_mixture_weighs_the_standardized_scores_of_each_user(fraction):
     first, second = random_block(0, 5), random_block(1, 3)
-    mixed = mix(first, second, share)
+    mixed = mix(first, second, fraction)
     assert mixed.users.shape[1] == 5 + 3 + 1
-    expected = (1 - share) * standardized(scores_of(first)) + share * standardized(scores_of(second))
+    expected = (1 - fraction) * standardized(scores_of(first)) + fraction * standardized(scores_of(second))
     torch.testing.assert_close(standardized(scores_of(mixed)), standardized(expected))
 
 

@@ -16,7 +16,6 @@ from training.loop import fit
 from training.protocols import Training
 from training.run_folder import RunFolder
 from training.steps import GradientStepper
-from training.tensorboard import MAX_PROJECTOR_WIDTH, narrowed
 
 CPU = torch.device("cpu")
 THREE_EPOCHS = make_config(epochs=3)
@@ -247,21 +246,6 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(without_
     with pytest.raises(UserError, match="3 finished epochs are kept"):
         fit(Training(model, task, GradientStepper), make_config(epochs=5), RunFolder(tmp_path / "old"), CPU, silence)
     assert (tmp_path / "old" / "last.pt").read_bytes() == good
-
-
-def test_a_wide_item_table_is_drawn_in_its_principal_components():
-    table = torch.randn(300, 20) @ torch.randn(20, 400) + 5
-    drawn = narrowed(table)
-    assert drawn.shape == (300, MAX_PROJECTOR_WIDTH)
-    distances = [(one.double().unsqueeze(1) - one.double()).norm(dim=2) for one in (drawn, table)]
-    torch.testing.assert_close(*distances, rtol=1e-4, atol=1e-2)
-    assert torch.equal(narrowed(table[:, :MAX_PROJECTOR_WIDTH]), table[:, :MAX_PROJECTOR_WIDTH])
-
-
-def test_without_a_learning_rate_the_advice_is_about_the_ratings():
-    assert make_config("closed_form").divergence_advice == "check the ratings for extreme values"
-    for model in ("multitask", "mmoe", "dyadic"):
-        assert make_config(model, lr=0.7).divergence_advice == "lower --lr (now 0.7)"
 
 
 OPTIONS = [
