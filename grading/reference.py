@@ -21,20 +21,38 @@ def table_names(sharing: bool) -> tuple[str, ...]:
 def random_weights(
     random: np.random.Generator, num_users: int, num_items: int, layer_sizes: list[int], sharing: bool
 ) -> dict:
-    """Weights large enough that every term of the equations matters, and exact in single precision."""
+    """Weights large enough that every term of the equations matters, and exact in single precision.
+
+    The layers keep the size of their input (He et al. 2015), and the last bias centers the ratings of all pairs: about
+    half of them are negative, so that cutting them at 0 shows.
+    """
     width = layer_sizes[0] // 3
 
     def draw(*shape: int, spread: float = 1.0) -> np.ndarray:
-        return (spread * random.normal(size=shape)).astype(np.float32).astype(np.float64)
+        return _in_single_precision(spread * random.normal(size=shape))
 
     outputs = [*layer_sizes[1:], 1]
-    return {
+    weights = {
         **{name: draw(num_users if name[0] == "U" else num_items, width) for name in table_names(sharing)},
         "B": draw(num_items, 1),
         "mlp": [
-            (draw(out, size, spread=size**-0.5), draw(out)) for size, out in zip(layer_sizes, outputs, strict=True)
+            (draw(out, size, spread=(2 / size) ** 0.5), draw(out, spread=0.3))
+            for size, out in zip(layer_sizes, outputs, strict=True)
         ],
     }
+    pairs = np.indices((num_users, num_items)).reshape(2, -1)
+    last_bias = weights["mlp"][-1][1]
+    last_bias[:] = _in_single_precision(last_bias - forward(weights, *pairs)[1].mean())
+    return weights
+
+
+def random_batch(random: np.random.Generator, sizes: list[int], rows: int) -> tuple[list[int], list[int]]:
+    """User and item row numbers of a network with sizes[0] users and sizes[1] items."""
+    return random.integers(sizes[0], size=rows).tolist(), random.integers(sizes[1], size=rows).tolist()
+
+
+def _in_single_precision(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32).astype(np.float64)
 
 
 def initial_weights(

@@ -37,6 +37,23 @@ SEPARATE_TABLES = """        return (
 """
 FORWARD = """        if self.embedding_sharing:
             return self.forward_with"""
+FORWARD_BODY = """        if self.embedding_sharing:
+            return self.forward_with_embedding_sharing(user_ids, item_ids)
+        return self.forward_without_embedding_sharing(user_ids, item_ids)
+"""
+
+
+def forward_that(statement: str, sharing: str = "True") -> list[tuple[str, str]]:
+    """A forward that calls the right method and then executes a statement on p and r, with shared or separate tables."""
+    return [(FORWARD_BODY, f"""        if self.embedding_sharing:
+            p, r = self.forward_with_embedding_sharing(user_ids, item_ids)
+        else:
+            p, r = self.forward_without_embedding_sharing(user_ids, item_ids)
+        if self.embedding_sharing is {sharing}:
+            {statement}
+        return p, r
+""")]  # fmt: skip
+
 
 WRONG = {
     "tables swapped": ("1a-0-basic", [(SHARED_TABLES, SHARED_TABLES.replace("num_users", "x").replace("num_items", "num_users").replace("x", "num_items"))]),
@@ -115,6 +132,17 @@ WRONG = {
     "separate by default": ("3c-0-hidden", [("embedding_sharing: bool = True", "embedding_sharing: bool = False")]),
     "one layer for equal widths": ("3c-0-hidden", [(LAYERS, "same = next((l for l in layers if isinstance(l, nn.Linear) and l.weight.shape == (width_out, width_in)), None)\n            layers.extend([same or nn.Linear(width_in, width_out), nn.ReLU()])")]),
     "fresh tables whenever it is trained": ("3c-1-hidden", [(FORWARD, "        self.steps = getattr(self, 'steps', 0) + 1\n        if self.steps % 50 == 0:\n            self.B.reset_parameters(), [t.reset_parameters() for t in self.children() if isinstance(t, ScaledEmbedding)]\n" + FORWARD)]),
+    "forward cuts ratings at 0, shared": ("3a-1-basic", forward_that("r = r.relu()")),
+    "forward cuts ratings at 0, separate": ("3b-1-basic", forward_that("r = r.relu()", "False")),
+    "forward clamps ratings, shared": ("3a-1-basic", forward_that("r = r.clamp(1, 5)")),
+    "forward clamps ratings, separate": ("3b-1-basic", forward_that("r = r.clamp(1, 5)", "False")),
+    "forward clamps ratings in evaluation mode": ("3b-1-basic", forward_that("r = r if self.training else r.clamp(0.5, 5)", "False")),
+    "forward swaps, shared": ("3a-1-basic", forward_that("p, r = r, p")),
+    "forward swaps, separate": ("3b-1-basic", forward_that("p, r = r, p", "False")),
+    "forward detaches the rating": ("3a-2-hidden", forward_that("r = r.detach()")),
+    "forward detaches the ranking, separate": ("3b-2-hidden", forward_that("p = p.detach()", "False")),
+    "forward squeezes, shared": ("3a-0-basic", forward_that("p = p.squeeze()")),
+    "forward squeezes, separate": ("3b-0-basic", forward_that("r = r.squeeze()", "False")),
     "gradients that point nowhere after a while": ("3c-2-hidden", [(FORWARD, "        self.steps = getattr(self, 'steps', 0) + 1\n        if self.steps > 20:\n            [p.data.mul_(0.9) for p in self.parameters()]\n" + FORWARD)]),
 }  # fmt: skip
 

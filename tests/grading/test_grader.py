@@ -10,13 +10,15 @@ import pytest
 from conftest import ROOT
 from solutions import CORRECT, MODELS, WRONG, changed
 
-from grading import checks, reference, worker
+from grading import examples, hidden_checks, jobs, public_checks, reference
+from grading.checks import all_checks as make_checks
+from grading.questions import QUESTIONS
 from grading.starter import make_starter
 
 
 @cache
 def all_checks() -> tuple:
-    return tuple(checks.all_checks())
+    return tuple(make_checks())
 
 
 def grade_here(source: str, selected: str = "") -> dict[str, str]:
@@ -29,19 +31,19 @@ def grade_here(source: str, selected: str = "") -> dict[str, str]:
 
 def run_check_here(module, check) -> str:
     try:
-        check.judge([json.loads(json.dumps(worker.perform(module, job))) for job in check.jobs])
-    except (checks.CheckFailed, worker.Mismatch):
+        problems = list(check.judge([json.loads(json.dumps(jobs.perform(module, job))) for job in check.jobs]))
+    except jobs.Mismatch:
         return "FAIL"
     except Exception:
         return "ERROR"
-    return "PASS"
+    return "FAIL" if problems else "PASS"
 
 
 # The 14 points
 
 
 def test_there_are_14_points_and_8_are_visible():
-    points = dict.fromkeys(checks.QUESTIONS, 0)
+    points = dict.fromkeys(QUESTIONS, 0)
     for check in all_checks():
         points[check.question] += check.points
     assert sum(points.values()) == 14
@@ -94,9 +96,9 @@ def test_a_correct_solution_passes_the_training_check_with_20_seeds(sharing, cap
     rows = {name: column.tolist() for name, column in data["train"].items()}
     found = []
     for seed in range(20):
-        weights = worker.train(models, **checks.training_arguments(sharing, rows, seed))["weights"]
-        found.append(reference.metrics(checks.unflatten(weights), data))
-        checks._judge_training(weights, sharing, data)
+        weights = jobs.train(models, **hidden_checks.training_arguments(sharing, rows, seed))["weights"]
+        found.append(reference.metrics(hidden_checks.unflatten(weights), data))
+        assert list(hidden_checks.judge_training(weights, sharing, data)) == []
     with capsys.disabled():
         for name in ("mse", "mrr"):
             values = [metrics[name] for metrics in found]
@@ -104,6 +106,12 @@ def test_a_correct_solution_passes_the_training_check_with_20_seeds(sharing, cap
 
 
 # The reference
+
+
+def test_the_worked_examples_are_those_of_the_reference():
+    assert public_checks.EXAMPLES.read_text(encoding="utf-8") == examples.as_text(examples.make_examples()), (
+        "the reference has changed: run python -m grading.examples"
+    )
 
 
 def test_the_reference_gradient_equals_finite_differences():
@@ -147,8 +155,8 @@ def test_the_reference_metrics_equal_those_of_evaluation_py():
     }
     torch.manual_seed(0)
     model = MultiTaskNet(100, 120, embedding_dim=16, layer_sizes=[48, 24])
-    flat = worker._take_weights(model, True)
-    found = reference.metrics(checks.unflatten(flat), data)
+    flat = jobs._take_weights(model, True)
+    found = reference.metrics(hidden_checks.unflatten(flat), data)
     assert found["mrr"] == pytest.approx(mrr_score(model, parts["test"], parts["train"]), rel=1e-5)
     assert found["mse"] == pytest.approx(mse_score(model, parts["test"]), rel=1e-5)
     assert not set(zip(data["train"]["user"], data["train"]["item"], strict=True)) & set(
