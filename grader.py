@@ -66,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.hand_ins is not None:
             return grade_class(checks, arguments)
         return grade_one(checks, arguments)
+    except BrokenPipeError:
+        raise
     except (UserError, OSError) as error:
         print(f"grader.py: error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

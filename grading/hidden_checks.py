@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from grading import reference
-from grading.questions import SIZES, Check, Problem, Problems, flat, judge_layers, judge_values
+from grading.questions import MLP_HINT, SIZES, Check, Problem, Problems, flat, judge_layers, judge_values, layers_of
 
 # Bounds for a correct solution on training.csv. Observed with seeds 0 to 19: shared tables, MSE 0.886 to 0.998 and MRR
 # 0.180 to 0.245; separate tables, MSE 0.868 to 1.030 and MRR 0.201 to 0.236. For comparison, predicting the mean rating
@@ -59,13 +59,14 @@ def _gradient_checks() -> Iterator[Check]:
             "both tasks train the shared tables" if sharing else "neither task touches the other's tables",
             [{"kind": "run_backward", "arguments": arguments}],
             lambda results, weights=weights, batch=batch, factors=factors: _judge_gradients(
-                results[0]["gradients"], weights, batch, factors
+                results[0], weights, batch, factors
             ),
         )
 
 
-def _judge_gradients(found: dict, weights: dict, batch: tuple, factors: list[float]) -> Problems:
-    off = [0.0] * len(factors)
+def _judge_gradients(result: dict, weights: dict, batch: tuple, factors: list[float]) -> Problems:
+    found, off = result["gradients"], [0.0] * len(factors)
+    has_layers = ", ".join(result["layers"]) == layers_of(SIZES[3:])
     for task, ranking_factors, rating_factors in [("ranking", factors, off), ("rating", off, factors)]:
         for name, right in reference.gradients(weights, *batch, ranking_factors, rating_factors).items():
             got = found[task].get(name)
@@ -75,7 +76,7 @@ def _judge_gradients(found: dict, weights: dict, batch: tuple, factors: list[flo
                     hint = "which tables does each equation use, and which not?"
                     yield Problem(f"no gradient from the {task} loss to {name}", "one", hint)
                 continue
-            hint = "is anything detached, copied or computed from the wrong weights?"
+            hint = "is anything detached, copied or computed from the wrong weights?" if has_layers else MLP_HINT
             if values.any():
                 yield from judge_values(f"gradient of the {task} output for {name}", values, right, hint)
             else:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-MLP_HINT = "correct question 2 first: the layers of the MLP are not those of the sheet"
+MLP_HINT = "the layers are not those of question 2: correct init_mlp_layers first"
 
 
 class Mismatch(Exception):
@@ -64,7 +64,7 @@ def run_forward(models, sizes: list[int], sharing: bool, weights: dict, batches:
         call = model if method == "forward" else getattr(model, method)
         outputs = [_outputs(call(torch.tensor(users).long(), torch.tensor(items).long())) for users, items in batches]
         runs.append({"mode": mode, "method": method, "outputs": outputs})
-    return {"runs": runs, "layers": [_describe(layer) for layer in _leaves(model.mlp_layers)]}
+    return {"runs": runs, "layers": _layers(model)}
 
 
 def run_backward(models, sizes: list[int], sharing: bool, weights: dict, batch: list, factors: list) -> dict:
@@ -81,7 +81,7 @@ def run_backward(models, sizes: list[int], sharing: bool, weights: dict, batch: 
         (torch.tensor(factors) * output.reshape(-1)).sum().backward()
         grads = {name: parameter.grad for name, parameter in parameters.items()}
         found[task] = {name: None if grad is None else grad.tolist() for name, grad in grads.items()}
-    return {"gradients": found}
+    return {"gradients": found, "layers": _layers(model)}
 
 
 def list_parameters(models, sizes: list[int] | None, num_users: int, num_items: int, sharing: bool) -> dict:
@@ -174,6 +174,10 @@ def _leaves(module: nn.Module) -> list[nn.Module]:
     return [leaf for child in children for leaf in _leaves(child)] if children else [module]
 
 
+def _layers(model) -> list[str]:
+    return [_describe(layer) for layer in _leaves(model.mlp_layers)]
+
+
 def _describe(layer: nn.Module) -> str:
     if isinstance(layer, nn.Linear):
         return f"Linear({layer.in_features}, {layer.out_features})" + (
@@ -189,6 +193,8 @@ def _named_parameters(model, sharing: bool) -> dict[str, torch.Tensor]:
     if missing:
         raise Mismatch(f"the attributes {', '.join(names)}", f"a network without {', '.join(missing)}")
     found = {name: getattr(model, name).weight for name in names[:-1]}
+    if not isinstance(model.mlp_layers, nn.Module):
+        raise Mismatch("mlp_layers to be an nn.ModuleList", type(model.mlp_layers).__name__, MLP_HINT)
     dense = [layer for layer in _leaves(model.mlp_layers) if isinstance(layer, nn.Linear)]
     for number, layer in enumerate(dense):
         found |= {f"mlp.{number}.weight": layer.weight, f"mlp.{number}.bias": layer.bias}

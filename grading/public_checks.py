@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grading.questions import SIZES, Check, Problem, Problems, are_near, judge_layers, judge_values, layers_of
+from grading.questions import MLP_HINT, SIZES, Check, Problem, Problems, are_near, judge_layers, judge_values, layers_of
 
 EXAMPLES = Path(__file__).with_name("examples.json")  # written by grading/examples.py
 TABLES = [(220, 310, 16), (270, 190, 40)]  # users, items, width: more items than users, and the other way round
@@ -159,7 +159,7 @@ def _judge_numbers(result: dict, example: dict) -> Problems:
     for place, (name, equation) in enumerate(EQUATIONS.items()):
         hint = f"read {equation} again"
         if name == "score" and ", ".join(result["layers"]) != layers_of(SIZES[3:]):
-            hint = "the layers are not those of question 2: correct init_mlp_layers first"
+            hint = MLP_HINT
         yield from itertools.islice(_wrong_numbers(result, example["batches"], right, place, name, hint), 1)
 
 

@@ -24,6 +24,9 @@ SIZES = [13, 19, 8, 24, 10, 6, 6, 6]
 TOLERANCE = 1e-4  # single against double precision, for numbers of about 1 to 10
 
 
+MLP_HINT = "the layers are not those of question 2: correct init_mlp_layers first"
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a check found wrong: what was expected, what the solution gave, and a hint ("" for none)."""

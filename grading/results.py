@@ -139,11 +139,12 @@ def _read_answer(check: Check, reply: dict, limit: float) -> tuple[str, tuple[st
 
 
 def explain(problems: list[Problem]) -> tuple[str, ...]:
-    """The lines for the student."""
-    lines = []
-    for problem in problems[:MOST_PROBLEMS]:
+    """The lines for the student; a hint that several problems share is given once, after the last of them."""
+    shown, lines = problems[:MOST_PROBLEMS], []
+    for problem, following in zip(shown, [*shown[1:], None], strict=True):
         lines += [f"expected: {problem.expected}", f"got:      {printable(problem.got)}"]
-        lines += [f"hint:     {problem.hint}"] if problem.hint else []
+        if problem.hint and (following is None or following.hint != problem.hint):
+            lines.append(f"hint:     {problem.hint}")
     if len(problems) > MOST_PROBLEMS:
         lines.append(f"and {len(problems) - MOST_PROBLEMS} more")
     return tuple(lines)

@@ -121,6 +121,68 @@ def test_a_failure_reports_expected_and_actual_values_and_a_hint(tmp_path):
     assert "hint:     layer_sizes lists" in done.stdout
 
 
+def test_what_a_solution_prints_and_its_own_frames_are_shown_with_v(tmp_path):
+    line = "user, item = self.U(user_ids), self.Q(item_ids)  # (B, d) each"
+    wrong = changed([(line, f"{line}\n        print('shape', user.shape)\n        user.nothing()")])
+    folder = solution(tmp_path / "s", wrong)
+    quiet, verbose = command("3a-0-basic", "--path", folder), command("3a-0-basic", "--path", folder, "-v")
+    number = wrong.splitlines().index("        user.nothing()") + 1
+    assert f"AttributeError: 'Tensor' object has no attribute 'nothing' (models.py, line {number})" in quiet.stdout
+    assert "shape torch.Size" not in quiet.stdout
+    assert "| shape torch.Size([1, 8])" in verbose.stdout
+    assert f'File "models.py", line {number}, in forward_with_embedding_sharing' in verbose.stdout
+    assert "worker.py" not in verbose.stdout
+
+
+def test_a_file_of_any_name_and_a_zip_can_be_graded(tmp_path):
+    (tmp_path / "my model.py").write_text(MODELS)
+    with zipfile.ZipFile(tmp_path / "homework.zip", "w") as archive:
+        archive.write(tmp_path / "my model.py", "homework/models.py")
+    for name in ("my model.py", "homework.zip"):
+        assert "1 / 1" in command("1c", "--path", tmp_path / name).stdout
+
+
+def test_an_import_that_fails_is_told_once_and_ends_the_grading(tmp_path):
+    done = command(
+        "--path", solution(tmp_path / "s", "import nothing_like_this\n"), "--gradescope", tmp_path / "r.json"
+    )
+    reason = (
+        "models.py cannot be imported: ModuleNotFoundError: No module named 'nothing_like_this' (models.py, line 1)"
+    )
+    assert done.stdout.count("nothing_like_this") == 1
+    assert reason in done.stdout
+    assert done.stdout.count("ERROR") == 14
+    results = json.loads((tmp_path / "r.json").read_text())
+    assert results["output"] == reason
+    assert {test["output"] for test in results["tests"]} == {"ERROR"}
+
+
+def test_every_wrong_output_is_told(tmp_path):
+    changes = WRONG["bias missing"][1] + WRONG["concatenation in another order"][1]
+    done = command("3a-1-basic", "--path", solution(tmp_path / "s", changed(changes)))
+    assert "(predictions of forward in training mode" in done.stdout
+    assert "(score of forward in training mode" in done.stdout
+    assert done.stdout.count("expected:") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "message"),
+    [
+        ("outputs swapped", "3a-1-basic", "got:      (score, predictions)"),
+        ("forward swaps, separate", "3b-1-basic", "expected: (predictions, score) from forward"),
+        ("missing ReLU", "3a-1-basic", "the layers are not those of question 2: correct init_mlp_layers first"),
+        ("last layer forgotten", "3b-0-basic", "the layers are not those of question 2: correct init_mlp_layers first"),
+    ],
+)
+def test_the_cause_is_named(tmp_path, name, check, message):
+    assert message in command(check, "--path", solution(tmp_path / "s", changed(WRONG[name][1]))).stdout
+
+
+def test_pandas_can_be_imported(tmp_path):
+    """It is among the requirements, which Gradescope installs too."""
+    assert "1 / 1" in command("1c", "--path", solution(tmp_path / "s", f"import pandas\n{MODELS}")).stdout
+
+
 # Misbehaving solutions: only the check that they disturb fails
 
 
