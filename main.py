@@ -27,7 +27,8 @@ from training.console import log, run_command, silent
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 an error that the user can fix, 130 ended by Ctrl-C."""
-    return run_command("main.py", lambda: run(sys.argv[1:] if argv is None else argv))
+    arguments = sys.argv[1:] if argv is None else argv
+    return run_command("main.py", lambda: run(arguments), with_traceback="--traceback" in arguments)
 
 
 def run(argv: list[str]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from config import dyadic, multitask, zoo
 from config.base import RunConfig
+from config.parts import has_module
 from sources.catalog import DATASETS
 from training.weighting import METHODS
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from training.protocols import Recipe
 
 # Module of the recipe -> the configs that it trains.
-RECIPES: dict[str, tuple[type[RunConfig], ...]] = {
+ALL_RECIPES: dict[str, tuple[type[RunConfig], ...]] = {
     "multitask.recipe": (multitask.MultiTaskConfig,),
     "multitask.closed_form_recipe": (multitask.ClosedFormConfig,),
     "zoo.recipe": zoo.CONFIGS,
     "dyadic.recipe": dyadic.CONFIGS,
 }
+# A copy of the project for students lacks some of them.
+RECIPES = {module: configs for module, configs in ALL_RECIPES.items() if has_module(module)}
 MODELS: dict[str, type[RunConfig]] = {config.model: config for configs in RECIPES.values() for config in configs}
 # The values of fields whose possible values are listed where they are implemented.
 CHOICES: dict[str, tuple[str, ...]] = {"dataset": DATASETS, "weighting": tuple(METHODS)}

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from config.base import RunConfig
 from config.errors import UserError
 from training.console import log
+from training.model_errors import explain
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 FINISHED = ("finished", "stopped early")  # the endings of a run that need no further epochs
@@ -166,7 +167,7 @@ class MainProcess:
         finally:
             self.settings.unlink(missing_ok=True)
         if code := self.process.returncode:
-            raise UserError(f"the run {self.folder} ended with code {code}: {message.strip()[-500:]}")
+            raise UserError(f"the run {self.folder} ended with code {code}: {message.strip()[-1000:]}")
 
     def terminate(self) -> None:
         self.process.terminate()
@@ -218,8 +219,11 @@ def _call(errors: Connection, function: Callable[..., object], arguments: tuple)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all processes; the parent alone answers it
     try:
         function(*arguments)
-    except (UserError, OSError) as error:
-        errors.send(str(error))
+    except Exception as error:
+        sentence = explain(error) or (str(error) if isinstance(error, (UserError, OSError)) else None)
+        if sentence is None:
+            raise
+        errors.send(sentence)
 
 
 def _read_result(folder: Path) -> dict | None:

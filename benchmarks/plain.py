@@ -11,6 +11,8 @@ from benchmarks.results import Record
 from benchmarks.timing import cpu_seconds, in_turns, table_of_times
 from config.multitask import MultiTaskConfig
 from dataset import Interactions
+from models import MultiTaskNet
+from multitask.dense_layers import dense_layers
 from multitask.recipe import RECIPE
 from training.console import log
 
@@ -36,6 +38,17 @@ class PlainNet(nn.Module):
     def rank(self, users: Tensor, items: Tensor) -> Tensor:
         """The ranking scores alone: (B,), (B,) -> (B,)."""
         return (self.U(users) * self.Q(items)).sum(1) + self.B(items)[:, 0]
+
+
+@torch.no_grad()
+def copy_weights(model: MultiTaskNet, plain: PlainNet) -> None:
+    """Give the plain network the weights of a multi-task net with shared tables and as many dense layers."""
+    for name in ("U", "Q", "B"):
+        getattr(plain, name).weight.copy_(getattr(model, name).weight)
+    layers = zip(dense_layers(model), (plain.mlp_layers[0], plain.mlp_layers[2]), strict=True)
+    for layer, own in layers:
+        own.weight.copy_(layer.weight)
+        own.bias.copy_(layer.bias)
 
 
 def joint_loss(weights: dict[str, float], positive: Tensor, negative: Tensor, score: Tensor, ratings: Tensor) -> Tensor:
@@ -130,7 +143,7 @@ def measure_evaluation(record: Record, config: MultiTaskConfig, repeats: int) ->
     data = RECIPE.load_data(config)
     training = RECIPE.build(config, data, CPU)
     plain = PlainNet(len(data.users), len(data.items))
-    plain.load_state_dict(training.model.state_dict())
+    copy_weights(training.model, plain)
     ways = {
         "plain: an argsort per user": lambda: plain_evaluation(plain, data.test, data.train),
         "ours": lambda: training.task.metrics(training.model, "test"),

@@ -89,6 +89,7 @@ def _make_parser() -> Parser:
     add("--output", type=Path, metavar="FILE", help=f"write the answer to a new file: {', '.join(FORMATS)}")
     add("--json", action="store_true", help="with --recommend USER ...: answer in JSON")
     add("--logdir", type=Path, metavar="DIR", help="run folder (default: the newest under run)")
+    add("--traceback", action="store_true", help="print the whole traceback of an error in models.py")
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="device to compute on (default: auto)")
     return parser
 

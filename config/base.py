@@ -82,8 +82,8 @@ class RunConfig(Options):
     seed: int = option(0, "seed of split, weights, order and negatives", "training", low=0, high=LARGEST_SEED)
     start_from: str | None = option(None, "begin with the weights of an older run", "training", metavar="RUN")
     device: str = option(
-        "auto", "device to compute on", "training", choices=("auto", "cpu", "cuda", "mps"), affects_result=False,
-        resumable=True,
+        "auto", "auto, cpu, cuda or mps", "training", choices=("auto", "cpu", "cuda", "mps"), affects_result=False,
+        resumable=True, metavar="DEVICE",
     )  # fmt: skip
     # One thread by default: the networks are so small that a second thread gains nothing on an idle machine, and on a
     # busy one the threads wait for each other (an epoch of 0.45 s was seen to take 28 s).
@@ -119,6 +119,9 @@ class RunConfig(Options):
     quiet: bool = option(False, "print only the final table", "output", affects_result=False, resumable=True)
     profile: bool = option(
         False, "print where the time went at the end", "output", affects_result=False, resumable=True
+    )
+    traceback: bool = option(
+        False, "print the whole traceback of an error in models.py", "output", affects_result=False, resumable=True
     )
 
     def check(self) -> None:

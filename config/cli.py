@@ -12,11 +12,13 @@ import json
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from config.base import Option, RunConfig
 from config.errors import UserError
+from config.parts import missing
 
 PRESETS = Path(__file__).resolve().with_name("presets")
 FORMAT = 2  # of config.json; a change that older files do not survive raises it
@@ -56,7 +58,7 @@ def parse(argv: Sequence[str] | None, models: Models, choices: Choices) -> Reque
         UserError: a flag is unknown, does not apply to the model or has a wrong value, or the --config file is wrong.
     """
     first = vars(_first_parser(models).parse_known_args(argv)[0])
-    source = _settings_source(first)
+    source = _settings_source(first, models)
     from_file = read_settings_file(source, models, choices) if source is not None else {}
     in_file = from_file.pop("model", None) or _model_of_run(first["resume"], models)
     model = first["model"] or in_file or next(iter(models))
@@ -80,12 +82,19 @@ def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def find_preset(name: str) -> Path:
-    """Raises UserError where no preset has this name."""
-    known = {path.stem: path for path in sorted(PRESETS.glob("*.json"))}
-    if name not in known:
+def find_preset(name: str, models: Models | None = None) -> Path:
+    """Raises UserError where no preset has this name; models: those to suggest presets of, None: all."""
+    path = PRESETS / f"{name}.json"
+    if path.parent != PRESETS or not path.is_file():
+        known = preset_names(models)
         raise UserError(f"there is no preset {name!r}{_suggest(name, known)}: choose one of {', '.join(known)}")
-    return known[name]
+    return path
+
+
+def preset_names(models: Models | None) -> list[str]:
+    """The presets of these models, by name; None: all."""
+    contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(PRESETS.glob("*.json"))}
+    return [name for name, content in contents.items() if models is None or content["model"] in models]
 
 
 def read_settings_file(path: Path, models: Models, choices: Choices) -> dict[str, Any]:
@@ -123,6 +132,8 @@ def check_settings(values: object, source: str, models: Models, choices: Choices
     if not isinstance(values, dict):
         raise UserError(f"{source} should hold an object of flag names and values")
     model = values.get("model", next(iter(models)))
+    if isinstance(model, str) and is_left_out(model, models):
+        raise UserError(f"{source}: {missing(f'--model {model}')}")
     if not isinstance(model, str) or model not in models:
         raise UserError(f"{source}: model cannot be {model!r}; choose one of {', '.join(models)}")
     fields = _fields(models[model])
@@ -144,6 +155,25 @@ def check_settings(values: object, source: str, models: Models, choices: Choices
     return checked
 
 
+def is_left_out(name: str, models: Models) -> bool:
+    """True where the project has a model of this name, and this copy of it does not."""
+    return name not in models and any(name == vars(config).get("model") for config in _subclasses(RunConfig))
+
+
+def _subclasses(config: type) -> Iterable[type]:
+    subclass: type
+    for subclass in config.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _model_name(models: Models, name: str) -> str:
+    """The type of --model."""
+    if is_left_out(name, models):
+        raise UserError(missing(f"--model {name}"))
+    return name
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, but a mistake is answered by one sentence instead of the whole usage."""
 
@@ -162,13 +192,13 @@ def _first_parser(models: Models) -> Parser:
     """Reads what decides which flags there are."""
     parser = Parser(prog="main.py", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--model", choices=tuple(models))
+    parser.add_argument("--model", type=partial(_model_name, models), choices=tuple(models))
     for name in ("config", "preset", "resume"):
         parser.add_argument(f"--{name}")
     return parser
 
 
-def _settings_source(first: Mapping[str, Any]) -> Path | None:
+def _settings_source(first: Mapping[str, Any], models: Models) -> Path | None:
     """The settings file that --config or --preset names."""
     if first["preset"] is not None and first["config"] is not None:
         raise UserError("--preset and --config are two sources of settings: give one or the other")
@@ -176,7 +206,7 @@ def _settings_source(first: Mapping[str, Any]) -> Path | None:
         if first["resume"] is not None and first[source] is not None:
             raise UserError(f"--resume takes the settings of its run: leave out --{source}")
     if first["preset"] is not None:
-        return find_preset(first["preset"])
+        return find_preset(first["preset"], models)
     return Path(first["config"]) if first["config"] is not None else None
 
 
@@ -234,7 +264,7 @@ def _add_actions(group: argparse._ArgumentGroup, models: Models) -> None:
     for flag, text in QUESTIONS.items():  # these are read by config/asking.py
         group.add_argument(flag, metavar=text[0], help=text[1], default=argparse.SUPPRESS)
     group.add_argument("--config", metavar="FILE", help="settings from a JSON file, as a run's config.json")
-    presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.json")))
+    presets = ", ".join(preset_names(models))
     group.add_argument("--preset", metavar="NAME", help=f"settings by name: {presets}")
 
 

@@ -43,6 +43,10 @@ class MultiTaskConfig(GradientConfig):
         0, "networks of the ensemble that compute user embeddings from the watched items", TASKS, metavar="K",
         low=0, high=1000,
     )  # fmt: skip
+    steps: str = option(
+        "auto", "auto: with a manual gradient where it equals that of autograd; autograd: always as training/steps.py "
+        "takes them", "training", choices=("auto", "autograd"), affects_result=False, resumable=True,
+    )  # fmt: skip
     init_rating_bias: bool = option(False, "predicted ratings start at the mean rating instead of 0", TASKS)
 
     epochs: int = redefine(GradientConfig, "epochs", 100)

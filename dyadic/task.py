@@ -147,6 +147,8 @@ class DyadicSGD:
     The history holds these losses, so a resumed run needs no further state.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, model: DyadicNet, task: DyadicTask, config: LearnerOptions, device: torch.device | str) -> None:
         self.model, self.task, self.options = model, task, task.options
         self.checkpoint_parts: dict[str, object] = {}

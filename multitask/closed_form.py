@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models import MultiTaskNet
 from multitask.bayesian import Factorization
+from multitask.dense_layers import dense_layers
 
 SCALE = 2.0**-16  # a power of two, so that undoing it is exact
 LARGEST_PRODUCT = 64.0  # of x . y, in rating points, with SCALE: p moves by at most their product, 0.001
@@ -55,10 +56,11 @@ def assemble(ranking: RankingBlock, rating: Factorization, network: MultiTaskNet
         ValueError: the network does not have this form.
     """
     width = width_of(ranking, rating)
-    if not network.embedding_sharing or network.embedding_dim != width or len(network.mlp_layers) != 1:
+    layers = dense_layers(network)
+    if not network.embedding_sharing or network.embedding_dim != width or len(layers) != 1:
         raise ValueError(
             f"the blocks need shared tables of width {width} and one linear layer as f_theta; this network has width "
-            f"{network.embedding_dim}, {len(network.mlp_layers)} layers, embedding_sharing={network.embedding_sharing}"
+            f"{network.embedding_dim}, {len(layers)} layers, embedding_sharing={network.embedding_sharing}"
         )
     zeros = torch.zeros_like
     user_bias, item_bias = rating.user_bias.unsqueeze(1), rating.item_bias.unsqueeze(1)
@@ -67,7 +69,7 @@ def assemble(ranking: RankingBlock, rating: Factorization, network: MultiTaskNet
     network.Q.weight.copy_(torch.cat([ranking.items, zeros(item_bias), item_bias, scale * rating.items], dim=1))
     network.B.weight.copy_(ranking.item_bias.unsqueeze(1))
 
-    layer, place = network.mlp_layers[0], ranking.users.shape[1]
+    layer, place = layers[0], ranking.users.shape[1]
     layer.bias.fill_(rating.mean)
     for_user, for_item, for_product = layer.weight.zero_()[0].chunk(3)
     for_user[place] = 1.0

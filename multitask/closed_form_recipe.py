@@ -155,6 +155,8 @@ def named_fits(fits: Sequence[BayesianFactorization]) -> dict[str, BayesianFacto
 class BlockStepper:
     """Fits the blocks; after each epoch the model holds them."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(
         self,
         model: MultiTaskNet,

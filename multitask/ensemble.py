@@ -13,6 +13,7 @@ import torch
 
 from config.multitask import MultiTaskConfig
 from models import MultiTaskNet
+from multitask.dense_layers import dense_layers
 from multitask.item_based import ItemBasedNet
 from multitask.task import WatchAndRate
 from training.protocols import History, Row, Stepper, Stop, Training
@@ -38,6 +39,7 @@ class EnsembleStepper:
     ) -> None:
         self.model = model
         self.networks, self.steppers, self.checkpoint_parts = make_steppers(build_networks(), device)
+        self.notes = tuple(dict.fromkeys(note for stepper in self.steppers for note in stepper.notes))
         average_into(self.networks, self.model)
 
     def has_converged(self, history: History) -> bool:
@@ -82,8 +84,8 @@ def average_into(networks: Sequence[MultiTaskNet], mean: MultiTaskNet) -> None:
     mean.B.weight.copy_(sum(network.B.weight for network in networks) / count)
     raters = [network for network in networks if not isinstance(network, ItemBasedNet)] or networks
     fractions = [(network in raters) / len(raters) for network in networks]  # of each network in r
-    layers = [network.mlp_layers[0] for network in networks]
-    mean_layer = mean.mlp_layers[0]
+    layers = [dense_layers(network)[0] for network in networks]
+    mean_layer = dense_layers(mean)[0]
     mean_layer.bias.copy_(sum(fraction * layer.bias for fraction, layer in zip(fractions, layers, strict=True)))
     thirds = zip(*(layer.weight.chunk(3, dim=1) for layer in layers), strict=True)  # for u, for q, for u * q
     for place, parts, factor in zip(mean_layer.weight.chunk(3, dim=1), thirds, (1, count, count), strict=True):

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class RatingSolver:
     """
 
     def __init__(self, model: nn.Module, widths: Mapping[str, int], spread: Tensor) -> None:
-        self.model, self.widths, self.spread = copy.deepcopy(model).cpu().double().requires_grad_(False), widths, spread
+        self.model, self.widths, self.spread = _in_double_where_possible(model), widths, spread
         self.noise = 1.0
         self.active = torch.arange(len(spread))  # the columns of u that move a rating, as far as is known
         self.factor = _root(spread)
@@ -155,13 +156,13 @@ class RatingSolver:
 
     def _differentiate(self, user: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted ratings (n,) of items, and their derivatives by u, (n, d)."""
-        copies = user.repeat(len(item_ids), 1)
+        copies = user.to(next(self.model.parameters()).dtype).repeat(len(item_ids), 1)
         tables = [part.contiguous().requires_grad_() for part in copies.split(list(self.widths.values()), dim=1)]
         with torch.enable_grad():
             state = dict(zip(self.widths, tables, strict=True))
             predicted = functional_call(self.model, state, (torch.arange(len(item_ids)), item_ids))[1]
             gradients = torch.autograd.grad(predicted.sum(), tables, allow_unused=True, materialize_grads=True)
-        return predicted.detach(), torch.cat(gradients, dim=1)
+        return predicted.detach().double(), torch.cat(gradients, dim=1).double()
 
     def _is_linear_between(self, user: Tensor, mean: Tensor, rows: Rows) -> bool:
         (there, _), (here, gradients) = (self._differentiate(point, rows.item_ids) for point in (user, mean))
@@ -188,6 +189,18 @@ class RatingSolver:
         """Left singular vectors (n, k) and squared singular values (k,) of J S^1/2."""
         left, values, _ = torch.linalg.svd(gradients @ self.factor, full_matrices=False)
         return left, values.square()
+
+
+def _in_double_where_possible(model: nn.Module) -> Any:
+    """A copy of a network on the CPU: in float64, or in its own precision where its code allows no other."""
+    exact: Any = copy.deepcopy(model).cpu().double().requires_grad_(False)
+    first_row = torch.zeros(1, dtype=torch.long)
+    try:
+        with torch.no_grad():
+            exact(first_row, first_row)
+    except RuntimeError:  # models.py converts to float32 on the way: layers of float64 do not take that
+        return copy.deepcopy(model).cpu().requires_grad_(False)
+    return exact
 
 
 def _root(matrix: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config.base import GradientConfig
+from config.multitask import MultiTaskConfig
 from dataset import Interactions
 from losses import masked_item_loss, regression_loss
 from models import MultiTaskNet
 from multitask.softmax import SoftmaxTask
+from multitask.steps import settings_for_autograd, steps_note
 from training.protocols import GradientTask, History, Row, Stop
 from training.steps import GradientStepper
 
@@ -88,8 +89,9 @@ class ItemBasedTask(SoftmaxTask):
 class ItemBasedStepper(GradientStepper):
     """GradientStepper that rewrites U after each epoch."""
 
-    def __init__(self, model: ItemBasedNet, task: GradientTask, config: GradientConfig, device: torch.device) -> None:
+    def __init__(self, model: ItemBasedNet, task: GradientTask, config: MultiTaskConfig, device: torch.device) -> None:
         super().__init__(model, task, config, device)
+        self.notes = (steps_note(settings_for_autograd(config, device)),)
         model.write_users(task.data.train)
 
     def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:

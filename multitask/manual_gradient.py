@@ -2,8 +2,7 @@
 
 A step on 256 ratings is little arithmetic, and autograd spends more time on its bookkeeping than on the arithmetic. The
 result is the same up to rounding. Students write models.py, so the gradient is compared with autograd before the first
-step. GradientStepper takes the steps if the two differ, on another device, with another weighting, with the softmax
-loss, or with a separate decay of the embeddings.
+step. multitask/steps.py says when autograd takes the steps.
 
 Symbols as in models.py; N negatives, B rows, d embedding width, x = [u, q, u * q]. "The gradient in y" is the gradient
 of the joint loss with respect to y.
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from config.multitask import MultiTaskConfig
 from losses import joint_loss
 from models import MultiTaskNet
+from multitask.dense_layers import dense_layers
 from multitask.flat_adamw import FlatAdamW, flatten
 from multitask.task import WatchAndRate
 from training.data_parallel import DataParallelStepper
@@ -51,28 +51,17 @@ def _bpr_gradient(gap: Tensor) -> Tensor:
 PAIRWISE_GRADIENTS = {"bpr_sigmoid": _bpr_sigmoid_gradient, "bpr": _bpr_gradient}
 
 
-def make_stepper(
-    model: nn.Module, task: WatchAndRate, config: MultiTaskConfig, device: torch.device
-) -> GradientStepper:
-    """The stepper of the multi-task net on WatchAndRate: ManualGradientStepper where it is equivalent to autograd."""
-    manual = is_equivalent(model, task, config, device)
-    return (ManualGradientStepper if manual else GradientStepper)(model, task, config, device)
-
-
-def make_data_parallel_stepper(
-    model: nn.Module, task: WatchAndRate, config: MultiTaskConfig, device: torch.device, group: SingleProcess
-) -> DataParallelStepper:
-    """`make_stepper` over a process group."""
-    manual = is_equivalent(model, task, config, device)
-    stepper = DataParallelManualGradientStepper if manual else DataParallelStepper
-    return stepper(model, task, config, device, group)
-
-
-def is_equivalent(model: nn.Module, task: WatchAndRate, config: MultiTaskConfig, device: torch.device) -> bool:
-    """True if ManualGradientStepper takes the same steps as GradientStepper, up to rounding."""
-    in_pairs = config.ranking_loss in PAIRWISE_GRADIENTS
-    is_plain = device.type == "cpu" and config.weighting == "fixed" and not config.embedding_decay
-    return in_pairs and is_plain and matches_autograd(model, task, config.weights)
+def make_manual_stepper(
+    model: MultiTaskNet,
+    task: WatchAndRate,
+    config: MultiTaskConfig,
+    device: torch.device,
+    group: SingleProcess | None = None,
+) -> "ManualGradientStepper":
+    """The stepper with the manual gradient; group: the processes that share each step, None: one process."""
+    if group is None:
+        return ManualGradientStepper(model, task, config, device)
+    return DataParallelManualGradientStepper(model, task, config, device, group)
 
 
 class ManualGradientStepper(GradientStepper):
@@ -122,7 +111,7 @@ class ManualGradient:
         self.task, self.weights, self.sharing = task, weights, model.embedding_sharing
         names = ("U", "Q") if self.sharing else ("U_reg", "Q_reg", "U_fact", "Q_fact")
         tables = [getattr(model, name).weight for name in names]
-        layers = [(layer.weight, layer.bias) for layer in model.mlp_layers if isinstance(layer, nn.Linear)]
+        layers = [(layer.weight, layer.bias) for layer in dense_layers(model)]
         self.values, self.gradients = flatten([*tables, *(part for layer in layers for part in layer), model.B.weight])
         self.layers = [(weight.detach(), bias.detach()) for weight, bias in layers]
         self.layer_gradients = [(weight.grad, bias.grad) for weight, bias in layers]
@@ -272,17 +261,27 @@ def _join(tables: list[nn.Parameter], flat: Tensor) -> Tensor:
 
 
 def matches_autograd(model: nn.Module, task, weights: dict[str, float]) -> bool:
-    """True if the manual gradient equals that of autograd, on a copy of the network with random weights and rows.
+    """True if the manual gradient equals that of autograd; see `difference_from_autograd`."""
+    return difference_from_autograd(model, task, weights) is None
 
-    Changes neither the network nor any random stream. Does not detect behavior that changes after many calls.
+
+def difference_from_autograd(model: nn.Module, task, weights: dict[str, float]) -> str | None:
+    """Why the manual gradient cannot replace autograd; None where both are equal.
+
+    They are compared on a copy of the network with random weights and rows. Changes neither the network nor any random
+    stream. Does not detect behavior that changes after many calls.
     """
-    if type(model) is not MultiTaskNet or task.ranking_loss not in PAIRWISE_GRADIENTS:
-        return False
+    if type(model) is not MultiTaskNet:
+        return f"{type(model).__name__} is not MultiTaskNet itself"
+    if task.ranking_loss not in PAIRWISE_GRADIENTS:
+        return f"--ranking_loss {task.ranking_loss} has no manual gradient"
     with torch.random.fork_rng(devices=()):
         try:
-            return _compare(copy.deepcopy(model).double().train(), task, weights)
-        except Exception:  # a student's network may raise anything; if it does, training raises it again
-            return False
+            is_equal = _compare(copy.deepcopy(model).double().train(), task, weights)
+        except Exception as error:  # a student's network may raise anything; if it does, training raises it again
+            reason = (str(error).splitlines() or [""])[0]
+            return f"the gradient of this models.py cannot be compared: {type(error).__name__}: {reason}"
+    return None if is_equal else "the gradient of this models.py differs"
 
 
 def _compare(model: nn.Module, task, weights: dict[str, float]) -> bool:

@@ -12,6 +12,7 @@ from dataset import Data, Interactions
 from evaluation import METRICS, evaluate, metric_tags, score_all_items
 from losses import bpr_loss, regression_loss
 from multitask.baselines import Baseline, ease_note, make_baselines
+from multitask.dense_layers import layer_names
 from multitask.fold_in import fold_in
 from training.negatives import CHUNK_ROWS, sample_uniform, sample_unseen
 from training.streams import stream
@@ -156,8 +157,8 @@ class WatchAndRate:
             f"u = U{ranking}.weight[user], q = Q{ranking}.weight[item], b = B.weight[item]",
             "score = u . q + b, which ranks the items of a user",
             f"v = U{rating}.weight[user], w = Q{rating}.weight[item]",
-            "predicted rating = f([v, w, v * w]), where * is element-wise and f are the layers mlp_layers.N:",
-            "x -> weight @ x + bias, with a ReLU after each but the last; the numbers of the ReLUs are left out.",
+            "predicted rating = f([v, w, v * w]), where * is element-wise and f are, one after another, the layers",
+            f"{', '.join(layer_names(model))}: x -> weight @ x + bias, with a ReLU after each but the last.",
             f"It is then clipped to [{self.data.rating_scale[0]:g}, {self.data.rating_scale[1]:g}].",
         )
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from config.base import GradientConfig
 from config.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
+from training.model_errors import explain
 from training.process_group import SingleProcess
 from training.protocols import GradientTask, History, Row, Stop, Training
 from training.steps import GradientStepper, Stopped
@@ -122,6 +123,6 @@ def release_followers(group: SingleProcess) -> Iterator[None]:
         yield
     except Exception as error:
         with suppress(UserError):  # the others have ended already
-            group.broadcast({"error": str(error)})
+            group.broadcast({"error": explain(error) or str(error)})
         raise
     group.broadcast({"error": None})

@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config.base import GradientConfig, RunConfig
 from config.errors import UserError
+from training.model_errors import explain
 from training.protocols import Baselines, History, Log, Row, Stop, Task, Training
 from training.run_folder import RunFolder
 from training.steps import Stopped
@@ -94,8 +95,13 @@ def _explained(run: RunFolder, config: RunConfig, history: History) -> Iterator[
         raise
     except BrokenPipeError:
         raise
-    except OSError as error:
-        raise UserError(f"{run.path} cannot be written ({error}); make room, then --resume {run.path}") from None
+    except Exception as error:
+        if isinstance(error, OSError) and explain(error) is None:
+            raise UserError(f"{run.path} cannot be written ({error}); make room, then --resume {run.path}") from None
+        kept = run.keep_or_discard(history)
+        if history:
+            error.add_note(f"{kept}: correct the error, then --resume {run.path}")
+        raise
 
 
 class _Session:
@@ -116,6 +122,8 @@ class _Session:
         if config.start_from is not None and not run.has("last"):  # else the checkpoint has all weights
             log(start_from(Path(config.start_from), training.model, training.task, device))
         self.stepper = training.make_stepper(training.model, training.task, config, device)
+        for note in self.stepper.notes:
+            log(note)
         self.parts = {"model": training.model, **self.stepper.checkpoint_parts}
         self.clock = _Clock()
         self.baselines: Baselines = {}

@@ -196,6 +196,10 @@ class Stepper(Protocol):
     """Trains a network for an epoch at a time."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user before the first epoch."""
+
+    @property
     def checkpoint_parts(self) -> Mapping[str, Any]:
         """What a checkpoint holds of it: {name: what has state_dict and load_state_dict}."""
 

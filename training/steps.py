@@ -28,6 +28,7 @@ class GradientStepper:
         device: of the network.
     """
 
+    notes: tuple[str, ...] = ()
     all_reduce: AllReduce | None = None  # sums gradients over processes (data_parallel.py)
 
     def __init__(self, model: nn.Module, task: GradientTask, config: GradientConfig, device: torch.device) -> None:

@@ -19,11 +19,10 @@ from multitask.manual_gradient import (
     DataParallelManualGradientStepper,
     ManualGradient,
     ManualGradientStepper,
-    make_data_parallel_stepper,
-    make_stepper,
     matches_autograd,
 )
 from multitask.recipe import RECIPE
+from multitask.steps import make_stepper
 from multitask.task import WatchAndRate
 from registry import make_config
 from training.data_parallel import DataParallelStepper
@@ -232,7 +231,7 @@ def test_a_form_without_a_manual_gradient_uses_autograd(world, monkeypatch):
     monkeypatch.setitem(losses.PAIRWISE_LOSSES, "hinge", lambda p, n: (1 - p + n).relu().mean())
     task = WatchAndRate(world, ranking_loss="hinge")
     assert stepper_type(new_model(), task) is GradientStepper
-    assert run(manual_gradient.make_stepper(new_model(), task, MultiTaskConfig(quiet=True), CPU), [1])
+    assert run(make_stepper(new_model(), task, MultiTaskConfig(quiet=True), CPU), [1])
 
 
 def test_a_form_that_is_redefined_uses_autograd(world, monkeypatch):
@@ -346,5 +345,5 @@ def test_losses_are_those_of_the_task_and_their_weighted_sum(world):
 def test_data_parallel_runs_use_the_manual_gradient_too(bpr, kind):
     settings = make_config(dataset="simulated", simulated_size=(30, 40, 600), ranking_loss=bpr, quiet=True)
     training = RECIPE.build(settings, RECIPE.load_data(settings), CPU)
-    stepper = make_data_parallel_stepper(training.model, training.task, settings, CPU, SINGLE_PROCESS)
+    stepper = make_stepper(training.model, training.task, settings, CPU, SINGLE_PROCESS)
     assert type(stepper) is kind

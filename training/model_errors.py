@@ -1,0 +1,114 @@
+"""Errors of models.py, the file that students write, in a few lines: where, what, what was expected, where to read on.
+
+Standard library only: every command uses it, also before PyTorch is imported.
+"""
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from config.errors import UserError
+
+MODELS = Path(__file__).resolve().parent.parent / "models.py"
+PAIRS = "user_ids (B,), item_ids (B,) -> predictions (B,), score (B,)"
+# What the docstring of a method promises, and the questions of the grader that check it.
+PROMISES = {
+    "init_shared_user_and_item_embeddings": ("the tables (U, Q), of shapes (num_users, d) and (num_items, d)", "1a"),
+    "init_separate_user_and_item_embeddings": (
+        "the tables (U_reg, Q_reg, U_fact, Q_fact), of shapes (num_users, d), (num_items, d), (num_users, d) and "
+        "(num_items, d)", "1b",
+    ),
+    "init_item_bias": ("the item bias B, a table of shape (num_items, 1)", "1c"),
+    "init_mlp_layers": ("an nn.ModuleList of the layers of the MLP, the last dense one with one output", "2"),
+    "forward_with_embedding_sharing": (PAIRS, "3a"),
+    "forward_without_embedding_sharing": (PAIRS, "3b"),
+    "forward": (PAIRS, "3a 3b"),
+    "score_items": ("user_ids (B,) -> ranking scores (B, num_items)", ""),
+}  # fmt: skip
+
+
+class ModelsError(UserError):
+    """models.py does not do what its docstrings promise; the message has a few lines."""
+
+
+def complain(where: str, problem: str, method: str) -> str:
+    """The lines about an error of models.py.
+
+    Args:
+        where: "models.py, line 12, in forward".
+        problem: what is wrong there.
+        method: the method whose docstring says what is expected; "" where there is none.
+    """
+    if method not in PROMISES:
+        return f"{where}: {problem}"
+    promise, question = PROMISES[method]
+    read_on = "read on in its docstring" + (f"; python grader.py {question} tries it alone" if question else "")
+    return f"{where}: {problem}\nexpected of {method}: {promise}\n{read_on}"
+
+
+def explain(error: BaseException) -> str | None:
+    """The lines about an error that comes from models.py; None for any other error."""
+    if isinstance(error, ModelsError):
+        return str(error)
+    if lines := _explain_import(error):
+        return lines
+    frames = _own_frames(error.__traceback__)
+    if not frames or isinstance(error, UserError) or is_lack_of_memory(error):
+        return None
+    line, function, _ = frames[-1]
+    if isinstance(error, NotImplementedError) and _is_raised_in_models(error):
+        return f"models.py is not finished: {error}"
+    where = f"models.py, line {line}" + (f", in {function}" if function != "<module>" else "")
+    return "\n".join([complain(where, _describe(error), _method_of(frames)), *getattr(error, "__notes__", ())])
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """True where memory ran out: PyTorch raises errors of other types than MemoryError."""
+    is_typed = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_typed or "can't allocate memory" in str(error)
+
+
+def _explain_import(error: BaseException) -> str | None:
+    """About a models.py that cannot be imported at all."""
+    if isinstance(error, ImportError) and error.name == "models":
+        if isinstance(error, ModuleNotFoundError):
+            return f"there is no models.py in {MODELS.parent}: put yours there"
+        missing = str(error).split("'")[1]
+        return f"models.py has no class {missing}: keep the names that the file came with"
+    if isinstance(error, (SyntaxError, ValueError)) and not _own_frames(error.__traceback__):
+        try:
+            compile(MODELS.read_bytes(), str(MODELS), "exec")
+        except (SyntaxError, ValueError) as problem:
+            line = getattr(problem, "lineno", None)
+            return f"models.py{f', line {line}' if line else ''}: {_describe(problem)}"
+        except OSError:
+            return None
+    return None
+
+
+def _own_frames(trace: TracebackType | None) -> list[tuple[int, str, str]]:
+    """(line number, function, text of the line) of each frame in models.py, the deepest last."""
+    found = traceback.extract_tb(trace)
+    return [(one.lineno or 0, one.name, one.line or "") for one in found if Path(one.filename) == MODELS]
+
+
+def _is_raised_in_models(error: BaseException) -> bool:
+    """True where models.py itself raises the error, not something that it calls."""
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename) == MODELS
+
+
+def _method_of(frames: list[tuple[int, str, str]]) -> str:
+    """The deepest method with a promise; in __init__ the one that the line calls."""
+    for _, function, text in reversed(frames):
+        if function in PROMISES:
+            return function
+        if function == "__init__":
+            return next((name for name in PROMISES if f"{name}(" in text), "")
+    return ""
+
+
+def _describe(error: BaseException) -> str:
+    """Type and first line: "RuntimeError: mat1 and mat2 shapes cannot be multiplied"."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    first = (text.strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
