@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from config.base import GradientConfig
 from config.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
-from training.model_errors import explain
 from training.process_group import SingleProcess
 from training.protocols import GradientTask, History, Row, Stop, Training
 from training.steps import GradientStepper, Stopped
@@ -118,11 +117,15 @@ def follow(training: Training, config: GradientConfig, device: torch.device, sto
 
 @contextmanager
 def release_followers(group: SingleProcess) -> Iterator[None]:
-    """Rank 0 trains in the body of this `with`. However it ends, the processes in `follow` are told to end, too."""
+    """Rank 0 trains in the body of this `with`. However it ends, the processes in `follow` end, too.
+
+    They are told of its end and of errors between two epochs. Other errors, such as those of models.py, may come in the
+    middle of a step, in which the others would not hear of them; they notice that rank 0 has ended.
+    """
     try:
         yield
-    except Exception as error:
+    except UserError as error:
         with suppress(UserError):  # the others have ended already
-            group.broadcast({"error": explain(error) or str(error)})
+            group.broadcast({"error": str(error)})
         raise
     group.broadcast({"error": None})
