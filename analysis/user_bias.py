@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from analysis.runner import Run
 from evaluation import evaluating, mrr_score
 from losses import bpr_loss
+from multitask.precision import in_double
 from registry import recipe_for
 from training.negatives import sample_uniform
 from training.run_folder import RunFolder
@@ -50,14 +51,15 @@ def measure_all(runs: Sequence[Run], results: Sequence[dict]) -> pd.DataFrame:
 def measure(model: nn.Module, data, seed: int) -> dict[str, float]:
     """Eq. (3) on training ratings and MRR on the test part, without and with a_i drawn from N(0, 1).
 
-    In double precision, so that rounding does not look like an effect; `model` stays in it.
+    In double precision, so that rounding does not look like an effect.
     """
+    model = in_double(model)
     generator = torch.Generator().manual_seed(seed)
     bias = torch.randn(len(data.users), dtype=torch.double, generator=generator)
     rows = data.train[: min(MAX_ROWS, len(data.train))]
     negatives = sample_uniform(data.train, rows.user_ids, 1, generator).squeeze(1)
     found = {}
-    for ending, network in (("", model.double()), ("_with_bias", WithUserBias(model, bias))):
+    for ending, network in (("", model), ("_with_bias", WithUserBias(model, bias))):
         with evaluating(network):
             watched, others = (network(rows.user_ids, items)[0] for items in (rows.item_ids, negatives))
             found[f"loss{ending}"] = bpr_loss(watched, others.unsqueeze(1)).item()

@@ -11,12 +11,10 @@ and otherwise a few steps of Gauss and Newton: the same with f linearized anew. 
 the ratings of trained users. Prior and noise therefore come from the run's own rows.
 """
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +22,7 @@ from torch.func import functional_call
 
 from dataset import Interactions
 from evaluation import BLOCK_CELLS
+from multitask.precision import in_double
 from training.fold_in import SMALLEST, encode_new_users, evenly_spaced, side_by_side, user_widths, with_users
 
 STEPS = 4  # where f is not linear
@@ -100,7 +99,8 @@ class RatingSolver:
     """
 
     def __init__(self, model: nn.Module, widths: Mapping[str, int], spread: Tensor) -> None:
-        self.model, self.widths, self.spread = _in_double_where_possible(model), widths, spread
+        self.model = in_double(model).cpu().requires_grad_(False)
+        self.widths, self.spread = widths, spread
         self.noise = 1.0
         self.active = torch.arange(len(spread))  # the columns of u that move a rating, as far as is known
         self.factor = _root(spread)
@@ -189,18 +189,6 @@ class RatingSolver:
         """Left singular vectors (n, k) and squared singular values (k,) of J S^1/2."""
         left, values, _ = torch.linalg.svd(gradients @ self.factor, full_matrices=False)
         return left, values.square()
-
-
-def _in_double_where_possible(model: nn.Module) -> Any:
-    """A copy of a network on the CPU: in float64, or in its own precision where its code allows no other."""
-    exact: Any = copy.deepcopy(model).cpu().double().requires_grad_(False)
-    first_row = torch.zeros(1, dtype=torch.long)
-    try:
-        with torch.no_grad():
-            exact(first_row, first_row)
-    except RuntimeError:  # models.py converts to float32 on the way: layers of float64 do not take that
-        return copy.deepcopy(model).cpu().requires_grad_(False)
-    return exact
 
 
 def _root(matrix: Tensor) -> Tensor:

@@ -63,10 +63,10 @@ RECIPE = MultiTaskRecipe()
 
 def _require_parts(config: MultiTaskConfig) -> None:
     """Raises UserError where this copy of the project lacks what the config needs."""
-    if config.num_item_based:
-        require_module("multitask.item_based", "--num_item_based")
     if config.ensemble_size > 1:
         require_module("multitask.ensemble", "--ensemble_size")
+    if config.num_item_based:
+        require_module("multitask.item_based", "--num_item_based")
 
 
 def _build_ensemble(config: MultiTaskConfig, data: Data, device: torch.device) -> Training:
