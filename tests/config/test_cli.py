@@ -6,17 +6,19 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from conftest import ROOT, refused, run
 
-from config import cli
+from config import cli, parts
 from config.base import RunConfig
 from config.errors import UserError
 from config.multitask import MultiTaskConfig
 from losses import PAIRWISE_LOSSES
 from multitask.task import NEGATIVE_SAMPLERS
 from registry import CHOICES, MODELS, make_config
+from training.console import run_command
 
 WORLD = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
 
@@ -229,3 +231,44 @@ def test_without_a_learning_rate_the_advice_is_about_the_ratings():
     assert make_config("closed_form").divergence_advice == "check the ratings for extreme values"
     for model in ("multitask", "mmoe", "dyadic"):
         assert make_config(model, lr=0.7).divergence_advice == "lower --lr (now 0.7)"
+
+
+HERE = {"multitask": MODELS["multitask"]}  # the models of a copy for students
+
+
+def test_a_model_that_this_copy_lacks_is_told_as_that(tmp_path):
+    (tmp_path / "a.json").write_text('{"model": "ple"}')
+    sentence = "this copy of the project has no --model ple: it needs the full project"
+    for flags in (["--model", "ple"], ["--config", str(tmp_path / "a.json")]):
+        with pytest.raises(UserError, match=sentence):
+            cli.parse(flags, HERE, CHOICES)
+    with pytest.raises(UserError, match=r"champion\.json: this copy of the project has no --model closed_form"):
+        cli.parse(["--preset", "champion"], HERE, CHOICES)
+    with pytest.raises(UserError, match="invalid choice: 'pel'"):
+        cli.parse(["--model", "pel"], HERE, CHOICES)
+
+
+def test_presets_of_models_that_this_copy_lacks_are_not_listed(capsys):
+    assert cli.preset_names(HERE) == ["ensemble"]
+    assert set(cli.preset_names(None)) == {path.stem for path in cli.PRESETS.glob("*.json")}
+    with pytest.raises(UserError, match=r"choose one of ensemble$"):
+        cli.parse(["--preset", "none"], HERE, CHOICES)
+    with pytest.raises(SystemExit):
+        cli.parse(["--help"], HERE, CHOICES)
+    assert "settings by name: ensemble\n" in capsys.readouterr().out
+
+
+def test_a_missing_part_of_the_project_is_not_called_a_missing_package(capsys):
+    def work(name):
+        raise ModuleNotFoundError(name=name)
+
+    for name, sentence in [
+        ("analysis.runner", "this copy of the project has no analysis.runner: it needs the full project"),
+        ("pandas", "the package pandas is missing: run pip install -r requirements.txt"),
+    ]:
+        assert run_command("main.py", partial(work, name)) == 2
+        assert capsys.readouterr().err == f"main.py: error: {sentence}\n"
+
+
+def test_the_folders_of_the_project_are_listed():
+    assert set(parts.ROOMS) == {path.parent.name for path in ROOT.glob("*/__init__.py")}
