@@ -27,6 +27,7 @@ from multitask.decisions import decide, require_room, with_genres
 from multitask.ease import cut, ease_scores
 from multitask.ensemble import Networks, make_steppers
 from multitask.features import NUM_COUNT_FEATURES, watch_features
+from multitask.network_check import check_network
 from multitask.recipe import SEED_STEP, build_networks
 from multitask.task import WatchAndRate
 from sources.packing import Packed
@@ -116,7 +117,9 @@ class ClosedFormRecipe:
         data = data.to(device)
         width = ranking_width(config) + NUM_BIASES + config.rating_fits * config.rating_dim
         torch.manual_seed(config.seed)
-        model = MultiTaskNet(len(data.users), len(data.items), width, [3 * width]).to(device)
+        model = MultiTaskNet(len(data.users), len(data.items), width, [3 * width])
+        check_network(model, [3 * width])
+        model = model.to(device)
         networks = replace(NETWORKS, seed=config.seed)
         make_networks = partial(build_networks, networks, data, device)
         task = ClosedFormTask(data, seed=config.seed)

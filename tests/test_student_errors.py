@@ -42,6 +42,9 @@ def test_a_file_that_cannot_be_used_at_all(capsys, tmp_path, case):
     content = changed(*changes)
     lines = told(capsys, tmp_path, content)
     assert complaint.format(line=line_of(content, changes[0][1])) in lines[0]
+    assert ("traceback" in lines[-1]) == (
+        "Error: No module" in lines[0] or "cannot import" in lines[0] or "nm" in lines[0]
+    )
 
 
 @pytest.mark.parametrize("case", METHODS)
@@ -78,6 +81,16 @@ def test_separate_tables_are_told_of_by_their_own_methods(capsys, tmp_path):
     assert "grader.py 1b " in lines[2]
 
 
+def test_every_network_is_tried_before_it_is_trained(capsys, tmp_path):
+    content = changed((SQUEEZE, "return hidden"))
+    champion = ["--preset", "champion", "--ranking", "ease", "--ridge", "50", "--ranking_dim", "8", "--genres", "off"]
+    ensemble = ["--preset", "ensemble", "--embedding_dim", "16", "--layer_sizes", "48"]
+    item_based = ["--ranking_loss", "softmax", "--num_item_based", "1"]
+    for flags in (champion, ensemble, item_based):
+        lines = told(capsys, tmp_path, content, *flags)
+        assert "on a batch of 1 in training mode score has the shape (1, 1)" in lines[0]
+
+
 def test_an_error_during_the_first_epoch_leaves_nothing_behind(capsys, tmp_path):
     content = changed((FORWARD, LATER.format(calls=6, then="user_ids = user_ids.float()") + FORWARD))
     lines = told(capsys, tmp_path, content, "--steps", "autograd")
@@ -92,7 +105,10 @@ def test_an_error_in_a_later_epoch_keeps_the_finished_ones(capsys, tmp_path):
     assert "in forward: ValueError: enough\nexpected of forward: " in err
     kept = len((tmp_path / "out/metrics.csv").read_text().splitlines()) - 1
     assert 1 <= kept < 3
-    assert f"{kept} finished epochs are kept in out: correct the error, then --resume out" in err
+    assert (
+        f"{kept} finished epoch{'s are' if kept > 1 else ' is'} kept in out: correct the error, then --resume out"
+        in err
+    )
     assert err.count("\n") == 4
     assert run("--resume", "out") == 0
     assert len((tmp_path / "out/metrics.csv").read_text().splitlines()) == 4
@@ -100,14 +116,14 @@ def test_an_error_in_a_later_epoch_keeps_the_finished_ones(capsys, tmp_path):
 
 def test_traceback_prints_the_rest(capsys, tmp_path):
     content = changed((SUM, SUM.replace("self.B", "self.b")))
-    assert told(capsys, tmp_path, content)[-1].endswith("; --traceback shows the rest")
+    assert told(capsys, tmp_path, content)[-1].endswith("; main.py --traceback shows the rest")
     with in_place_of_ours(tmp_path, content):
         assert run(*WORLD, "--traceback") == 2
     err = capsys.readouterr().err
     assert err.startswith("Traceback (most recent call last):")
     assert "\nAttributeError: 'MultiTaskNet' object has no attribute 'b'\n" in err
     assert "\nmain.py: error: models.py, line " in err
-    assert "--traceback shows" not in err
+    assert "traceback shows" not in err
 
 
 def test_a_question_to_a_run_is_told_of_it_too(capsys, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from config.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR, UserError
 from config.parts import ROOMS, missing
 from training.local_rank import is_local_main
-from training.model_errors import ModelsError, explain, is_lack_of_memory
+from training.model_errors import explain, has_traceback, is_lack_of_memory
 
 
 def run_command(
@@ -50,8 +50,8 @@ def _sentence(error: Exception, with_traceback: bool | None) -> str | None:
     if (lines := explain(error)) is not None:
         if with_traceback and is_local_main():
             traceback.print_exception(error)
-        can_show = with_traceback is False and not isinstance(error, (ModelsError, NotImplementedError))
-        return lines + ("; --traceback shows the rest" if can_show else "")
+        has_more = with_traceback is False and has_traceback(error)
+        return lines + ("; main.py --traceback shows the rest" if has_more else "")
     if isinstance(error, ModuleNotFoundError):
         if (part := str(error.name)).split(".")[0] in ROOMS:
             return missing(part)

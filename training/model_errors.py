@@ -56,10 +56,15 @@ def explain(error: BaseException) -> str | None:
     if not frames or isinstance(error, UserError) or is_lack_of_memory(error):
         return None
     line, function, _ = frames[-1]
-    if isinstance(error, NotImplementedError) and _is_raised_in_models(error):
+    if _is_unfinished(error):
         return f"models.py is not finished: {error}"
     where = f"models.py, line {line}" + (f", in {function}" if function != "<module>" else "")
     return "\n".join([complain(where, _describe(error), _method_of(frames)), *getattr(error, "__notes__", ())])
+
+
+def has_traceback(error: BaseException) -> bool:
+    """True where the traceback of an error from models.py says more than its lines."""
+    return bool(_own_frames(error.__traceback__)) and not _is_unfinished(error)
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
@@ -92,8 +97,10 @@ def _own_frames(trace: TracebackType | None) -> list[tuple[int, str, str]]:
     return [(one.lineno or 0, one.name, one.line or "") for one in found if Path(one.filename) == MODELS]
 
 
-def _is_raised_in_models(error: BaseException) -> bool:
-    """True where models.py itself raises the error, not something that it calls."""
+def _is_unfinished(error: BaseException) -> bool:
+    """True for what the starter's methods raise: by models.py itself, not by something that it calls."""
+    if not isinstance(error, NotImplementedError):
+        return False
     return Path(traceback.extract_tb(error.__traceback__)[-1].filename) == MODELS
 
 

@@ -198,7 +198,8 @@ class RunFolder:
         Removes only files that a run writes, and the folder only if it is then empty.
         """
         if history or not self._is_new:
-            return f"{len(history)} finished epochs are kept in {self.path}"
+            kept = "1 finished epoch is" if len(history) == 1 else f"{len(history)} finished epochs are"
+            return f"{kept} kept in {self.path}"
         for pattern in OWN_FILES:
             for file in self.path.glob(pattern):
                 file.unlink()
