@@ -57,7 +57,7 @@ def explain(error: BaseException) -> str | None:
         return None
     line, function, _ = frames[-1]
     if _is_unfinished(error):
-        return f"models.py is not finished: {error}"
+        return f"models.py is not finished: {str(error) or f'write {function}'}"
     where = f"models.py, line {line}" + (f", in {function}" if function != "<module>" else "")
     return "\n".join([complain(where, _describe(error), _method_of(frames)), *getattr(error, "__notes__", ())])
 
@@ -94,14 +94,19 @@ def _explain_import(error: BaseException) -> str | None:
 def _own_frames(trace: TracebackType | None) -> list[tuple[int, str, str]]:
     """(line number, function, text of the line) of each frame in models.py, the deepest last."""
     found = traceback.extract_tb(trace)
-    return [(one.lineno or 0, one.name, one.line or "") for one in found if Path(one.filename) == MODELS]
+    return [(one.lineno or 0, one.name, one.line or "") for one in found if _is_models(one.filename)]
+
+
+def _is_models(filename: str) -> bool:
+    """True for models.py, also where a link leads to its folder."""
+    return filename.endswith(MODELS.name) and Path(filename).resolve() == MODELS
 
 
 def _is_unfinished(error: BaseException) -> bool:
     """True for what the starter's methods raise: by models.py itself, not by something that it calls."""
     if not isinstance(error, NotImplementedError):
         return False
-    return Path(traceback.extract_tb(error.__traceback__)[-1].filename) == MODELS
+    return _is_models(traceback.extract_tb(error.__traceback__)[-1].filename)
 
 
 def _method_of(frames: list[tuple[int, str, str]]) -> str:

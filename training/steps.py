@@ -21,6 +21,9 @@ class Stopped(Exception):
 class GradientStepper:
     """AdamW on the joint loss; config.weighting balances the tasks.
 
+    For the multi-task net, a stepper with a manual gradient takes the place of this one where both do the same; with
+    `--steps autograd`, this one always takes the steps.
+
     Args:
         model: the network to train, in place.
         task: its batches and losses.
