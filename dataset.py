@@ -21,7 +21,7 @@ from torch import Tensor
 from config.errors import UserError
 from sources import cache, download, readers
 from sources.cache import Table
-from sources.catalog import SIMULATED_SIZE
+from sources.catalog import MOVIELENS, SIMULATED_SIZE, Source
 from sources.ids import encode_pairs
 from sources.packing import Packed
 from sources.selection import keep_frequent_rows, match, require_enough
@@ -295,6 +295,42 @@ def load(
     return _load_by_name(dataset, data_folder(data_dir), simulated_size, how)
 
 
+def get_movielens_dataset(variant: str = "100K") -> Interactions:
+    """All ratings of a MovieLens data set, in the order of its file; named as in Spotlight.
+
+    Args:
+        variant: "100K", "1M", "10M" or another name in sources/catalog.py without its "ml-".
+
+    Raises:
+        ValueError: there is no such variant.
+        UserError: the data are neither on disk nor can they be downloaded.
+    """
+    name = f"ml-{variant.lower()}"
+    if name not in MOVIELENS:
+        variants = ", ".join(known.removeprefix("ml-").upper() for known in MOVIELENS)
+        raise ValueError(f"there is no MovieLens variant {variant!r}: choose one of {variants}")
+    _, table = _read_movielens(name, data_folder(None))
+    columns = {column: torch.tensor(values) for column, values in table.columns.items()}
+    return Interactions(**columns, num_users=len(table.users), num_items=len(table.items))
+
+
+def random_train_test_split(
+    interactions: Interactions,
+    test_fraction: float = Split.test_fraction,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[Interactions, Interactions]:
+    """The training rows and the test rows; named as in Spotlight. An integer splits as `main.py --seed` does.
+
+    Raises:
+        ValueError: test_fraction is not between 0 and 1.
+        UserError: the rows are too few for two parts.
+    """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction must be greater than 0 and less than 1, not {test_fraction}")
+    train, _, test = split_randomly(len(interactions), test_fraction, 0.0, random_state)
+    return interactions[torch.from_numpy(train)], interactions[torch.from_numpy(test)]
+
+
 def data_folder(data_dir: str | os.PathLike | None) -> Path:
     """The folder that holds the MovieLens folders: the argument, else $MOVIELENS_DIR, else data/."""
     return Path(data_dir or os.environ.get("MOVIELENS_DIR") or DEFAULT_DATA_DIR)
@@ -319,9 +355,13 @@ def _load_by_name(name: str, folder: Path, simulated_size: Sequence[int], split:
         return _load_simulated(simulated_size, folder, (note,), split)
 
 
-def _load_movielens(name: str, folder: Path, split: Split) -> Data:
+def _read_movielens(name: str, folder: Path, with_times: bool = False) -> tuple[Source, Table]:
     source = download.fetch(name, folder)
-    table = cache.read_ratings(source.ratings_file, source.scale, with_times=split.needs_times)
+    return source, cache.read_ratings(source.ratings_file, source.scale, with_times=with_times)
+
+
+def _load_movielens(name: str, folder: Path, split: Split) -> Data:
+    source, table = _read_movielens(name, folder, split.needs_times)
     published = source.num_ratings
     if published and len(table) != published:
         found = f"{source.ratings_file} holds {len(table):,} ratings, not the {published:,} of {name} as published"

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -173,13 +174,46 @@ def auc(ranking: Ranking) -> float:
     return (1 - pairs_lost / (hits * others))[others > 0].mean().item()
 
 
-def rank_test_items(model: nn.Module, test: Interactions, train: Interactions | None = None) -> Ranking:
+class Predictor(Protocol):
+    """An object in the style of Spotlight, which can be scored in place of a network.
+
+    predict: user_ids and item_ids, (B,) int64 NumPy arrays -> (predictions, score), (B,) arrays or tensors each, in the
+    meaning of `MultiTaskNet.forward`. Other names of the arguments are fine.
+    """
+
+    def predict(self, user_ids: np.ndarray, item_ids: np.ndarray, /) -> tuple[Any, Any]: ...
+
+
+class _PredictorNet(nn.Module):
+    """A Predictor as a network."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.predictor.predict(user_ids.cpu().numpy(), item_ids.cpu().numpy())
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise ValueError(f"predict must return two results, predictions and score, not {type(found).__name__}")
+        predictions, score = (torch.as_tensor(values, device=user_ids.device) for values in found)
+        for name, values in {"predictions": predictions, "score": score}.items():
+            if values.shape != user_ids.shape:
+                raise ValueError(f"predict must return {name} of shape {(len(user_ids),)}, not {tuple(values.shape)}")
+        return predictions + 0.0, score + 0.0  # whole numbers, such as counts, become real ones
+
+
+def as_network(model: nn.Module | Predictor) -> nn.Module:
+    """The model itself if it is a network, else a network that calls its `predict`."""
+    return model if isinstance(model, nn.Module) else _PredictorNet(model)
+
+
+def rank_test_items(model: nn.Module | Predictor, test: Interactions, train: Interactions | None = None) -> Ranking:
     """Rank every test item among all items that its user does not have in `train`.
 
     Scores blocks of users of about BLOCK_CELLS scores each, see `score_all_items`.
 
     Args:
-        model: a network whose forward returns (predictions, score).
+        model: a network whose forward returns (predictions, score), or an object whose `predict` does.
         test: the pairs to rank; none of them may be in `train`.
         train: the pairs to mask; None masks nothing.
 
@@ -188,6 +222,7 @@ def rank_test_items(model: nn.Module, test: Interactions, train: Interactions | 
         FloatingPointError: a score is nan or infinite.
     """
     _require_rows(test)
+    model = as_network(model)
     order = torch.argsort(test.user_ids, stable=True)
     users, items = test.user_ids[order].long(), test.item_ids[order].long()
     distinct, counts = torch.unique_consecutive(users, return_counts=True)
@@ -210,7 +245,7 @@ def rank_test_items(model: nn.Module, test: Interactions, train: Interactions | 
     return Ranking(users.cpu(), torch.cat(ranks), num_candidates.repeat_interleave(counts).cpu())
 
 
-def mrr_score(model: nn.Module, test: Interactions, train: Interactions | None = None) -> float:
+def mrr_score(model: nn.Module | Predictor, test: Interactions, train: Interactions | None = None) -> float:
     """The homework's mean reciprocal rank on `test`, with the items of `train` masked.
 
     Arguments and errors as in `rank_test_items`; the definition is that of `mean_reciprocal_rank`.
@@ -218,14 +253,17 @@ def mrr_score(model: nn.Module, test: Interactions, train: Interactions | None =
     return mean_reciprocal_rank(rank_test_items(model, test, train))
 
 
-def mse_score(model: nn.Module, test: Interactions) -> float:
+def mse_score(model: nn.Module | Predictor, test: Interactions) -> float:
     """Mean squared error of the predicted ratings on `test`, in squared rating points; predictions are not clipped.
+
+    `model` as in `rank_test_items`.
 
     Raises:
         ValueError: `test` is empty.
         FloatingPointError: a predicted rating is nan or infinite.
     """
     _require_rows(test)
+    model = as_network(model)
     total = 0.0
     with evaluating(model):
         for users, items, ratings in zip(
@@ -257,7 +295,7 @@ def ranking_metrics(ranking: Ranking) -> dict[str, float]:
     return {name: metric.function(ranking) for name, metric in RANKING_METRICS.items()}
 
 
-def evaluate(model: nn.Module, test: Interactions, train: Interactions | None = None) -> dict[str, float]:
+def evaluate(model: nn.Module | Predictor, test: Interactions, train: Interactions | None = None) -> dict[str, float]:
     """Every metric of METRICS on `test`, with the items of `train` masked in rankings.
 
     Arguments and errors as in `rank_test_items` and `mse_score`.

@@ -64,20 +64,26 @@ class Split:
 
 
 def split_randomly(
-    num_rows: int, test_fraction: float, val_fraction: float, seed: int, fold: tuple[int, int] | None = None
+    num_rows: int,
+    test_fraction: float,
+    val_fraction: float,
+    seed: int | np.random.RandomState | None,
+    fold: tuple[int, int] | None = None,
 ) -> Parts:
     """Draw the test rows, then the validation rows, from one random order.
 
     The test rows are the first of `numpy.random.RandomState(seed).permutation(num_rows)`, which reproduces published
     comparisons on MovieLens 100K; the validation rows are the next ones, and train is the rest. With `fold` = (K, N),
     that order is cut into N parts whose lengths differ by at most one, and part K, counted from 1, is the test part
-    instead: the N test parts cover all rows once.
+    instead: the N test parts cover all rows once. A generator as seed is used as it is; None draws another order each
+    time.
 
     Raises:
         UserError: train is empty, or a part whose fraction is positive.
     """
     order = np.arange(num_rows, dtype=np.int32)
-    np.random.RandomState(seed).shuffle(order)  # same result as permutation, in half the memory
+    random = seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
+    random.shuffle(order)  # same result as permutation, in half the memory
     num_test = round(num_rows * test_fraction)
     if fold is not None:
         number, folds = fold
