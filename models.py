@@ -39,8 +39,8 @@ class MultiTaskNet(nn.Module):
         (1)  p_ij = u_i . q_j + b_j
         (4)  r_ij = f_theta([u_i, q_j, u_i * q_j])          * is element-wise; the input has width 3d
 
-    Sources: (1) Koren, Bell and Volinsky 2009, without the user bias, which does not change the order of a user's
-    items; (4) He et al. 2017 (NeuMF), whose MLP reads [u_i, q_j] without the product.
+    Sources: (1) Koren, Bell and Volinsky 2009, without a bias for each user; (4) He et al. 2017 (NeuMF), whose MLP
+    reads [u_i, q_j] without the product.
 
     Args:
         num_users: rows of the user tables.

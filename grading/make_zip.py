@@ -3,34 +3,28 @@
 python grading/make_zip.py
 """
 
-import zipfile
+import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # a script imports from its own folder otherwise
+
+from grading.archive import write_zip
+from grading.import_graph import data_files, find_modules, reachable
+
 ROOT = Path(__file__).resolve().parent.parent
+STARTS = ("grader", "grading.worker")  # the worker is started as a script
 SCRIPTS = ("setup.sh", "run_autograder")  # Gradescope expects them at the top of the zip
-GRADING = (
-    "__init__.py", "checks.py", "classroom.py", "guard.py", "hand_in.py", "hidden_checks.py", "jobs.py", "pool.py",
-    "public_checks.py", "questions.py", "reference.py", "report.py", "results.py", "signals.py", "worker.py",
-    "examples.json", "training.csv",
-)  # fmt: skip
-MODULES = (
-    "grader.py", *(f"grading/{name}" for name in GRADING),
-    "config/__init__.py", "config/errors.py", "sources/__init__.py", "sources/files.py",
-)  # fmt: skip
-FILES = {name: f"grading/gradescope/{name}" for name in SCRIPTS} | {name: name for name in MODULES}  # in the zip: here
-EXECUTABLE, READABLE = 0o755, 0o644
-REQUIREMENTS = "torch==2.13.0\nnumpy>=1.26\n"
 
 
 def make_zip(path: Path) -> None:
-    """Write the zip; the models.py with the solution is not in it."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        contents = {name: (ROOT / source).read_bytes() for name, source in FILES.items()}
-        for name, content in {**contents, "requirements.txt": REQUIREMENTS.encode()}.items():
-            entry = zipfile.ZipInfo(name)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (EXECUTABLE if name in SCRIPTS else READABLE) << 16
-            archive.writestr(entry, content)
+    """Write the zip; the models.py with the solution is not in it. What a hand-in may import is that of the project."""
+    known = find_modules(ROOT)
+    files = {known[name] for name in reachable(STARTS, known)}
+    files |= {file for module in files for file in data_files(module)} | {ROOT / "requirements.txt"}
+    contents = {file.relative_to(ROOT).as_posix(): file.read_bytes() for file in files}
+    scripts = {name: (ROOT / "grading" / "gradescope" / name).read_bytes() for name in SCRIPTS}
+    write_zip(path, contents | scripts, executable=SCRIPTS)
 
 
 if __name__ == "__main__":

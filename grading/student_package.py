@@ -1,0 +1,87 @@
+"""Make the folder that students get, as a zip: what they need, and nothing that answers.
+
+python grading/student_package.py OUT.zip
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # a script imports from its own folder otherwise
+
+from grading.archive import write_zip
+from grading.import_graph import data_files, find_modules, reachable
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = "multi-task-homework"  # the zip unpacks into it
+STARTS = ("main", "grader", "grading.worker")  # the worker is started as a script
+# Modules, and packages with all they hold, that would answer. What only they need stays out with them.
+WITHHELD = {
+    "models": "the solution; students begin with starter/models.py",
+    "multitask.manual_gradient": "the gradients of both forward methods, written out",
+    "multitask.item_based": "rate_encoded_users is the forward pass of question 3",
+    "multitask.ensemble": "the terms of equations (1) and (4), taken apart",
+    "multitask.closed_form": "the same",
+    "multitask.closed_form_recipe": "trains by multitask.closed_form",
+    "multitask.bayesian": "only multitask.closed_form needs it",
+    "zoo": "its PairEncoder joins the inputs of equation (4), and its layers build an MLP",
+    "dyadic": "another problem, which the homework does not ask for",
+    "grading.reference": "equations (1) and (4) in NumPy",
+    "grading.hidden_checks": "the checks that students do not see",
+}
+TEXTS = {  # in the package: here
+    "models.py": "starter/models.py",
+    "README.md": "starter/README.md",
+    "docs/homework.md": "docs/homework.md",
+    "data/README.md": "data/README.md",
+    "requirements.txt": "requirements.txt",
+    "LICENSE": "LICENSE",
+}
+
+
+def package_files() -> dict[str, Path]:
+    """{path in the package: file here}."""
+    known = find_modules(ROOT)
+    modules = {known[name] for name in reachable(STARTS, known, without=WITHHELD)}
+    files = modules | {file for module in modules for file in data_files(module)}
+    own = {file.relative_to(ROOT).as_posix(): file for file in files}
+    return own | {name: ROOT / source for name, source in TEXTS.items()}
+
+
+def make_package(path: Path) -> int:
+    """Write the zip; returns how many files it holds.
+
+    Raises:
+        ValueError: `path` is not a new .zip in a folder that exists; the message is for the teacher.
+        OSError: it cannot be written.
+    """
+    if path.suffix != ".zip":
+        raise ValueError(f"{path} must end in .zip")
+    if path.exists():
+        raise ValueError(f"{path} exists already: give another name, or remove it first")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}: make it first, or give another name")
+    files = package_files()
+    write_zip(path, {f"{FOLDER}/{name}": source.read_bytes() for name, source in files.items()})
+    return len(files)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0 written, 2 an error that the teacher can fix."""
+    parser = argparse.ArgumentParser(prog="student_package.py", description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("out", metavar="OUT.zip", type=Path, help="a new file")
+    path = parser.parse_args(argv).out
+    try:
+        count = make_package(path)
+    except (ValueError, OSError) as error:
+        reason = f"{path} cannot be written: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"student_package.py: error: {reason}", file=sys.stderr)
+        return 2
+    print(f"wrote {path}: {count} files in {FOLDER}/, without solution, hidden checks and answers")
+    print("next: give it to your students; python grader.py --path DIR grades the models.py that one hands in")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
