@@ -20,7 +20,7 @@ SCRIPTS = ("setup.sh", "run_autograder")  # Gradescope expects them at the top o
 def make_zip(path: Path) -> None:
     """Write the zip; the models.py with the solution is not in it. What a hand-in may import is that of the project."""
     known = find_modules(ROOT)
-    files = {known[name] for name in reachable(STARTS, known)}
+    files = {known[name] for name in reachable(STARTS, known, without=["models"])}
     files |= {file for module in files for file in data_files(module)} | {ROOT / "requirements.txt"}
     contents = {file.relative_to(ROOT).as_posix(): file.read_bytes() for file in files}
     scripts = {name: (ROOT / "grading" / "gradescope" / name).read_bytes() for name in SCRIPTS}

@@ -67,11 +67,15 @@ def make_package(path: Path) -> int:
     return len(files)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0 written, 2 an error that the teacher can fix."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="student_package.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("out", metavar="OUT.zip", type=Path, help="a new file")
-    path = parser.parse_args(argv).out
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0 written, 2 an error that the teacher can fix."""
+    path = parse(argv).out
     try:
         count = make_package(path)
     except (ValueError, OSError) as error:

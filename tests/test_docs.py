@@ -18,6 +18,7 @@ import main
 import registry
 from analysis.peers import PEERS
 from config import asking, cli
+from grading import student_package
 from grading.checks import all_checks
 from multitask.task import WatchAndRate
 from training.weighting import METHODS
@@ -46,7 +47,8 @@ PROGRAMS = ("python", "pip", "pytest", "tensorboard", "torchrun", "bash", "ruff"
 # Names in the pages that are no files of the project: what runs write, and what a reader writes.
 WRITTEN_BY_RUNS = {
     "config.json", "metrics.csv", "result.json", "results.json", "last.pt", "best.pt", "events.out.tfevents.*",
-    "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "autograder.zip", ".NAME.npz",
+    "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "autograder.zip", "homework.zip",
+    ".NAME.npz",
     "users.csv", "items.csv", "README.txt", "data.npz",
     "trials.csv", "effects.csv", "best.json",
     "ml-100k.zip", "u.data", "ml-100k/", ".ratings.csv.npz", ".simulated-*.npz",
@@ -192,6 +194,8 @@ def parse_script(script: str, arguments: list[str]) -> None:
     elif script == "grader.py":
         options = grader.parse(arguments)
         assert grader.select(all_checks(), options.select, options.fast)
+    elif script == "grading/student_package.py":
+        assert student_package.parse(arguments).out.suffix == ".zip"
     else:
         assert arguments == [], script
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from grading.import_graph import find_modules, imported_modules
+
 # A room is a file or a folder at the root. What each may import, lowest rooms first.
 FAMILY = {"config", "sources", "dataset", "losses", "evaluation", "models", "training"}
 MAY_IMPORT = {
@@ -32,26 +34,8 @@ MAY_IMPORT = {
 }
 
 
-def modules() -> dict[str, Path]:
-    """{dotted name: file} of all our code: the files at the root, and those of the rooms that are folders."""
-    paths = [*ROOT.glob("*.py"), *(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py"))]
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
-
-
-def imports(path: Path, known: dict[str, Path]) -> set[str]:
-    """The modules of ours that a file imports anywhere, inside functions too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in known else node.module for name in inner}
-    return found & set(known)
-
-
-MODULES = modules()
-GRAPH = {name: imports(path, MODULES) - {name} for name, path in MODULES.items()}
+MODULES = find_modules(ROOT)
+GRAPH = {name: imported_modules(name, MODULES) - {name} for name in MODULES}
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
