@@ -24,7 +24,7 @@ WITHHELD = {
     "multitask.ensemble": "the terms of equations (1) and (4), taken apart",
     "multitask.closed_form": "the same",
     "multitask.closed_form_recipe": "trains by multitask.closed_form",
-    "multitask.bayesian": "only multitask.closed_form needs it",
+    "multitask.bayesian": "adds biases to the products of two tables, as equation (1) does",
     "zoo": "its PairEncoder joins the inputs of equation (4), and its layers build an MLP",
     "dyadic": "another problem, which the homework does not ask for",
     "grading.reference": "equations (1) and (4) in NumPy",
