@@ -26,7 +26,10 @@ ALL_RECIPES: dict[str, tuple[type[RunConfig], ...]] = {
 RECIPES = {module: configs for module, configs in ALL_RECIPES.items() if has_module(module)}
 MODELS: dict[str, type[RunConfig]] = {config.model: config for configs in RECIPES.values() for config in configs}
 # The values of fields whose possible values are listed where they are implemented.
-CHOICES: dict[str, tuple[str, ...]] = {"dataset": DATASETS, "weighting": tuple(METHODS)}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "dataset": tuple(name for name in DATASETS if name != "simulated-xing" or "dyadic" in MODELS),
+    "weighting": tuple(METHODS),
+}
 
 
 def make_config(model: str = "multitask", **values: Any) -> RunConfig:

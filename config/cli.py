@@ -87,6 +87,8 @@ def find_preset(name: str, models: Models | None = None) -> Path:
     path = PRESETS / f"{name}.json"
     if path.parent != PRESETS or not path.is_file():
         known = preset_names(models)
+        if not known:
+            raise UserError(missing(f"--preset {name}"))
         raise UserError(f"there is no preset {name!r}{_suggest(name, known)}: choose one of {', '.join(known)}")
     return path
 
@@ -265,7 +267,8 @@ def _add_actions(group: argparse._ArgumentGroup, models: Models) -> None:
         group.add_argument(flag, metavar=text[0], help=text[1], default=argparse.SUPPRESS)
     group.add_argument("--config", metavar="FILE", help="settings from a JSON file, as a run's config.json")
     presets = ", ".join(preset_names(models))
-    group.add_argument("--preset", metavar="NAME", help=f"settings by name: {presets}")
+    help_text = f"settings by name: {presets}" if presets else argparse.SUPPRESS
+    group.add_argument("--preset", metavar="NAME", help=help_text)
 
 
 def _add_flag(group: argparse._ArgumentGroup, name: str, configs: Sequence[type[RunConfig]], choices: Choices) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from config.parts import has_module
 from dataset import Data, Interactions
 from evaluation import METRICS, evaluate, metric_tags, score_all_items
 from losses import bpr_loss, regression_loss
@@ -39,7 +40,7 @@ class WatchAndRate:
     console_metrics = ("mrr", "mse")
     compared = ("mrr", "hit_rate@10", "ndcg@10", "auc", "mse")
     advice: ClassVar = {
-        "mrr": "more --epochs or --preset champion",
+        "mrr": "more --epochs" + (" or --preset champion" if has_module("multitask.closed_form_recipe") else ""),
         "mse": "--val_fraction 0.05 --patience 5, a lower --lr or another --regression_weight",
     }
     loss_names = ("factorization", "regression")
