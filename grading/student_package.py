@@ -10,6 +10,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # a script imports from its own folder otherwise
 
+from config.errors import EXIT_OK, EXIT_USER_ERROR, UserError
 from grading.archive import write_zip
 from grading.import_graph import data_files, find_modules, reachable
 
@@ -53,17 +54,20 @@ def make_package(path: Path) -> int:
     """Write the zip; returns how many files it holds.
 
     Raises:
-        ValueError: `path` is not a new .zip in a folder that exists; the message is for the teacher.
-        OSError: it cannot be written.
+        UserError: `path` is not a new .zip in a folder that exists, or it cannot be written.
     """
     if path.suffix != ".zip":
-        raise ValueError(f"{path} must end in .zip")
+        raise UserError(f"{path} must end in .zip")
     if path.exists():
-        raise ValueError(f"{path} exists already: give another name, or remove it first")
+        raise UserError(f"{path} exists already: give another name, or remove it first")
     if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent}: make it first, or give another name")
+        raise UserError(f"there is no folder {path.parent}: make it first, or give another name")
     files = package_files()
-    write_zip(path, {f"{FOLDER}/{name}": source.read_bytes() for name, source in files.items()})
+    contents = {f"{FOLDER}/{name}": source.read_bytes() for name, source in files.items()}
+    try:
+        write_zip(path, contents)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
     return len(files)
 
 
@@ -78,13 +82,12 @@ def main(argv: list[str] | None = None) -> int:
     path = parse(argv).out
     try:
         count = make_package(path)
-    except (ValueError, OSError) as error:
-        reason = f"{path} cannot be written: {error.strerror}" if isinstance(error, OSError) else error
-        print(f"student_package.py: error: {reason}", file=sys.stderr)
-        return 2
+    except UserError as error:
+        print(f"student_package.py: error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
     print(f"wrote {path}: {count} files in {FOLDER}/, without solution, hidden checks and answers")
-    print("next: give it to your students; python grader.py --path DIR grades the models.py that one hands in")
-    return 0
+    print("next: give it to your students; python grader.py --class DIR --csv grades.csv grades what they hand in")
+    return EXIT_OK
 
 
 if __name__ == "__main__":
