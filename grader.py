@@ -30,7 +30,7 @@ from grading.checks import all_checks
 from grading.classroom import Classroom
 from grading.hand_in import collect
 from grading.pool import Pool
-from grading.questions import Check
+from grading.questions import QUESTIONS, Check
 from grading.results import Grading
 from grading.signals import ending_at_once
 from sources.files import write_atomically
@@ -178,6 +178,8 @@ def select(checks: list[Check], wanted: list[str], fast: bool) -> list[Check]:
     """
     known = {check.id for check in checks} | {check.question for check in checks}
     for name in wanted:
+        if name in QUESTIONS and name not in known:  # in a student's copy
+            raise UserError(f"all checks of question {name} are hidden: they run after the work is handed in")
         if name not in known:
             close = difflib.get_close_matches(name, sorted(known), n=1)
             raise UserError(

@@ -1,11 +1,12 @@
 """The checks that students see only after handing in. They need the reference, so students get neither."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
 from grading import reference
-from grading.questions import MLP_HINT, SIZES, Check, Problem, Problems, flat, judge_layers, judge_values, layers_of
+from grading.questions import MLP_HINT, SIZES, Check, Problem, Problems, flat, judge_layers, judge_values
 
 # Bounds for a correct solution on training.csv. Observed with seeds 0 to 19: shared tables, MSE 0.886 to 0.998 and MRR
 # 0.180 to 0.245; separate tables, MSE 0.868 to 1.030 and MRR 0.201 to 0.236. For comparison, predicting the mean rating
@@ -37,9 +38,15 @@ def _mlp_check() -> Check:
 
     def judge(results: list[dict]) -> Problems:
         for result, sizes in zip(results, LAYER_SIZES, strict=True):
-            yield from judge_layers(result["layers"], sizes)
+            yield from judge_layers(result["layers"], sizes, layers_of(sizes))
 
     return Check("2-1-hidden", "the layers of other lists of sizes", jobs, judge)
+
+
+def layers_of(layer_sizes: list[int]) -> str:
+    """The layers that init_mlp_layers returns for these sizes, as the job "build_mlp" describes them."""
+    hidden = [f"Linear({a}, {b}), ReLU" for a, b in pairwise(layer_sizes)]
+    return ", ".join([*hidden, f"Linear({layer_sizes[-1]}, 1)"])
 
 
 # Question 3: gradients

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from grading.questions import MLP_HINT, SIZES, Check, Problem, Problems, are_near, judge_layers, judge_values, layers_of
+from grading.questions import MLP_HINT, SIZES, Check, Problem, Problems, are_near, judge_layers, judge_values
 
 EXAMPLES = Path(__file__).with_name("examples.json")  # written by grading/examples.py
 TABLES = [(220, 310, 16), (270, 190, 40)]  # users, items, width: more items than users, and the other way round
+# The right layers, as the job "build_mlp" describes them. Written out: a rule would be the answer to question 2.
+MLP_OF_THE_DOCSTRING = [96, 64], "Linear(96, 64), ReLU, Linear(64, 1)"
+MLP_OF_THE_EXAMPLES = "Linear(24, 10), ReLU, Linear(10, 6), ReLU, Linear(6, 6), ReLU, Linear(6, 6), ReLU, Linear(6, 1)"
 EQUATIONS = {"predictions": "eq. (1)", "score": "eq. (4)"}
 
 
@@ -103,8 +106,8 @@ def _judge_bias(result: dict, items: int) -> Problems:
 
 
 def _mlp_check() -> Check:
-    job = {"kind": "build_mlp", "arguments": {"layer_sizes": [96, 64]}}
-    judge = lambda results: judge_layers(results[0]["layers"], [96, 64])  # noqa: E731  (a function of one line)
+    job = {"kind": "build_mlp", "arguments": {"layer_sizes": MLP_OF_THE_DOCSTRING[0]}}
+    judge = lambda results: judge_layers(results[0]["layers"], *MLP_OF_THE_DOCSTRING)  # noqa: E731  (a function of one line)
     return Check("2-0-basic", "the layers of [96, 64]", [job], judge)
 
 
@@ -158,7 +161,7 @@ def _judge_numbers(result: dict, example: dict) -> Problems:
             return
     for place, (name, equation) in enumerate(EQUATIONS.items()):
         hint = f"read {equation} again"
-        if name == "score" and ", ".join(result["layers"]) != layers_of(SIZES[3:]):
+        if name == "score" and ", ".join(result["layers"]) != MLP_OF_THE_EXAMPLES:
             hint = MLP_HINT
         yield from itertools.islice(_wrong_numbers(result, example["batches"], right, place, name, hint), 1)
 

@@ -75,11 +75,17 @@ def kind_of_answer(node: ast.AST) -> str | None:
             return "joins the inputs of equation (4)"
         if called(node) == "sum" and isinstance(node.func, ast.Attribute) and is_product(node.func.value):
             return "sums a product over columns, equation (1)" if sums_columns(node) else None
+    if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.For) and {"pairwise", "Linear"} <= words_of(node):
+        return "states the rule of the layers, question 2"
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         sides = [node.left, node.right]
         if any(isinstance(side, ast.Call) and called(side) == "sum" and sums_columns(side) for side in sides):
             return "adds something to a sum over columns, equation (1)"
     return None
+
+
+def words_of(node: ast.AST) -> set[str]:
+    return set(re.findall(r"\w+", ast.unparse(node)))
 
 
 def called(node: ast.Call) -> str:

@@ -14,6 +14,9 @@ from answers import answers_in, solution_pieces, written_answers
 from conftest import ROOT
 
 from grading import student_package
+from grading.hidden_checks import layers_of
+from grading.public_checks import MLP_OF_THE_DOCSTRING, MLP_OF_THE_EXAMPLES
+from grading.questions import SIZES
 from grading.student_package import FOLDER, TEXTS, WITHHELD, make_package
 
 SMALL = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400", "--epochs", "1"]
@@ -60,7 +63,7 @@ def test_no_file_answers(texts):
     [
         "models.py", "grading/reference.py", "benchmarks/plain.py", "zoo/layers.py", "multitask/item_based.py",
         "multitask/manual_gradient.py", "multitask/closed_form.py", "multitask/bayesian.py", "analysis/answers.py",
-        "docs/experiments.md", "README.md",
+        "docs/experiments.md", "README.md", "grading/hidden_checks.py",
     ],
 )  # fmt: skip
 def test_the_search_for_answers_finds_them_where_they_are(file):
@@ -87,6 +90,12 @@ def test_the_search_for_answers_finds_other_forms(code):
 def test_there_is_something_to_search_for():
     assert len(solution_pieces()) > 20
     assert len(written_answers()) > 40
+
+
+def test_the_layers_written_out_for_students_follow_the_rule():
+    sizes, layers = MLP_OF_THE_DOCSTRING
+    assert layers == layers_of(sizes)
+    assert layers_of(SIZES[3:]) == MLP_OF_THE_EXAMPLES
 
 
 def test_models_is_the_starter_and_every_other_file_is_that_of_the_project(texts):
@@ -237,6 +246,14 @@ def test_the_starter_gets_no_point(folder):
     assert done.returncode == 1, done.stderr
     assert re.search(r"^ *Total +0 / 8$", done.stdout, flags=re.MULTILINE), done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_question_with_hidden_checks_alone_is_one_sentence(folder):
+    done = run(folder, "grader.py", "3c")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "grader.py: error: all checks of question 3c are hidden: they run after the work is handed in\n"
+    )
 
 
 @pytest.mark.parametrize("words", [["--model", "mmoe"], ["--preset", "champion"], ["--ensemble_size", "2"]])
