@@ -50,6 +50,7 @@ def rows(table) -> dict[str, dict]:
         return {row["hand_in"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_a_class_is_graded_as_each_hand_in_alone(classroom, capsys, tmp_path):
     folder, table, details = classroom
     assert grade(classroom) == 0

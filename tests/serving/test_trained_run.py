@@ -29,12 +29,13 @@ FAMILIES = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """{family: a run folder of each}; the ratings are simulated in the temporary folder."""
+    folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("runs"))
+        patch.chdir(folder)
         patch.delenv("MOVIELENS_DIR", raising=False)
         for name, flags in FAMILIES.items():
             assert run(*MOVIES, *flags, "--logdir", name) == 0
-        yield {name: tmp_path_factory.getbasetemp().joinpath("runs0", name) for name in FAMILIES}
+        yield {name: folder / name for name in FAMILIES}
 
 
 @pytest.fixture(params=FAMILIES)
