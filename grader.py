@@ -22,13 +22,15 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from config.errors import EXIT_OK, EXIT_USER_ERROR, UserError
-from grading import report
+from grading import report, sandbox
 from grading.checks import all_checks
 from grading.classroom import Classroom
-from grading.hand_in import collect
+from grading.hand_in import collect, digest
 from grading.pool import Pool
 from grading.questions import QUESTIONS, Check
 from grading.results import Grading
@@ -52,6 +54,10 @@ ANSWERS = tuple(
     )
 )
 EXIT_CHECK_FAILED = 1
+SANDBOXES = {
+    "kernel": "sandbox: the kernel closes solutions in (Landlock, seccomp)",
+    "guard": "sandbox: none, only the guard in Python; see docs/teaching.md",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,10 +86,12 @@ def grade_one(checks: list[Check], arguments: argparse.Namespace) -> int:
     if arguments.gradescope:
         require_writable(Path(arguments.gradescope).parent, "--gradescope")
     start = time.monotonic()
-    with Pool(arguments.jobs, per_hand_in=arguments.jobs) as pool:
+    with unchanged_grader(), Pool(arguments.jobs, arguments.jobs, arguments.sandbox) as pool:
         place = pool.new_place()
         note = collect(Path(arguments.path), place, ANSWERS)
-        print(f"grading {arguments.path}" + (f" ({note})" if note else "") + "\n", flush=True)
+        print(
+            f"grading {arguments.path}" + (f" ({note})" if note else ""), f"{SANDBOXES[arguments.sandbox]}\n", sep="\n"
+        )
         grading = Grading(place, checks, arguments.timeout_scale, ANSWERS)
         with ending_at_once(pool, lambda: f"{len(grading.results)} of {len(checks)} checks"):
             print_results(grading, pool, arguments)
@@ -119,8 +127,8 @@ def grade_class(checks: list[Check], arguments: argparse.Namespace) -> int:
     if details is not None:
         details.mkdir(exist_ok=True)
     room = Classroom(folder, checks, table, details, arguments.timeout_scale)
-    print(f"grading {len(room.hand_ins)} hand-ins, {arguments.jobs} at a time", flush=True)
-    with Pool(arguments.jobs) as pool, ending_at_once(pool, room.how_far):
+    print(f"grading {len(room.hand_ins)} hand-ins, {arguments.jobs} at a time", SANDBOXES[arguments.sandbox], sep="\n")
+    with unchanged_grader(), Pool(arguments.jobs, 1, arguments.sandbox) as pool, ending_at_once(pool, room.how_far):
         room.grade(pool, ANSWERS, lambda line: print(line, flush=True))
     print("", *room.summary(), sep="\n")
     return EXIT_OK
@@ -141,6 +149,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--class", dest="hand_ins", metavar="DIR", help="grade every folder, zip and file in DIR")
     add("--csv", metavar="FILE", help="with --class: the table of grades; rows that are still true are kept")
     add("--json", metavar="DIR", help="with --class: also write a results.json for each hand-in to DIR")
+    add("--sandbox", choices=("auto", "off"), default="auto",
+        help="auto: the kernel closes solutions in, where it can; off: only a guard in Python does")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="print what the solution prints, and the traceback of every error")
     arguments = parser.parse_args(argv)
     if not 0 < arguments.timeout_scale <= 1000:
@@ -150,6 +160,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.jobs < 1:
         parser.error(f"--jobs must be at least 1, not {arguments.jobs}")
     check_class_flags(parser, arguments)
+    arguments.sandbox = "kernel" if arguments.sandbox == "auto" and sandbox.is_available() else "guard"
     return arguments
 
 
@@ -190,6 +201,15 @@ def select(checks: list[Check], wanted: list[str], fast: bool) -> list[Check]:
     if not chosen:
         raise UserError("--fast leaves none of these checks")
     return chosen
+
+
+@contextmanager
+def unchanged_grader() -> Iterator[None]:
+    """Raise UserError afterwards if a solution has written over the grader: its results count for nothing then."""
+    before = digest(ROOT / "grading")
+    yield
+    if digest(ROOT / "grading") != before:
+        raise UserError("files in grading/ have changed during the grading: restore them, and grade again in a sandbox")
 
 
 def require_writable(folder: Path, flag: str) -> None:

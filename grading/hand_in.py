@@ -52,9 +52,9 @@ def collect(path: Path, place: Path, forbidden: Iterable[Path] = ()) -> str:
 
 
 def digest(place: Path) -> str:
-    """A sha256 over the names and contents of all files of a folder."""
+    """A sha256 over the names and contents of all files of a folder but compiled ones."""
     found = hashlib.sha256()
-    for path in sorted(path for path in place.rglob("*") if path.is_file()):
+    for path in sorted(path for path in place.rglob("*") if path.is_file() and path.suffix != ".pyc"):
         found.update(f"{path.relative_to(place).as_posix()}\n{path.stat().st_size}\n".encode())
         found.update(path.read_bytes())
     return found.hexdigest()

@@ -18,7 +18,7 @@ from grading.questions import Check
 from grading.results import CheckResult, Grading, judge
 
 GRADING = Path(__file__).resolve().parent
-WORKER_FILES = ("worker.py", "jobs.py", "guard.py")
+WORKER_FILES = ("worker.py", "jobs.py", "guard.py", "sandbox.py")
 START_SECONDS = 120.0  # for a worker to load PyTorch
 GRACE_SECONDS = 5.0  # for a worker to report that a check took too long
 MOST_FAILED_STARTS = 3  # in a row
@@ -34,14 +34,22 @@ class Worker:
         is_gone: it has ended, or does not answer; it takes no further check.
     """
 
-    def __init__(self, grading: Grading, program: Path) -> None:
+    def __init__(self, grading: Grading, program: Path, sandbox: str) -> None:
         self.grading = grading
         self.check: Check | None = None
         self.is_ready = self.is_gone = False
         self.received, self.limit = b"", 0.0
         self.deadline = time.monotonic() + START_SECONDS * grading.time_scale
         self.process = subprocess.Popen(
-            [sys.executable, "-B", program / "worker.py", str(os.getpid()), grading.folder, *grading.forbidden],
+            [
+                sys.executable,
+                "-B",
+                program / "worker.py",
+                str(os.getpid()),
+                sandbox,
+                grading.folder,
+                *grading.forbidden,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -104,12 +112,13 @@ class Pool:
     Args:
         size: workers at a time.
         per_hand_in: most workers for the checks of one hand-in. PyTorch starts once in each.
+        sandbox: what closes in a solution: "kernel" (sandbox.py) and the guard, or the "guard" (guard.py) alone.
 
     Use it as a context: leaving it stops all workers.
     """
 
-    def __init__(self, size: int, per_hand_in: int = 1) -> None:
-        self.size, self.per_hand_in = size, per_hand_in
+    def __init__(self, size: int, per_hand_in: int = 1, sandbox: str = "guard") -> None:
+        self.size, self.per_hand_in, self.sandbox = size, per_hand_in, sandbox
         self.workers: list[Worker] = []
         self.active: list[Grading] = []
         self.failed_starts = 0
@@ -168,7 +177,7 @@ class Pool:
                 if grading is None:
                     return
                 self.active.append(grading)
-            self.workers.append(Worker(grading, self.program))
+            self.workers.append(Worker(grading, self.program, self.sandbox))
 
     def _needs_worker(self, grading: Grading) -> bool:
         has = sum(worker.grading is grading for worker in self.workers)

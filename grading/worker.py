@@ -1,15 +1,17 @@
 """The process that runs a solution: it loads PyTorch once, then runs each request in a child process of its own.
 
-    python -B worker.py PARENT FOLDER [FORBIDDEN ...]
+    python -B worker.py PARENT SANDBOX FOLDER [FORBIDDEN ...]
 
-PARENT is the process number of the grader, FOLDER holds the models.py to run, and no file under FORBIDDEN can be read.
+PARENT is the process number of the grader, SANDBOX is "kernel" or "guard", FOLDER holds the models.py to run, and no
+file under FORBIDDEN can be read.
 Requests come as lines of JSON on standard input, {"jobs": [..], "seconds": limit}; a line of JSON answers each on
 standard output. A request without jobs only imports the solution.
 
 The child is a fork of this process, which has loaded PyTorch and none of the solution. Where forking a process that
 has loaded PyTorch is not safe, outside Linux, this process runs one request itself and ends.
 
-The grader does not import this file: it starts a copy of worker.py, jobs.py and guard.py in a folder of their own.
+The grader does not import this file: it starts a copy of worker.py and of the files that it needs, in a folder of
+their own.
 """
 
 import ctypes
@@ -40,7 +42,7 @@ def die_with(parent: int) -> None:
             os._exit(1)
 
 
-def main(parent: int, folder: str, *forbidden: str) -> None:
+def main(parent: int, sandbox_kind: str, folder: str, *forbidden: str) -> None:
     die_with(parent)
     del sys.argv[1:]  # a solution need not know where the answers are
     import torch
@@ -48,13 +50,22 @@ def main(parent: int, folder: str, *forbidden: str) -> None:
     torch.set_num_threads(1)
     import guard
     import jobs
+    import sandbox
 
-    del sys.path[0], sys.modules["guard"], sys.modules["jobs"]  # a solution must not import from here
+    del sys.path[0], sys.modules["guard"], sys.modules["jobs"], sys.modules["sandbox"]  # not for solutions to import
+
+    def prepare(seconds: float) -> None:
+        if CAN_FORK:
+            sandbox.set_limits(seconds)
+        if sandbox_kind == "kernel":
+            sandbox.enter(Path(folder))
+        guard.install(forbidden)
+
     answer_in = run_in_child if CAN_FORK else run_here
     write_line(1, {"ready": True})
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        answer_in(request, lambda request=request: run(request, Path(folder), forbidden, jobs, guard))
+        answer_in(request, lambda request=request: run(request, Path(folder), prepare, jobs))
 
 
 def run_in_child(request: dict, work: Callable[[], dict]) -> None:
@@ -137,9 +148,9 @@ def receive(answer_from: int, output_from: int, deadline: float) -> tuple[str | 
     return answer, received[output_from].decode(errors="replace"), left > 0
 
 
-def run(request: dict, folder: Path, forbidden: tuple[str, ...], jobs, guard) -> dict:
+def run(request: dict, folder: Path, prepare: Callable[[float], None], jobs) -> dict:
     """Import the solution and run the jobs; whatever it raises becomes a sentence."""
-    guard.install(forbidden)
+    prepare(request["seconds"])
     try:
         models = load(folder)
         return {"results": [jobs.perform(models, job) for job in request["jobs"]]}
