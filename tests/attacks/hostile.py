@@ -10,7 +10,11 @@ REFUSED, CONTAINED, POSSIBLE = "refused", "contained", "possible"
 
 @dataclass(frozen=True)
 class Attack:
-    """code: run when models.py is imported; ANSWERS stands for the path of a file with answers, OTHER for a scratch file."""
+    """What a models.py does when it is imported.
+
+    code: ANSWERS in it is the path of a file with answers, OTHER that of a scratch file.
+    with_sandbox, without: what comes of it.
+    """
 
     code: str
     with_sandbox: str = REFUSED
@@ -34,9 +38,12 @@ ATTACKS = {
         "import _xxsubinterpreters as s\ni = s.create()\ns.run_string(i, f'open({ANSWERS!r}).read()')", without=POSSIBLE
     ),
     "writes over a file by torch.jit": Attack(
-        "import torch\nmodule = torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1))\nmodule.save(OTHER)", without=POSSIBLE
+        "import torch\nmodule = torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1))\nmodule.save(OTHER)",
+        without=POSSIBLE,
     ),
-    "writes over a file by the guard's gap": Attack(f"{EMPTY_THE_GUARD}\nopen(OTHER, 'r+').write('x')", without=POSSIBLE),
+    "writes over a file by the guard's gap": Attack(
+        f"{EMPTY_THE_GUARD}\nwith open(OTHER, 'r+') as f:\n    f.write('x')"
+    ),
     "limits the memory of the grader": Attack(
         "import os, resource\n"
         "resource.prlimit(os.getppid(), resource.RLIMIT_AS, resource.getrlimit(resource.RLIMIT_AS))",
@@ -48,25 +55,29 @@ ATTACKS = {
     ),
     "opens a socket": Attack("import socket\nsocket.socket()"),
     "opens a socket in a subinterpreter": Attack(
-        "import _xxsubinterpreters as s\ni = s.create()\ns.run_string(i, 'import socket; socket.socket()')", without=POSSIBLE
+        "import _xxsubinterpreters as s\ni = s.create()\ns.run_string(i, 'import socket; socket.socket()')",
+        without=POSSIBLE,
     ),
     "makes a pipe with a name": Attack("import os\nos.mkfifo(OTHER + '.pipe')", without=POSSIBLE),
     "makes shared memory": Attack(
         "import _posixshmem, os\n_posixshmem.shm_open('/hostile', os.O_CREAT | os.O_RDWR, mode=384)\n"
-        "_posixshmem.shm_unlink('/hostile')", without=POSSIBLE
+        "_posixshmem.shm_unlink('/hostile')",
+        without=POSSIBLE,
     ),
     "starts a process": Attack("import subprocess\nsubprocess.run(['true'])"),
     "forks by the guard's gap": Attack(
         f"{EMPTY_THE_GUARD}\nimport os\nif os.fork() == 0:\n    os._exit(0)", without=POSSIBLE
     ),
-    "kills the grader by the guard's gap": Attack(f"{EMPTY_THE_GUARD}\nimport os\nos.kill(os.getppid(), 0)", without=POSSIBLE),
+    "kills the grader by the guard's gap": Attack(
+        f"{EMPTY_THE_GUARD}\nimport os\nos.kill(os.getppid(), 0)", without=POSSIBLE
+    ),
     "leaves its process group": Attack("import os\nos.setsid()"),
     "changes the mode of a file": Attack(f"{EMPTY_THE_GUARD}\nimport os\nos.chmod(OTHER, 0o777)", without=POSSIBLE),
     "takes all memory": Attack("import torch\ntorch.ones(2**33)"),
     "writes a large file by the guard's gap": Attack(f"{EMPTY_THE_GUARD}\nopen(OTHER, 'wb').write(b'x' * 2**20)"),
     "prints without end": Attack("for _ in range(10**5):\n    print('x' * 1000)", CONTAINED, CONTAINED),
     "starts threads": Attack("import threading\nthreading.Thread(target=print).start()", CONTAINED, CONTAINED),
-}  # fmt: skip
+}
 PROBE = """
 try:
 {code}

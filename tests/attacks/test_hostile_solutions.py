@@ -1,9 +1,5 @@
 """What hostile solutions achieve against the grader, with the sandbox and without."""
 
-import re
-import subprocess
-import sys
-
 import pytest
 from conftest import ROOT
 from hostile import ATTACKS, POSSIBLE, REFUSED, solution
