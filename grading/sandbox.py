@@ -54,8 +54,17 @@ NUMBER, ARCHITECTURE, FIRST_ARGUMENT, THIRD_ARGUMENT = 0, 4, 16, 32  # offsets i
 
 
 def is_available() -> bool:
-    """True if the kernel can close both the file system and the system calls."""
-    return sys.platform == "linux" and platform.machine() == "x86_64" and _landlock_version() >= FIRST_ABI
+    """True if the kernel can close both the file system and the system calls, as a child of this process tries out."""
+    if sys.platform != "linux" or platform.machine() != "x86_64" or _landlock_version() < FIRST_ABI:
+        return False
+    child = os.fork()
+    if child == 0:
+        try:
+            enter(Path(os.devnull))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def enter(folder: Path) -> None:

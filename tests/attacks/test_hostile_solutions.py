@@ -34,13 +34,39 @@ def outcome(name: str, kind: str, folder) -> str:
     return REFUSED if was_refused else POSSIBLE
 
 
+QUICK = ("empties the guard, then opens the answers", "limits the memory of the grader", "starts threads")
+
+
 @needs_sandbox
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ATTACKS]
+)
 def test_with_the_sandbox(name, tmp_path):
     expected = REFUSED if ATTACKS[name].with_sandbox == REFUSED else POSSIBLE
     assert outcome(name, "kernel", tmp_path) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.without == REFUSED])
 def test_without_the_sandbox(name, tmp_path):
     assert outcome(name, "guard", tmp_path) == REFUSED
+
+
+def test_the_table_of_the_docs_says_the_same():
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    rows = [f"| {name} | {attack.with_sandbox} | {attack.without} |" for name, attack in ATTACKS.items()]
+    assert "\n".join(rows) in text
+
+
+@needs_sandbox
+@pytest.mark.slow
+def test_what_is_called_possible_without_the_sandbox_is_possible(tmp_path):
+    """Else the table would frighten without a reason."""
+    names = (
+        "empties the guard, then opens the answers",
+        "opens the answers in a subinterpreter",
+        "makes shared memory",
+    )
+    for number, name in enumerate(names):
+        (tmp_path / str(number)).mkdir()
+        assert outcome(name, "guard", tmp_path / str(number)) == POSSIBLE

@@ -322,17 +322,67 @@ os._exit(0)
     assert grade(folder, chosen) == ["ERROR"]
 
 
-def test_ctrl_c_stops_the_grader_at_once(tmp_path):
+SIGNALS = [signal.SIGINT, *(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))]
+
+
+def ignore_ctrl_c() -> None:
+    """As a shell script does for what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_grader_at_once_and_leaves_no_process(tmp_path, number):
     folder = solution(tmp_path / "s", "while True:\n    pass\n")
-    arguments = [sys.executable, str(ROOT / "grader.py"), "--path", str(folder)]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
-    process.send_signal(signal.SIGINT)
-    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "grader.py"), "--path", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=ignore_ctrl_c if number == signal.SIGINT else None,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("grader-*/2")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(3)
+    process.send_signal(number)
     _, message = process.communicate(timeout=20)
-    assert time.perf_counter() - start < 8
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert message.strip() == "grader.py: stopped after 0 of 14 checks"
+    assert list(tmp_path.glob("grader-*")) == []
+    if sys.platform == "linux":
+        time.sleep(1)
+        assert str(tmp_path) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
+def test_a_grader_that_has_changed_gives_no_points(monkeypatch, capsys):
+    digests = iter(["before", "after"])
+    monkeypatch.setattr(grader, "digest", lambda folder: next(digests))
+    assert grader.main(["1c"]) == 2
+    assert "files in grading/ have changed during the grading" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_answer_without_end_does_not_fill_the_memory_of_the_grader(tmp_path):
+    statement = """
+import os
+for number in range(3, 30):
+    try:
+        while True:
+            os.write(number, b"x" * 2**20)
+    except OSError:
+        pass
+"""
+    code = (
+        "import resource, sys, grader\n"
+        "grader.main(['1c', '--path', sys.argv[1]])\n"
+        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    folder = solution(tmp_path / "s", MODELS + statement)
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
+    assert "the answer is too long" in done.stdout
+    assert int(done.stdout.split("peak ")[1]) < 400_000  # KB
 
 
 def test_a_hand_in_inside_a_forbidden_folder_can_be_graded(tmp_path):
