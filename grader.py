@@ -33,7 +33,7 @@ from grading.classroom import Classroom
 from grading.hand_in import collect, digest
 from grading.pool import Pool
 from grading.questions import QUESTIONS, Check
-from grading.results import Grading
+from grading.results import CheckResult, Grading
 from grading.signals import ending_at_once
 from sources.files import write_atomically
 
@@ -86,15 +86,18 @@ def grade_one(checks: list[Check], arguments: argparse.Namespace) -> int:
     if arguments.gradescope:
         require_writable(Path(arguments.gradescope).parent, "--gradescope")
     start = time.monotonic()
-    with unchanged_grader(), Pool(arguments.jobs, arguments.jobs, arguments.sandbox) as pool:
+    done: list[CheckResult] = []
+    with (
+        unchanged_grader(),
+        Pool(arguments.jobs, arguments.jobs, arguments.sandbox) as pool,
+        ending_at_once(pool, lambda: f"{len(done)} of {len(checks)} checks"),
+    ):
         place = pool.new_place()
         note = collect(Path(arguments.path), place, ANSWERS)
-        print(
-            f"grading {arguments.path}" + (f" ({note})" if note else ""), f"{SANDBOXES[arguments.sandbox]}\n", sep="\n"
-        )
+        print(f"grading {arguments.path}" + (f" ({note})" if note else ""))
+        print(f"{SANDBOXES[arguments.sandbox]}\n", flush=True)
         grading = Grading(place, checks, arguments.timeout_scale, ANSWERS)
-        with ending_at_once(pool, lambda: f"{len(grading.results)} of {len(checks)} checks"):
-            print_results(grading, pool, arguments)
+        print_results(grading, pool, arguments, done)
     results = grading.in_order()
     counted = [result for result in results if not (arguments.public and result.check.hidden)]
     print(report.table(counted))
@@ -105,10 +108,11 @@ def grade_one(checks: list[Check], arguments: argparse.Namespace) -> int:
     return EXIT_OK if all(result.status == "PASS" for result in counted) else EXIT_CHECK_FAILED
 
 
-def print_results(grading: Grading, pool: Pool, arguments: argparse.Namespace) -> None:
-    """Run the checks and print each result as soon as those before it are known."""
+def print_results(grading: Grading, pool: Pool, arguments: argparse.Namespace, done: list[CheckResult]) -> None:
+    """Run the checks, add each result to `done`, and print it as soon as those before it are known."""
     waiting = list(grading.checks)
-    for _ in pool.run([grading]):
+    for _, found in pool.run([grading]):
+        done.append(found)
         failure = grading.import_failure
         if failure is not None and len(waiting) == len(grading.checks):
             print(report.describe_import_failure(failure, arguments.verbose))
