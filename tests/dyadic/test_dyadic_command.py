@@ -1,8 +1,10 @@
 """The dyadic learner on the command line."""
 
 import csv
+import itertools
 import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +42,9 @@ def feedback() -> list[str]:
             numbers = [int((user + item) % 4 > 0 or click), int(click), int(save), int(buy), 20 + user, item * 1.5]
             lines.append(",".join(map(str, [f"u{user}", f"i{item}", *numbers, (user + item) % 12])))
     return lines
+
+
+SUBSETS = [chosen for size in range(1, 5) for chosen in itertools.combinations(TASKS, size)]
 
 
 def parse(*arguments: str) -> DyadicConfig:
@@ -269,3 +274,17 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order_of_the_file(tmp_path
     assert data.fingerprint == same.fingerprint
     assert data.fingerprint != read_dyads(make(ratings="u.csv", seed=4)).fingerprint
     assert len(data) == 600
+
+
+@pytest.mark.parametrize("learned", [pytest.param(one, id=" ".join(one)) for one in SUBSETS])
+def test_any_choice_of_tasks_trains_and_answers(capsys, learned):
+    few = ["--model", "dyadic", "--ratings", "u.csv", *FEW, "--iterations", 5]
+    assert run(*few, "--epochs", 1, "--learn", *reversed(learned), "--logdir", "run/a") == 0
+    out = capsys.readouterr().out
+    assert f"test {learned[0]}_auc 0." in out
+    measured = json.loads(Path("run/a/result.json").read_text())["metrics"]
+    assert {name.split("_")[1] for name in measured if name.startswith("test_")} == set(learned)
+    assert run("--recommend", 1, "--json", "--logdir", "run/a") == 0
+    offered = json.loads(capsys.readouterr().out)["recommended"]
+    assert offered
+    assert {*offered[0]} == {"item", "title", *learned}
