@@ -2,12 +2,12 @@
 
 The cache of `ratings.csv` is `.ratings.csv.npz` beside it. It is valid only for the exact bytes of that file and the
 exact code that read it: both are compared by sha256 on every use, about a second per gigabyte. Modification times are
-ignored, because they can be wrong and because a file that was merely touched need not be read again. A stale or damaged
-cache is rebuilt; where none can be written, the program works without one, only slower.
+ignored, because they can be wrong and because a file that was merely touched need not be read again. What the cache
+holds is verified, too: a digest of every array, then shapes, types, and the ranges of ids and ratings. A stale, damaged
+or foreign cache is rebuilt; where none can be written, the program works without one, only slower.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,13 +17,18 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 
-from sources import delimited, ids, readers, simulated
-from sources.files import write_atomically
+from config.reading import open_regular
+from sources import delimited, ids, readers, simulated, verified
+from sources.verified import Verified, read_verified, write_verified
 
 # Below these sizes, reading or simulating again is as fast as loading the cache.
 MIN_CACHED_BYTES = 2**22
 MIN_CACHED_RATINGS = 2**20
+TYPES = {"user_ids": np.int32, "item_ids": np.int32, "ratings": np.float32, "times": np.float64}
 COLUMNS = ("user_ids", "item_ids", "ratings")  # of every table
+CATALOG = ("titles", "genres")
+SIMULATED_SCALE = (1.0, 5.0)
+LARGEST = np.finfo(np.float64).max
 
 
 @dataclass
@@ -80,16 +85,14 @@ def read_ratings(
         return _read_ratings(path, rating_scale, names, with_times)
     cached = path.with_name(f".{path.name}.npz")
     key = {"file": _digest(path), "code": _version(readers, delimited, ids), "names": dict(names or {})}
-    low, high = rating_scale
-    if (found := _load(cached, key, (*COLUMNS, "times") if with_times else COLUMNS)) is not None:
-        table, metadata = found
-        if low <= table.columns["ratings"].min() and table.columns["ratings"].max() <= high:
-            table.notes = tuple(note.replace(metadata["path"], str(path)) for note in table.notes)
-            return table
+    if (found := _load(cached, key, rating_scale, with_times, also=("path",))) is not None:
+        table, texts = found
+        table.notes = tuple(note.replace(texts["path"][0], str(path)) for note in table.notes)
+        return table
     before = path.stat()
     table = _read_ratings(path, rating_scale, names, with_times)
     if (path.stat().st_mtime_ns, path.stat().st_size) == (before.st_mtime_ns, before.st_size):
-        _save(cached, key, table, {"path": str(path)})
+        _save(cached, key, table, {"path": [str(path)]})
     return table
 
 
@@ -106,9 +109,11 @@ def simulate(size: Sequence[int], folder: Path) -> tuple[Table, list[str], list[
     cached = folder / f".simulated-{'x'.join(map(str, size))}.npz"
     key = {"size": [*size], "code": _version(simulated), "numpy": np.__version__}
     is_large = size[2] >= MIN_CACHED_RATINGS
-    if is_large and (found := _load(cached, key)) is not None:
-        table, metadata = found
-        return table, metadata["titles"], metadata["genres"]
+    if is_large and (found := _load(cached, key, SIMULATED_SCALE, also=CATALOG)) is not None:
+        table, texts = found
+        titles, genres = texts["titles"], texts["genres"]
+        if [len(part) for part in (table.users, table.items, table, titles, genres)] == [*size, size[1], size[1]]:
+            return table, titles, genres
     made = simulated.simulate(*size)
     users, items = (np.array([str(number + 1) for number in range(count)], dtype=object) for count in size[:2])
     columns = {"user_ids": made.user_ids, "item_ids": made.item_ids, "ratings": made.ratings}
@@ -126,33 +131,53 @@ def _read_ratings(
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(*modules: ModuleType) -> str:
-    """Digests of the given modules and of this one."""
-    return " ".join(_digest(Path(file)) for file in (*(module.__file__ for module in modules), __file__))
+    """Digests of the given modules, of this one and of the one that writes the files."""
+    return (
+        " ".join(_digest(Path(str(module.__file__))) for module in (*modules, verified)) + " " + _digest(Path(__file__))
+    )
 
 
-def _load(cached: Path, key: dict, names: Sequence[str] = COLUMNS) -> tuple[Table, dict] | None:
-    """The cached table and its metadata; None if there is no intact cache with this key and these columns."""
-    try:
-        with np.load(cached, allow_pickle=False) as stored:
-            metadata = json.loads(stored["metadata"].tobytes())
-            if metadata["key"] != key:
-                return None
-            columns = {name: stored[name] for name in names}
-        users, items = (np.array(metadata[name], dtype=object) for name in ("users", "items"))
-        return Table(users, items, columns, tuple(metadata["notes"])), metadata
-    except Exception:  # a damaged file raises many kinds of errors; the source file is still there
+def _load(
+    cached: Path, key: dict, scale: Sequence[float], with_times: bool = False, also: Sequence[str] = ()
+) -> tuple[Table, dict[str, list]] | None:
+    """The cached table and all texts, those named by `also` too; None if there is no sound cache with this key."""
+    found = read_verified(cached, key, tuple(TYPES) if with_times else COLUMNS)
+    if found is None or not _are_sound(found.texts, ("users", "items", "notes", *also)):
         return None
+    users, items = (np.array(found.texts[name], dtype=object) for name in ("users", "items"))
+    table = Table(users, items, found.arrays, tuple(found.texts["notes"]))
+    return (table, found.texts) if _is_sound(table, scale) else None
+
+
+def _are_sound(texts: dict, names: Sequence[str]) -> bool:
+    """True where these entries are lists of strings, and ids are all different."""
+    lists = [texts.get(name) for name in names]
+    if not all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in lists):
+        return False
+    return all(len(set(texts[name])) == len(texts[name]) for name in ("users", "items"))
+
+
+def _is_sound(table: Table, scale: Sequence[float]) -> bool:
+    """True where a table is one that can have been read: types and lengths, all ids in range, ratings on the scale."""
+    columns = table.columns
+    if any(column.dtype != TYPES[name] or column.shape != (len(table),) for name, column in columns.items()):
+        return False
+    sizes = {"user_ids": len(table.users), "item_ids": len(table.items)}
+    bounds = {name: (0, size - 1) for name, size in sizes.items()} | {"ratings": tuple(scale)}
+    bounds |= {"times": (-LARGEST, LARGEST)} if "times" in columns else {}
+    return len(table) > 0 and all(
+        low <= columns[name].min() and columns[name].max() <= high for name, (low, high) in bounds.items()
+    )
 
 
 def _save(cached: Path, key: dict, table: Table, more: dict) -> None:
-    """Cache a table and further metadata; do nothing if that is not possible."""
-    metadata = {"key": key, "users": table.users.tolist(), "items": table.items.tolist(), "notes": table.notes} | more
-    encoded = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
+    """Cache a table and further texts; do nothing if that is not possible."""
+    texts = {"users": table.users.tolist(), "items": table.items.tolist(), "notes": table.notes} | more
     with suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(cached, lambda file: np.savez(file, metadata=encoded, **table.columns))
+        write_verified(cached, key, Verified(table.columns, texts))
