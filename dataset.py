@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from config.errors import UserError
-from sources import cache, download, readers
+from sources import cache, download, movies, readers
 from sources.cache import Table
 from sources.catalog import MOVIELENS, SIMULATED_SIZE, Source
 from sources.ids import encode_pairs
@@ -366,7 +366,9 @@ def _load_movielens(name: str, folder: Path, split: Split) -> Data:
     if published and len(table) != published:
         found = f"{source.ratings_file} holds {len(table):,} ratings, not the {published:,} of {name} as published"
         table.notes += (f"{found}: results cannot be compared with published ones",)
-    return _assemble(table, name, readers.read_movies(source.movies_file), source.scale, split)
+    catalog = movies.read_movies(source.movies_file)
+    table.notes += movies.missing_movies(source.movies_file, table.items, catalog)
+    return _assemble(table, name, catalog, source.scale, split)
 
 
 def _load_simulated(size: Sequence[int], folder: Path, notes: tuple[str, ...], split: Split) -> Data:
@@ -392,7 +394,7 @@ def _assemble(
         table = cache.renumber(table, parts[0])
         table.notes += notes
         require_enough(table, f"the training part of {name}")
-    titles, genres = readers.describe(table.items, catalog)
+    titles, genres = movies.describe(table.items, catalog)
     return _make_data(
         table, parts, name=name, titles=titles, genres=genres, rating_scale=tuple(rating_scale), **metadata
     )
@@ -434,7 +436,7 @@ def _load_ready_split(
     parts = np.arange(num_train), kept[:0]
     if split.val_fraction:
         parts = split_randomly(num_train, 0.0, split.val_fraction, split.seed)[:2]
-    titles, genres = readers.describe(train.items, None)
+    titles, genres = movies.describe(train.items, None)
     values = {name: np.concatenate([train.columns.pop(name), test.columns.pop(name)]) for name in list(train.columns)}
     return _make_data(
         Table(train.users, train.items, values, (*train.notes, *test.notes, *notes)),

@@ -11,6 +11,7 @@ import pandas as pd
 
 from config.dyadic import MAPPINGS, DyadOptions
 from config.errors import UserError
+from config.reading import open_regular
 from dyadic.data import DyadicData
 from dyadic.split import keep_frequent, split_dyads
 
@@ -166,7 +167,8 @@ def movielens_user_context(path: Path, users: np.ndarray) -> np.ndarray:
         UserError: the file is missing or damaged, or does not contain a user.
     """
     try:
-        table = pd.read_csv(path, sep="|", names=["user", "age", "gender", "occupation", "zip"], dtype=str)
+        with open_regular(path) as file:
+            table = pd.read_csv(file, sep="|", names=["user", "age", "gender", "occupation", "zip"], dtype=str)
         table = table.set_index("user").loc[list(users)]
         codes = [OCCUPATIONS.index(name) for name in table["occupation"]]
         digits = [int(code[0]) if code[0].isdigit() else 0 for code in table["zip"]]

@@ -108,11 +108,23 @@ def _describe(config: DyadicConfig, data: dataset.Data) -> Catalog:
         users=data.users,
         items=data.items,
         user_context=movielens_user_context(user_file, data.users) if has_users else None,
-        item_context=item_context(data.titles, data.genres) if any(data.genres) else None,
+        item_context=_item_context(data),
         item_texts=list(zip(data.titles, data.genres, strict=True)),
         notes=(*data.notes, POOLED) if is_split else data.notes,
         simulated=data.simulated,
     )
+
+
+def _item_context(data: dataset.Data) -> np.ndarray | None:
+    """`item_context` of all items; None where the data set has no catalog. Half a catalog makes no features."""
+    if not any(data.genres):
+        return None
+    if missing := data.genres.count(""):
+        raise UserError(
+            f"the movie catalog of {data.name} lacks {missing:,} of {len(data.items):,} items, so that their features "
+            "are not known: restore it, or remove it to train without these features"
+        )
+    return item_context(data.titles, data.genres)
 
 
 def _read_times(config: DyadicConfig, data: dataset.Data) -> np.ndarray:

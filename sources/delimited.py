@@ -20,6 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from config.errors import UserError
+from config.reading import open_regular
 
 SEPARATORS = ("::", "\t", ";", ",")
 # The columns with a role, and the role of each in --columns.
@@ -30,6 +31,9 @@ SYNONYMS = {
 }  # fmt: skip
 # Bytes of text parsed at a time; parsing needs about five times as much memory.
 BLOCK_BYTES = 2**23
+LONGEST_LINE = 2**24  # bytes; a longer one is no row, and would be held in memory as a whole
+BOM = "\ufeff".encode()  # which spreadsheets write at the start of a file
+INVISIBLE = {b"\0": "a NUL byte", BOM: "a byte order mark inside the file"}
 Convert = Callable[[pd.DataFrame], dict]
 
 
@@ -58,22 +62,23 @@ def read_blocks(
         UserError: the file is missing or not such a table; names file, line and value.
     """
     try:
-        with path.open("rb") as raw, _progress_bar(path) as bar:
+        with open_regular(path) as raw, _progress_bar(path) as bar:
             stream = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
-            text = _read_lines(stream, BLOCK_BYTES).removeprefix(b"\xef\xbb\xbf")  # BOM, which spreadsheets write
+            text = _read_lines(path, stream, BLOCK_BYTES).removeprefix(BOM)
             parser = _make_parser(path, text, ids, values, header_required, names or {})
-            text = text[parser.header_length :] or _read_lines(stream, BLOCK_BYTES)
+            text = text[parser.header_length :] or _read_lines(path, stream, BLOCK_BYTES)
             while text:
+                _require_visible(path, text, parser.last_line)
                 try:
                     yield parser.read(text, convert)
                 except _OpenQuotation as error:
-                    more = _read_lines(stream, len(text))  # a quoted field may span many lines
+                    more = _read_lines(path, stream, len(text))  # a quoted field may span many lines
                     if not more:
                         fail(path, error.line, "opens a quotation mark that is never closed")
                     text += more
                 else:
                     bar.update(raw.tell() - bar.n)
-                    text = _read_lines(stream, BLOCK_BYTES)
+                    text = _read_lines(path, stream, BLOCK_BYTES)
             if parser.width is None:
                 raise UserError(f"{path} holds a header but no rows")
     except FileNotFoundError:
@@ -85,10 +90,10 @@ def read_blocks(
 def header_names(path: Path) -> set[str]:
     """The names in the first line of a file as `column_name` has them; none where it cannot be read."""
     try:
-        with path.open("rb") as raw:
+        with open_regular(path) as raw:
             stream = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
-            line = stream.readline().removeprefix(b"\xef\xbb\xbf").decode("utf-8").strip()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+            line = stream.readline(LONGEST_LINE).removeprefix(BOM).decode("utf-8").strip()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, UserError):
         return set()
     return set().union(*({column_name(field) for field in _split(path, line, separator)} for separator in SEPARATORS))
 
@@ -264,7 +269,9 @@ def _make_parser(
     columns = (*ids, *values)
     if not text.strip():
         raise UserError(f"{path} is empty; it should hold rows of {', '.join(columns)}")
-    line = _decode(path, re.split(rb"[\r\n]", text, maxsplit=1)[0])
+    first = re.split(rb"[\r\n]", text, maxsplit=1)[0]
+    line = _decode(path, first)
+    _require_visible(path, first, 0)
     separator, fields = _split_first_line(path, line, columns)
     if not header_required and not names and _is_number(fields[2]):
         if len(fields) < len(columns):
@@ -274,9 +281,20 @@ def _make_parser(
     return _Parser(path, separator, header, re.match(rb"[^\r\n]*(\r\n|\r|\n)?", text).end(), ids, values)
 
 
-def _read_lines(stream: BinaryIO, size: int) -> bytes:
+def _read_lines(path: Path, stream: BinaryIO, size: int) -> bytes:
     """The next `size` bytes of a file, and the rest of the line."""
-    return stream.read(size) + stream.readline()
+    text, rest = stream.read(size), stream.readline(LONGEST_LINE)
+    if len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
+        raise UserError(f"{path} holds a line of more than {LONGEST_LINE:,} bytes, which is no row of a table")
+    return text + rest
+
+
+def _require_visible(path: Path, text: bytes, lines_above: int) -> None:
+    """Raise UserError where an id could hold a character that nobody sees, and so be another id."""
+    for mark, name in INVISIBLE.items():
+        if (place := text.find(mark)) >= 0:
+            line = text.count(b"\n", 0, place) + 1 + lines_above
+            fail(path, line, f"holds {name}: save the file as plain UTF-8 text without it")
 
 
 def _progress_bar(path: Path) -> tqdm:

@@ -3,7 +3,6 @@
 The license of MovieLens forbids passing it on, so each user downloads their own copy from GroupLens.
 """
 
-import hashlib
 import http.client
 import os
 import shutil
@@ -19,9 +18,11 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from config.errors import UserError
+from sources.archive import unpack_known
 from sources.catalog import MOVIELENS, Source
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
+LARGEST_DOWNLOAD = 2**29  # bytes; the largest archive, that of MovieLens 25M, has half of them
 TIMEOUT = 5  # seconds without an answer after which the server counts as unreachable
 
 
@@ -113,6 +114,8 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, name: str) -> None
         while chunk := response.read(2**18):
             file.write(chunk)
             copied += len(chunk)
+            if copied > LARGEST_DOWNLOAD:
+                raise UserError(f"the download of {name} does not end, so it is not the data set; nothing was kept")
             bar.update(len(chunk))
     if copied < total:
         raise UserError(
@@ -122,18 +125,21 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, name: str) -> None
 
 
 def _unpack(archive: Path, source: Source) -> None:
-    """Unpack into a temporary folder, verify, and only then move the data set's folder into place."""
+    """Unpack the known files into a temporary folder, verify them, and only then move the folder into place."""
     scratch = Path(tempfile.mkdtemp(dir=source.root, prefix=f".{source.folder}-"))
     try:
         with zipfile.ZipFile(archive) as opened:
             _require_inside(opened, archive)
-            opened.extractall(scratch)
-        _verify(scratch / source.folder / source.ratings, source)
+            (scratch / source.folder).mkdir()
+            unpack_known(opened, source, scratch / source.folder)
         os.replace(scratch / source.folder, source.root / source.folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise UserError(
             f"the archive of {source.folder} is damaged ({error}); nothing was unpacked, download it again"
         ) from None
+    except OSError:
+        if not source.ratings_file.is_file():  # else another process was faster
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -146,24 +152,3 @@ def _require_inside(opened: zipfile.ZipFile, archive: Path) -> None:
             raise UserError(
                 f"the archive {archive.name} is not safe: its member {member!r} points outside; nothing was unpacked"
             )
-
-
-def _verify(ratings: Path, source: Source) -> None:
-    """Check the ratings file against the published sha256 and number of ratings."""
-    if not ratings.is_file():
-        raise UserError(
-            f"the archive holds no {source.folder}/{source.ratings}; it is not the data set that GroupLens publishes"
-        )
-    with ratings.open("rb") as file:
-        if source.sha256 and (found := hashlib.file_digest(file, "sha256").hexdigest()) != source.sha256:
-            raise UserError(
-                f"{source.folder}/{source.ratings} has the sha256 {found}, not {source.sha256}: the archive was "
-                "tampered with or is another release; nothing was kept"
-            )
-        file.seek(0)
-        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(2**20), b"")) - source.header_lines
-    if source.num_ratings and lines != source.num_ratings:
-        raise UserError(
-            f"{source.folder}/{source.ratings} holds {lines:,} ratings, not the {source.num_ratings:,} that GroupLens "
-            "publishes; nothing was kept, download it again"
-        )

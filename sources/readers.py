@@ -81,53 +81,9 @@ def read_feedback(
     return _drop_repeated(path, _read_table(path, values, names, header_required=True))
 
 
-def read_movies(path: Path) -> pd.DataFrame:
-    """Read a MovieLens catalog in any of its formats.
-
-    Returns:
-        A table indexed by raw item id, with the columns title and genres (joined by "|"). It is empty if the catalog is
-        missing, because titles are needed for display only.
-
-    Raises:
-        UserError: the catalog exists and is damaged.
-    """
-    if not path.is_file():
-        return pd.DataFrame({"title": [], "genres": []}, index=pd.Index([], dtype=str))
-    try:
-        return _parse_movies(path)
-    except (ValueError, KeyError, IndexError, pd.errors.ParserError) as error:
-        raise UserError(f"the catalog {path} is damaged ({type(error).__name__}); restore or remove it") from None
-
-
-def _parse_movies(path: Path) -> pd.DataFrame:
-    if path.suffix == ".csv":
-        movies = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return movies.set_index("movieId")[["title", "genres"]]
-    text = path.read_bytes()
-    try:
-        lines = text.decode("utf-8").splitlines()
-    except UnicodeDecodeError:  # MovieLens 100K and 1M are in Latin-1, 10M is in UTF-8
-        lines = text.decode("latin-1").splitlines()
-    if path.suffix == ".dat":
-        rows = [line.split("::") for line in lines if line]
-    else:
-        names = _genre_names(path.with_name("u.genre"))
-        rows = [_read_u_item(line, names) for line in lines if line]
-    ids, titles, genres = zip(*(row[:3] for row in rows), strict=True)
-    return pd.DataFrame({"title": titles, "genres": genres}, index=pd.Index(ids))
-
-
 def look_up(raw: pd.Series, ids: np.ndarray) -> np.ndarray:
     """The row numbers of raw ids, their positions in `ids`; -1 for unknown ones."""
     return pd.Index(ids).get_indexer(raw.cat.categories)[raw.cat.codes]
-
-
-def describe(items: np.ndarray, catalog: pd.DataFrame | None) -> tuple[list[str], list[str]]:
-    """Titles and genres of raw item ids; an item that is not in the catalog gets its raw id as title, and no genres."""
-    if catalog is None or catalog.empty:
-        return list(items), [""] * len(items)
-    known = catalog[~catalog.index.duplicated()].reindex(items)
-    return list(known["title"].where(known["title"].notna(), items)), list(known["genres"].fillna(""))
 
 
 def _require_proper_labels(path: Path, labels: Sequence[str]) -> None:
@@ -277,15 +233,3 @@ def _to_labels(path: Path, values: pd.Series) -> np.ndarray:
         row = wrong.argmax()
         fail(path, values.index[row], f"has {quote(values.iloc[row])} for {values.name}; a label must be 0 or 1")
     return numbers[values.cat.codes]
-
-
-def _genre_names(path: Path) -> list[str]:
-    lines = path.read_text(encoding="latin-1").splitlines() if path.is_file() else []
-    return [line.split("|")[0] for line in lines if "|" in line]
-
-
-def _read_u_item(line: str, genre_names: list[str]) -> tuple[str, str, str]:
-    """Raw id, title and genres from a line of u.item: id, title, two dates, URL, then a 0/1 flag per genre."""
-    fields = line.split("|")
-    flags = zip(genre_names, fields[5:], strict=False)
-    return fields[0], fields[1], "|".join(name for name, flag in flags if flag == "1")

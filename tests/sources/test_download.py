@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -15,6 +16,8 @@ from conftest import ROOT
 
 import dataset
 from config.errors import UserError
+from dyadic.recipe import read_dyads
+from registry import make_config
 from sources import download
 from sources.catalog import DATASETS, MOVIELENS
 
@@ -59,7 +62,8 @@ def server(tmp_path, monkeypatch):
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setattr(download, "ADDRESS", f"http://127.0.0.1:{running.server_port}")
         digest = hashlib.sha256(ROWS.encode()).hexdigest()
-        source = replace(MOVIELENS["ml-100k"], num_ratings=600, sha256=digest)
+        digests = {name: hashlib.sha256(GOOD[f"ml-100k/{name}"].encode()).hexdigest() for name in ("u.item", "u.genre")}
+        source = replace(MOVIELENS["ml-100k"], num_ratings=600, sha256=digest, digests=digests)
         monkeypatch.setitem(MOVIELENS, "ml-100k", source)
         yield folder
         running.shutdown()
@@ -89,7 +93,72 @@ BAD = {
     "outside": (archive(GOOD | {"../evil.txt": "boo"}), "'../evil.txt' points outside"),
     "absolute": (archive(GOOD | {"/tmp/evil.txt": "boo"}), "'/tmp/evil.txt' points outside"),
     "drive": (archive(GOOD | {"C:\\evil.txt": "boo"}), "points outside"),
+    "other titles": (archive(GOOD | {"ml-100k/u.item": "1|Second (1999)|||x|0\n"}), "u.item has the sha256"),
+    "half a catalog": (archive(GOOD | {"ml-100k/u.item": ""}), "u.item has the sha256"),
+    "no genres": (archive({name: GOOD[name] for name in GOOD if "genre" not in name}), "holds no ml-100k/u.genre"),
+    "endless ratings": (archive(GOOD | {"ml-100k/u.data": "1" * 40_000}), "u.data has more than 38,464 bytes"),
+    "endless titles": (archive(GOOD | {"ml-100k/u.item": "1" * 2**22 + "|"}), "u.item has more than 4,194,304 bytes"),
 }
+
+
+def test_only_known_files_are_unpacked(server, tmp_path):
+    more = {"ml-100k/more.bin": "x" * 10**6, "ml-100k/deep/u.data": "1", "other/u.item": "1", "u.user": "1"}
+    (server / "ml-100k.zip").write_bytes(archive(GOOD | more))
+    dataset.load("ml-100k", tmp_path / "data")
+    found = sorted(path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*"))
+    assert found == ["ml-100k", "ml-100k/u.data", "ml-100k/u.genre", "ml-100k/u.item"]
+
+
+def test_of_two_processes_that_unpack_one_archive_both_have_the_data(server, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ml-100k.zip").write_bytes(archive(GOOD))
+    replaced, others = os.replace, []
+
+    def after_another(scratch, folder):
+        if not others:
+            others.append(1)
+            others.append(dataset.load("ml-100k", tmp_path / "data").fingerprint)
+        replaced(scratch, folder)
+
+    monkeypatch.setattr(os, "replace", after_another)
+    assert dataset.load("ml-100k", tmp_path / "data").fingerprint == others[1]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["ml-100k", "ml-100k.zip"]
+
+
+def test_a_catalog_with_too_few_movies_is_rejected(server, tmp_path, monkeypatch):
+    source = replace(MOVIELENS["ml-1m"], num_ratings=2, num_movies=2)
+    monkeypatch.setitem(MOVIELENS, "ml-1m", source)
+    rows = {"ml-1m/ratings.dat": "1::1::5::1\n2::2::5::1"}
+    (server / "ml-1m.zip").write_bytes(archive(rows | {"ml-1m/movies.dat": "1::First::Drama\n"}))
+    with pytest.raises(UserError, match=r"movies\.dat holds 1 movies, not the 2"):
+        dataset.load("ml-1m", tmp_path / "data")
+    (server / "ml-1m.zip").write_bytes(archive(rows | {"ml-1m/movies.dat": "1::First::Drama\n2::Second::War"}))
+    assert download.fetch("ml-1m", tmp_path / "data").movies_file.is_file()
+
+
+def test_a_download_without_end_is_broken_off(server, tmp_path, monkeypatch):
+    (server / "ml-100k.zip").write_bytes(archive(GOOD))
+    monkeypatch.setattr(download, "LARGEST_DOWNLOAD", 100)
+    with pytest.raises(UserError, match="the download of ml-100k does not end"):
+        dataset.load("ml-100k", tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_half_a_catalog_is_noted_and_makes_no_features(server, tmp_path):
+    folder = tmp_path / "data" / "ml-100k"
+    folder.mkdir(parents=True)
+    for name, content in GOOD.items():
+        (tmp_path / "data" / name).write_text(content.replace("|x|0", "|x|1"))
+    data = dataset.load("ml-100k", tmp_path / "data")
+    lacking = "u.item lacks 19 of 20 rated items, such as 2, which are shown by their ids: restore or remove it"
+    assert any(note.endswith(lacking) for note in data.notes)
+    config = make_config("dyadic", dataset="ml-100k", data_dir=str(tmp_path / "data"), min_user=1, min_item=1)
+    with pytest.raises(UserError, match="the movie catalog of ml-100k lacks 19 of 20 items, so that their features"):
+        read_dyads(config)
+    lines = [f"{item}|Film {item} (1999)|||x|1\n" for item in range(1, 21)]
+    (folder / "u.item").write_text("".join(lines))
+    assert not any("lacks" in note for note in dataset.load("ml-100k", tmp_path / "data").notes)
+    assert read_dyads(config).context.shape[1] > 0
 
 
 def test_an_incomplete_folder_is_reported_and_left_alone(server, tmp_path):

@@ -1,12 +1,17 @@
 """Files of every format, and every kind of error in them."""
 
 import gzip
+import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from config.errors import UserError
-from sources.readers import read_feedback, read_movies, read_ratings
+from sources import delimited
+from sources.delimited import header_names
+from sources.movies import read_movies
+from sources.readers import read_feedback, read_ratings
 
 ROWS = [("u1", "x", 4.0), ("u2", "y", 3.5), ("u1", "y", 1.0)]
 
@@ -93,6 +98,10 @@ WRONG = {
         "line 1: is a header with 2 columns for the item",
     ),
     "gzip with a wrong byte": (gzip.compress(b"1,2,3\n" * 50)[:10] + b"\xff" * 20, "cannot be read"),
+    "nul in an id": (b"1,2,3\n1,5\x00,4\n", "line 2: holds a NUL byte"),
+    "nul in the header": (b"user,item,rat\x00ing\n1,5,4\n", "line 1: holds a NUL byte"),
+    "bom in an id": (b"user,item,rating\n1,2,3\n1,\xef\xbb\xbf5,4\n", "line 3: holds a byte order mark inside"),
+    "second bom": (b"\xef\xbb\xbf\xef\xbb\xbf1,5,4\n", "line 1: holds a byte order mark inside"),
     "broken gzip": (gzip.compress(b"1,2,3\n" * 50)[:-12], "cannot be read"),
 }
 
@@ -109,10 +118,58 @@ def test_errors_name_file_line_and_value(tmp_path, case):
     assert "\n" not in str(error.value)
 
 
+def test_only_regular_files_are_read(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, kind in ((Path("/dev/zero"), "a device"), (pipe, "a pipe"), (tmp_path, "a directory")):
+        for read in (lambda path: read_ratings(path, (0.5, 5)), lambda path: read_feedback(path, ["like"])):
+            with pytest.raises(UserError, match=kind) as error:
+                read(path)
+            assert str(path) in str(error.value)
+    assert header_names(pipe) == set()
+
+
+def test_a_line_without_end_is_no_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(delimited, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 100)
+    path = tmp_path / "r.csv"
+    path.write_bytes(b"1,2,3\n" + b"7" * 10_000)
+    with pytest.raises(UserError, match="holds a line of more than 1,000 bytes, which is no row"):
+        read_ratings(path, (0.5, 5))
+
+
+ITEM = "|".join(["7", "Heat (1995)", "", "", "", "0", "1"]).encode()
+
+
+@pytest.mark.parametrize(
+    ("item", "genre", "message"),
+    [
+        (ITEM, b"Crime|0\n", "line 1 has 7 fields where 5 and a 0 or 1 for each of 1 genres belong"),
+        (ITEM[:-2], b"Crime|0\nWar|1\n", "line 1 has 6 fields"),
+        (ITEM + b"\n" + ITEM[:-1], b"Crime|0\nWar|1\n", "line 2 has 7 fields"),
+        (ITEM, b"Crime|0\nWar|", "u.genre beside it does not number the genres"),
+        (ITEM, b"War|1\nCrime|0\n", "u.genre beside it does not number the genres"),
+        (ITEM, None, "u.genre beside it cannot be read: No such file"),
+    ],
+)
+def test_half_a_catalog_is_rejected(tmp_path, item, genre, message):
+    (tmp_path / "u.item").write_bytes(ITEM)
+    (tmp_path / "u.genre").write_bytes(b"Crime|0\nWar|1\n")
+    assert read_movies(tmp_path / "u.item")["genres"].tolist() == ["War"]
+    (tmp_path / "u.item").write_bytes(item)
+    if genre is None:
+        (tmp_path / "u.genre").unlink()
+    else:
+        (tmp_path / "u.genre").write_bytes(genre)
+    with pytest.raises(UserError, match=f"the catalog .*u.item is damaged .{message}.*; restore or remove it"):
+        read_movies(tmp_path / "u.item")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("u.item", b""),
+        ("movies.csv", b"movieId,title,genres\n7,Heat,Crime\n8,Ran\n"),
         ("u.item", b"no bars here\n"),
         ("movies.dat", b"7::Heat\n"),
         ("movies.csv", b""),
