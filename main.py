@@ -67,15 +67,15 @@ def train(request: cli.Request, group) -> int:
         if not group.is_main:
             return follow(training, config, device, ctrl_c.pressed)
         assert run_folder is not None  # rank 0 has one
-        print(header(training, data, config, device, group.world_size, run_folder.path), flush=True)
+        log(header(training, data, config, device, group.world_size, run_folder.path))
         with release_followers(group):
             run_folder.write_config(session.describe(config, record, data))
             run_folder.write_data(data.pack())
             outcome = fit(training, config, run_folder, device, silent if config.quiet else log, ctrl_c.pressed)
             run_folder.write_result(session.summarize(outcome, training.model, device, group.world_size))
-    print(report(outcome, training.task, run_folder.path, config), flush=True)
+    log(report(outcome, training.task, run_folder.path, config))
     if config.profile:
-        print(profile({"reading": seconds} | outcome.seconds, outcome.epochs_run))
+        log(profile({"reading": seconds} | outcome.seconds, outcome.epochs_run))
     return EXIT_INTERRUPTED if outcome.ending == "interrupted" else EXIT_OK
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from config.errors import UserError
+from config.text import require_text
 
 LARGEST_SEED = 2**32 - 1
 SPLITS = ("random", "time", "leave_last")  # see sources/splits.py
@@ -358,6 +359,7 @@ def _check_value(name: str, value: Any, known: Option) -> None:
         if known.choices and entry not in known.choices:
             raise UserError(f"--{name} cannot be {entry!r}: choose one of {', '.join(known.choices)}")
         if isinstance(entry, str):
+            require_text(entry, f"--{name}")
             continue
         if known.high is not None and not (known.low or 0) <= entry <= known.high:
             raise UserError(f"--{name} must be at least {known.low or 0} and at most {known.high}, not {entry}")

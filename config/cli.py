@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import sys
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from typing import Any, NoReturn
 from config.base import Option, RunConfig
 from config.errors import UserError
 from config.parts import missing
+from config.reading import read_text
+from config.text import require_text
 
 PRESETS = Path(__file__).resolve().with_name("presets")
 FORMAT = 2  # of config.json; a change that older files do not survive raises it
@@ -106,7 +109,7 @@ def read_settings_file(path: Path, models: Models, choices: Choices) -> dict[str
         UserError: no such file, not JSON, an unknown name or a value of the wrong type.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -181,6 +184,12 @@ class Parser(argparse.ArgumentParser):
 
     explain_unknown = staticmethod(lambda flag: "")
 
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]  # parse_args calls it, too
+        words = sys.argv[1:] if args is None else list(args)
+        for word in words:
+            require_text(word, "an argument")
+        return super().parse_known_args(words, namespace)
+
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split()
         if unknown:
@@ -215,10 +224,10 @@ def _settings_source(first: Mapping[str, Any], models: Models) -> Path | None:
 def _model_of_run(path: str | None, models: Models) -> str | None:
     """The model of a run that is to be resumed; None where its config.json cannot tell, which is reported later."""
     try:
-        content = json.loads((Path(path or "") / "config.json").read_text(encoding="utf-8")) if path else {}
+        content = json.loads(read_text(Path(path) / "config.json")) if path else {}
         model = content["settings"]["model"]
         return model if model in models else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError):
         return None
 
 

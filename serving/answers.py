@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from config.text import printable
+
 if TYPE_CHECKING:
     from serving.run import TrainedRun
 
@@ -52,13 +54,14 @@ def _rated(run: "TrainedRun", raw_user: str, k: int) -> list[dict]:
 
 
 def as_text(answer: dict) -> str:
-    """The result of `describe_user` as lines for a terminal."""
+    """The result of `describe_user` as lines for a terminal, which obeys nothing in ids and titles."""
+    user = printable(answer["user"], in_one_line=True)
     if not answer["known"]:
-        lines = [f"User {answer['user']} is not in these data; these items occur most often:", ""]
+        lines = [f"User {user} is not in these data; these items occur most often:", ""]
         return "\n".join([*lines, *_table(answer["recommended"])])
     has_ratings = any("rating" in row for row in answer["rated"])
     verb = "rated highest" if has_ratings else "responded to most"
-    lines = [f"User {answer['user']} {verb}:", "", *_table(answer["rated"])]
+    lines = [f"User {user} {verb}:", "", *_table(answer["rated"])]
     lines += ["", "and has not seen:", "", *_table(answer["recommended"])]
     return "\n".join(lines)
 
@@ -71,7 +74,13 @@ def _table(rows: list[dict]) -> list[str]:
     """Lines of a text table: the column names, then one line per row; the title is the last column."""
 
     def cell(value) -> str:
-        return f"{value:.2f}" if isinstance(value, float) else "-" if value is None else str(value)
+        return (
+            f"{value:.2f}"
+            if isinstance(value, float)
+            else "-"
+            if value is None
+            else printable(str(value), in_one_line=True)
+        )
 
     if not rows:
         return ["  nothing"]

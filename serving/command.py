@@ -9,6 +9,7 @@ import pandas as pd
 
 from config.asking import Question
 from config.errors import EXIT_OK, UserError
+from config.text import printable
 from serving.answers import as_text, describe_user
 from serving.fold_in import read_new_users, require_new_users
 from serving.run import TrainedRun, load_run
@@ -79,7 +80,8 @@ def _write(question: Question, blocks: Iterator[pd.DataFrame], total: int | None
         log(f"wrote {question.output}: {rows:,} rows")
         return
     for number, block in enumerate(blocks):
-        block.to_csv(sys.stdout, index=False, header=not number, lineterminator="\n")
+        text = block.to_csv(index=False, header=not number, lineterminator="\n")
+        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)  # a file or a pipe gets the data as they are
 
 
 def _print(question: Question, run: TrainedRun, users: Sequence[str]) -> None:
@@ -91,6 +93,6 @@ def _print(question: Question, run: TrainedRun, users: Sequence[str]) -> None:
         answers = [header | one for one in found]
         print(json.dumps(answers[0] if len(answers) == 1 else answers, indent=2))
         return
-    print(*([BOX] if simulated else []), f"{run.path}, {run.checkpoint} epoch", sep="\n")
+    log("\n".join([*([BOX] if simulated else []), f"{run.path}, {run.checkpoint} epoch"]))
     for one in found:
-        print(f"\n{as_text(one)}")
+        log(f"\n{as_text(one)}")

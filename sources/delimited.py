@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from config.errors import UserError
 from config.reading import open_regular
+from config.text import printable
 
 SEPARATORS = ("::", "\t", ";", ",")
 # The columns with a role, and the role of each in --columns.
@@ -301,7 +302,15 @@ def _progress_bar(path: Path) -> tqdm:
     """A progress bar in bytes, on a terminal only, and only if reading takes longer than two seconds."""
     shown = sys.stderr.isatty()
     size = path.stat().st_size
-    return tqdm(desc=path.name, total=size, unit="B", unit_scale=True, leave=False, delay=2, disable=not shown)
+    return tqdm(
+        desc=printable(path.name, in_one_line=True),
+        total=size,
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        delay=2,
+        disable=not shown,
+    )
 
 
 def _split_first_line(path: Path, line: str, columns: Sequence[str]) -> tuple[str, list[str]]:

@@ -200,3 +200,13 @@ def test_the_check_changes_neither_network_nor_random_stream(tmp_path):
     assert model.training
     assert not model.mlp_layers[1].training
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_what_pytorch_has_not_implemented_is_no_unfinished_method(capsys, tmp_path):
+    """Its C++ code leaves no frame: the error seems to come from the line of models.py that called it."""
+    content = changed((TABLES, "torch.empty(2, device='meta').cpu()\n        " + TABLES))
+    with in_place_of_ours(tmp_path, content):
+        assert run(*WORLD) == 2
+    message = capsys.readouterr().err
+    assert "NotImplementedError: Cannot copy out of meta tensor" in message
+    assert "is not finished" not in message

@@ -6,12 +6,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from config.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR, UserError
-from config.parts import ROOMS, missing
+from config.text import printable
+from training.failures import explain_failure
 from training.local_rank import is_local_main
-from training.model_errors import explain, has_traceback, is_lack_of_memory
+from training.model_errors import explain, has_traceback
 
 
 def run_command(
@@ -28,21 +30,43 @@ def run_command(
     Returns:
         The exit code: that of `work`, 2 after an error that the user can fix, 130 after Ctrl-C.
     """
+    open_closed_streams()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # titles on an ASCII terminal
     try:
-        return work()
+        try:
+            return work()
+        finally:
+            _flush_output()
     except BrokenPipeError:  # the reader, such as `| head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_OK
     except KeyboardInterrupt:
         if is_local_main():
-            print(f"{name}: {interrupted}", file=sys.stderr)
+            _print_error(f"{name}: {interrupted}")
         return EXIT_INTERRUPTED
     except Exception as error:
         sentence = _sentence(error, with_traceback)
         if sentence is None:
             raise
         return report_error(name, sentence)
+
+
+def open_closed_streams() -> None:
+    """Lead input and output that the command was started without, as by `>&-`, nowhere; Python has None for them.
+
+    Their numbers are taken, too: else the next file that is opened would get what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115 until the end
 
 
 def _sentence(error: Exception, with_traceback: bool | None) -> str | None:
@@ -52,19 +76,13 @@ def _sentence(error: Exception, with_traceback: bool | None) -> str | None:
             traceback.print_exception(error)
         has_more = with_traceback is False and has_traceback(error)
         return lines + ("; main.py --traceback shows the rest" if has_more else "")
-    if isinstance(error, ModuleNotFoundError):
-        if (part := str(error.name)).split(".")[0] in ROOMS:
-            return missing(part)
-        return f"the package {error.name} is missing: run pip install -r requirements.txt"
-    if is_lack_of_memory(error):
-        return "there is not enough memory for this network, batch or data set"
-    return str(error) if isinstance(error, (UserError, OSError)) else None
+    return explain_failure(error)
 
 
 def report_error(name: str, sentence: str) -> int:
     """Print an error once per machine, also where torchrun looks for it; returns the exit code."""
     if is_local_main():
-        print(f"{name}: error: {sentence}", file=sys.stderr)
+        _print_error(f"{name}: error: {sentence}")
         if summary := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # torchrun prints it in its own report
             extra = {"py_callstack": sentence, "timestamp": str(int(time.time()))}
             Path(summary).write_text(json.dumps({"message": {"message": sentence, "extraInfo": extra}}))
@@ -72,8 +90,39 @@ def report_error(name: str, sentence: str) -> int:
 
 
 def log(line: str) -> None:
-    print(line, flush=True)
+    """Print a line or several, with what a terminal would obey written out; UserError where the output is full."""
+    try:
+        print(printable(line), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _full(error) from None
 
 
 def silent(line: str) -> None:
     """A log that prints nothing."""
+
+
+def _print_error(line: str) -> None:
+    with suppress(OSError):  # the exit code still tells
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def _flush_output() -> None:
+    """Write what has been printed; else Python would do so at exit, where an error is no sentence."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise _full(error) from None
+
+
+def _drop_output() -> None:
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _full(error: OSError) -> UserError:
+    return UserError(f"the output cannot be written ({error.strerror}): make room, or send it elsewhere")

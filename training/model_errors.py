@@ -3,11 +3,13 @@
 Standard library only: every command uses it, also before PyTorch is imported.
 """
 
+import dis
 import traceback
 from pathlib import Path
 from types import TracebackType
 
 from config.errors import UserError
+from training.failures import is_lack_of_memory
 
 MODELS = Path(__file__).resolve().parent.parent / "models.py"
 PAIRS = "user_ids (B,), item_ids (B,) -> predictions (B,), score (B,)"
@@ -67,12 +69,6 @@ def has_traceback(error: BaseException) -> bool:
     return bool(_own_frames(error.__traceback__)) and not _is_unfinished(error)
 
 
-def is_lack_of_memory(error: BaseException) -> bool:
-    """True where memory ran out: PyTorch raises errors of other types than MemoryError."""
-    is_typed = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return is_typed or "can't allocate memory" in str(error)
-
-
 def _explain_import(error: BaseException) -> str | None:
     """About a models.py that cannot be imported at all."""
     if isinstance(error, ImportError) and error.name == "models":
@@ -103,10 +99,17 @@ def _is_models(filename: str) -> bool:
 
 
 def _is_unfinished(error: BaseException) -> bool:
-    """True for what the starter's methods raise: by models.py itself, not by something that it calls."""
-    if not isinstance(error, NotImplementedError):
+    """True for what the starter's methods raise: by a `raise` in models.py, not by something that it calls.
+
+    PyTorch raises NotImplementedError, too, for what a device cannot do, and its C++ code leaves no frame of its own.
+    """
+    trace = error.__traceback__
+    if not isinstance(error, NotImplementedError) or trace is None:
         return False
-    return _is_models(traceback.extract_tb(error.__traceback__)[-1].filename)
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    return _is_models(code.co_filename) and code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def _method_of(frames: list[tuple[int, str, str]]) -> str:
