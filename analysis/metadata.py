@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.foreign import plain_json
 from analysis.runner import Run
 from analysis.tables import marked, percent
 from config.errors import UserError
@@ -43,12 +44,12 @@ def write(path: Path, metadata: dict) -> None:
     write_atomically(path, (json.dumps(metadata, indent=2) + "\n").encode())
 
 
-def read(path: Path) -> dict:
-    """Raises UserError where the file is damaged."""
+def parse(path: Path, content: bytes) -> dict:
+    """The metadata in the content of a file, as plain text; UserError where it is damaged."""
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-        return metadata | {name: metadata[name] for name in NEEDED}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = json.loads(content)
+        return {name: plain_json(found[name]) for name in NEEDED}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error!r}); run its experiment again, finished runs are kept") from None
 
 

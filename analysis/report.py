@@ -1,27 +1,25 @@
 """The report: all experiments under a folder as report.md and as one self-contained HTML file.
 
-A missing experiment is named with the command that runs it. A full run is preferred to a --quick one.
+A missing experiment is named with the command that runs it. A full run is preferred to a --quick one. The folder may
+come from somebody else: see foreign.py and page.py.
 """
 
-import base64
-import html
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-import markdown
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
 from markdown.extensions.toc import slugify
-from markupsafe import Markup
 
-from analysis import answers, metadata, sweep, weights
+from analysis import answers, foreign, metadata, sweep, weights
+from analysis.page import as_page
 from analysis.tables import MARK, box, markdown_rows
 from config.errors import UserError
+from sources.files import write_atomically
 from training.report import BOX
 
 TITLE = "Sharing and weighting in a multi-task recommender"
-TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, keep_trailing_newline=True)
+Section = Callable[["Found"], str]
 
 
 def write(folder: Path) -> list[Path]:
@@ -30,17 +28,17 @@ def write(folder: Path) -> list[Path]:
     Raises:
         UserError: there is nothing to report, or a file of an experiment is damaged.
     """
-    text = compose(folder)
+    found = Found(folder)
+    text = compose(found)
     paths = [folder / "report.md", folder / "report.html"]
-    paths[0].write_text(text, encoding="utf-8")
-    paths[1].write_text(as_html(text, folder), encoding="utf-8")
+    for path, content in zip(paths, (text, as_page(TITLE, text, found.pictures)), strict=True):
+        write_atomically(path, content.encode())
     return paths
 
 
-def compose(folder: Path) -> str:
-    """The report in Markdown, with links to pictures relative to `folder`."""
-    found = Found(folder)
-    sections: dict[str, Callable[[Found], str]] = {
+def compose(found: "Found") -> str:
+    """The report in Markdown, with links to pictures relative to the folder of the results."""
+    sections: dict[str, Section] = {
         "The questions and their answers": _questions,
         "The four experiments": _weights,
         "The sweep of weights and weightings": _sweep,
@@ -60,25 +58,30 @@ def compose(folder: Path) -> str:
     ]
     lines += [f"- [{title}](#{slugify(title, '-')})" for title in sections] + [""]
     for title, make in sections.items():
-        lines += [f"## {title}", "", make(found).strip(), ""]
+        lines += [f"## {title}", "", _make(found, title, make).strip(), ""]
     return "\n".join(lines)
 
 
-def as_html(text: str, folder: Path) -> str:
-    """The report as one HTML file with its pictures inside, without scripts or anything to fetch."""
-    body = markdown.markdown(text, extensions=["tables", "fenced_code", "toc"], output_format="xhtml")
-    body = re.sub(r'src="([^"]+)"', lambda match: f'src="{_inline(folder / html.unescape(match[1]))}"', body)
-    body = body.replace(" ± ", "&#160;±&#160;")
-    body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
-    body = body.replace("<th", '<th scope="col"').replace('<th scope="col"ead', "<thead")
-    return TEMPLATES.get_template("report.html.j2").render(title=TITLE, body=Markup(body))
+def _make(found: "Found", title: str, make: Section) -> str:
+    """The text of a section; UserError where a file has not the columns or the types that its experiment writes."""
+    try:
+        return make(found)
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"a file in {found.root} for the section {title!r} does not hold what its experiment writes "
+            f"({type(error).__name__}: {error}); run the experiment again, finished runs are kept"
+        ) from None
 
 
 class Found:
-    """The folder of every experiment, None where it has not been run, and its metadata."""
+    """The folder of every experiment, None where it has not been run, and its metadata.
+
+    pictures: {link: PNG} of those that the sections show so far.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.pictures: dict[str, bytes] = {}
         self.weights = self._find("multitask", weights.METADATA)
         self.sweep = self._find("multitask", sweep.METADATA)
         self.zoo = self._find("zoo", "table.md")
@@ -89,7 +92,7 @@ class Found:
                 "--quick, or name another --folder"
             )
         self.metadata = {
-            name: metadata.read(path / module.METADATA)
+            name: self._metadata(path / module.METADATA)
             for name, path, module in (("weights", self.weights, weights), ("sweep", self.sweep, sweep))
             if path
         }
@@ -103,18 +106,29 @@ class Found:
 
     def table(self, folder: Path, name: str) -> pd.DataFrame:
         """Raises UserError where the file is missing or damaged."""
-        try:
-            return pd.read_csv(folder / name)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder / name} cannot be read ({error}); run its experiment again") from None
+        return foreign.read_csv(self.root, folder / name)
+
+    def text(self, path: Path) -> str:
+        """The Markdown of a file; UserError where it is missing or damaged."""
+        return foreign.read_markdown(self.root, path)
+
+    def picture(self, path: Path) -> str | None:
+        """The link to a picture, which is then in `pictures`; None where there is none."""
+        if not path.is_file():
+            return None
+        self.pictures[self.link(path)] = foreign.read_picture(self.root, path)
+        return self.link(path)
+
+    def _metadata(self, path: Path) -> dict:
+        return metadata.parse(path, foreign.read_inside(self.root, path))
 
 
 def _warning(found: Found) -> list[str]:
     """The box, and the parts with simulated data."""
     parts = [f"`{name}`" for name, described in found.metadata.items() if described["simulated"]]
-    if found.zoo and BOX in (found.zoo / "table.md").read_text(encoding="utf-8"):
+    if found.zoo and BOX in found.text(found.zoo / "table.md"):
         parts.append("`zoo`")
-    if found.dyadic and MARK in (found.dyadic / "table.md").read_text(encoding="utf-8"):
+    if found.dyadic and MARK in found.text(found.dyadic / "table.md"):
         parts.append("`dyadic` (the marked columns and headings)")
     if not parts:
         return []
@@ -149,7 +163,7 @@ def _weights(found: Found) -> str:
     if not found.weights:
         return _missing("weights")
     picture = _picture(found, found.weights / weights.PICTURE, "Curves of the four experiments over epochs")
-    return "\n\n".join([_source(found, found.weights), picture, _read(found.weights / weights.TABLE)])
+    return "\n\n".join([_source(found, found.weights), picture, found.text(found.weights / weights.TABLE)])
 
 
 def _sweep(found: Found) -> str:
@@ -158,14 +172,14 @@ def _sweep(found: Found) -> str:
     front = sweep.front_in_words(found.table(found.sweep, sweep.NUMBERS).set_index("configuration"))
     picture = _picture(found, found.sweep / sweep.PICTURE, "Test MRR against test MSE of every run, with Pareto front")
     words = f"On the front, from the lowest MSE to the highest MRR: {front}."
-    return "\n\n".join([_source(found, found.sweep), picture, words, _read(found.sweep / sweep.TABLE)])
+    return "\n\n".join([_source(found, found.sweep), picture, words, found.text(found.sweep / sweep.TABLE)])
 
 
 def _table_and_picture(found: Found, name: str, alt: str) -> str:
     folder = getattr(found, name)
     if not folder:
         return _missing(name)
-    text = re.sub(r"^(#+) ", r"##\1 ", _read(folder / "table.md"), flags=re.MULTILINE)
+    text = re.sub(r"^(#+) ", r"##\1 ", found.text(folder / "table.md"), flags=re.MULTILINE)
     return "\n\n".join([_source(found, folder), _picture(found, folder / "table.png", alt), text])
 
 
@@ -188,22 +202,12 @@ def _metadata_table(found: Found, *parts: str) -> str:
         for name, described in found.metadata.items()
     }
     keys = dict.fromkeys(key for column in columns.values() for key in column)
-    rows = [[key, *(html.escape(str(column.get(key, ""))) for column in columns.values())] for key in keys]
+    rows = [[key, *(str(column.get(key, "")) for column in columns.values())] for key in keys]
     return "\n".join(markdown_rows(["", *columns], rows))
 
 
 def _picture(found: Found, path: Path, alt: str) -> str:
-    if not path.is_file():
+    link = found.picture(path)
+    if link is None:
         return f"The picture `{found.link(path)}` is missing; run the experiment again, finished runs are kept."
-    return f"![{alt}]({found.link(path)})"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run its experiment again") from None
-
-
-def _inline(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return f"![{alt}]({link})"

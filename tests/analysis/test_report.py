@@ -230,6 +230,62 @@ def test_a_table_that_cannot_be_read_is_named(full, capsys):
     assert "The picture `multitask-quick/sweep.png` is missing" in (full / "report.md").read_text()
 
 
+BAD = "<script>alert(1)</script>![x](/etc/passwd)[y](javascript:alert(1))\x1b[2J"
+
+
+def test_results_of_somebody_else_bring_nothing_but_text(full):
+    weights_json, secret = full / "multitask-quick" / "weights.json", full.parent.resolve() / "secret.txt"
+    described = json.loads(weights_json.read_text())
+    described |= {"data": BAD, "versions": {BAD: BAD}, "statistics": {BAD: [BAD]}}
+    study_runs.write_json(weights_json, described)
+    for name in ("multitask-quick/weights.md", "multitask-quick/sweep.md", "zoo/table.md", "dyadic/table.md"):
+        (full / name).write_text((full / name).read_text() + f"\n\n{BAD}\n\n<div>\n{BAD}\n</div>\n")
+    table = pd.read_csv(full / "multitask-quick" / "sweep.csv", index_col=0)
+    table.rename(index={table.index[0]: BAD}).to_csv(full / "multitask-quick" / "sweep.csv")
+    secret.write_text("untouched")
+    (full / "report.html").symlink_to(secret)
+    assert command("report") == 0
+    assert secret.read_text() == "untouched"
+    root = read_html(full)
+    assert not root.findall(".//script")
+    assert len(root.findall(".//img")) == 4
+    assert all(link.get("href").startswith("#") for link in root.findall(".//a"))
+    assert "<script>alert(1)</script>" in "".join(root.find("./body").itertext())
+    text = (full / "report.md").read_text(encoding="utf-8")
+    assert not [mark for mark in ("<script", "<div", "![x]", "\x1b") if mark in text]
+    assert text.count("](") == 4 + 7  # the pictures and the list of sections
+
+
+def test_results_that_lead_elsewhere_are_refused(full, capsys):
+    secret = full.parent.resolve() / "secret"
+    secret.write_text("secret")
+    for name, complaint in (
+        ("zoo/table.md", "is a link that leads out of results"),
+        ("zoo/table.png", "is a link that leads out of results"),
+        ("multitask-quick/curves.csv", "is a link that leads out of results"),
+        ("multitask-quick/weights.json", "is a link that leads out of results"),
+    ):
+        path, kept = full / name, (full / name).read_bytes()
+        path.unlink()
+        path.symlink_to(secret)
+        assert command("report") == 2
+        assert complaint in capsys.readouterr().err
+        path.unlink()
+        path.write_bytes(kept)
+    (full / "zoo/table.png").write_text("secret")
+    assert command("report") == 2
+    assert "table.png is no PNG picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["seeds", "settings", "statistics", "runs", "data", "simulated", "versions"])
+@pytest.mark.parametrize("value", [None, [[]], {"epochs": "x"}])
+def test_metadata_of_other_types_are_no_traceback(full, capsys, field, value):
+    path = full / "multitask-quick" / "weights.json"
+    study_runs.write_json(path, json.loads(path.read_text()) | {field: value})
+    assert command("report") in (0, 2)
+    assert capsys.readouterr().err.count("\n") <= 1
+
+
 @pytest.mark.slow
 def test_on_a_fresh_clone_without_a_network(tmp_path, monkeypatch):
     """Real runs of main.py, user bias measured on real checkpoints."""
