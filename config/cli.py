@@ -188,6 +188,8 @@ class Parser(argparse.ArgumentParser):
         words = sys.argv[1:] if args is None else list(args)
         for word in words:
             require_text(word, "an argument")
+            if word.startswith("--") and word.endswith("=--"):  # argparse would drop the value
+                raise UserError(f"{word.removesuffix('=--')} cannot be '--' (--help lists all flags)")
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from config.errors import UserError
+from config.reading import open_regular
 
 TEXTS = "texts"  # the entry that holds UTF-8 JSON
 
@@ -34,10 +35,11 @@ def read_packed(path: Path) -> Packed:
         UserError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as entries:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as entries:
             arrays = {name: entries[name] for name in entries.files}
         return Packed(arrays, json.loads(arrays.pop(TEXTS).tobytes()))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: copy the run folder with all its files") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): restore the file") from None
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is damaged ({reason}): restore the file") from None

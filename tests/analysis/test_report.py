@@ -277,13 +277,14 @@ def test_results_that_lead_elsewhere_are_refused(full, capsys):
     assert "table.png is no PNG picture" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("field", ["seeds", "settings", "statistics", "runs", "data", "simulated", "versions"])
-@pytest.mark.parametrize("value", [None, [[]], {"epochs": "x"}])
-def test_metadata_of_other_types_are_no_traceback(full, capsys, field, value):
+def test_metadata_of_other_types_are_no_traceback(full, capsys):
     path = full / "multitask-quick" / "weights.json"
-    study_runs.write_json(path, json.loads(path.read_text()) | {field: value})
-    assert command("report") in (0, 2)
-    assert capsys.readouterr().err.count("\n") <= 1
+    sound = json.loads(path.read_text())
+    wrong = {"seeds": 7, "settings": [[]], "statistics": None, "runs": {"x": 1}, "data": [[]], "versions": "x"}
+    for field, value in wrong.items():
+        study_runs.write_json(path, sound | {field: value})
+        assert command("report") in (0, 2)
+        assert capsys.readouterr().err.count("\n") <= 1
 
 
 @pytest.mark.slow
