@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from config.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR, UserError
+from config.streams import open_closed_streams
 from config.text import printable
 from training.failures import explain_failure
 from training.local_rank import is_local_main
@@ -49,24 +50,6 @@ def run_command(
         if sentence is None:
             raise
         return report_error(name, sentence)
-
-
-def open_closed_streams() -> None:
-    """Lead input and output that the command was started without, as by `>&-`, nowhere; Python has None for them.
-
-    Their numbers are taken, too: else the next file that is opened would get what is printed.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is not None:
-            continue
-        try:
-            os.fstat(number)
-        except OSError:
-            null = os.open(os.devnull, os.O_RDWR)
-            if null != number:
-                os.dup2(null, number)
-                os.close(null)
-        setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115 until the end
 
 
 def _sentence(error: Exception, with_traceback: bool | None) -> str | None:
