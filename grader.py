@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from config.errors import EXIT_OK, EXIT_USER_ERROR, UserError
+from config.streams import open_closed_streams
 from grading import report, sandbox
 from grading.checks import all_checks
 from grading.classroom import Classroom
@@ -62,6 +63,7 @@ SANDBOXES = {
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 all checks passed, or a class is graded; 1 a check failed; 2 wrong arguments."""
+    open_closed_streams()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # what a solution prints
     try:
         arguments = parse(argv)
