@@ -54,7 +54,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, metavar="M", help="the long form: divide this time among the attacks")
     parser.add_argument("--only", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
-    parser.add_argument("--cases", type=int, metavar="N", help="cases of each attack (default: those of the short form)")
+    parser.add_argument(
+        "--cases", type=int, metavar="N", help="cases of each attack (default: those of the short form)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="decides what is tried (default: 0)")
     parser.add_argument("--case", type=int, metavar="N", help="with --only: this case alone")
     parser.add_argument(

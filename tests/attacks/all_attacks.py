@@ -1,6 +1,14 @@
 """The one list of all attacks."""
 
-from tests.attacks import disk, flips, kills, signals
+from tests.attacks import disk, files, flags, flips, kills, races, signals
 from tests.attacks.runner import Attack
 
-ATTACKS: tuple[Attack, ...] = (kills.ATTACK, signals.ATTACK, flips.ATTACK, disk.ATTACK)
+ATTACKS: tuple[Attack, ...] = (
+    flags.ATTACK,
+    files.ATTACK,
+    kills.ATTACK,
+    signals.ATTACK,
+    flips.ATTACK,
+    disk.ATTACK,
+    races.ATTACK,
+)
