@@ -1,6 +1,6 @@
 """The one list of all attacks."""
 
-from tests.attacks import disk, files, flags, flips, kills, races, signals
+from tests.attacks import disk, files, flags, flips, grading, kills, races, signals
 from tests.attacks.runner import Attack
 
 ATTACKS: tuple[Attack, ...] = (
@@ -11,4 +11,5 @@ ATTACKS: tuple[Attack, ...] = (
     flips.ATTACK,
     disk.ATTACK,
     races.ATTACK,
+    grading.ATTACK,
 )

@@ -21,38 +21,38 @@ SMALL = {
     "dyadic": {"embedding_dim": 4, "min_user": 5, "min_item": 5, "iterations": "200"},
 }
 NET = {"embedding_dim": 4, "batch_size": 500}
-# Values of fields whose names say more than their types. The first ones fit most often.
-KNOWN: dict[str, list] = {
-    "start_from": ["old", "nowhere"],
-    "dataset": ["simulated", "simulated", "simulated-xing", "ml-100k", "netflix"],
-    "data_dir": [".", "nowhere"],
-    "ratings": ["my.csv", "my.tsv", "my.dat", "labels.csv", "nowhere.csv"],
-    "train_ratings": ["train.csv"],
-    "test_ratings": ["test.csv"],
-    "feedback": ["labels.csv", "my.csv"],
-    "columns": ["user=item,item=user", "time=rating", "user=user", "person=user"],
-    "rating_scale": [[1.0, 5.0], [0.0, 10.0], [5.0, 1.0]],
-    "simulated_size": [[30, 50, 900], [41, 60, 1100], [2, 40, 40], [1, 1, 1]],
-    "labels": ["view", "like", "view,like", "click,save", "click,save,buy", "like,view", ",", "a,b,c"],
-    "label_weights": [[1.0, 0.2], [0.5], [1.0, 2.0, 3.0]],
-    "displayed": ["buy", "nothing"],
-    "context": ["buy", "click", "nothing"],
-    "time": ["timestamp", "buy"],
-    "monitor": ["mrr", "auc", "mse", "log_loss", "nothing"],
-    "layer_sizes": [[12], [12, 8], [12, 7, 5], [13]],
-    "iterations": ["100", "auto", "formula", "0", "many"],
-    "lambdas": [[0.1], [0.1, 0.2, 0.1, 0.0], [1.0, 1.0]],
-    "learn": [["click"], ["click", "bookmark"], ["bookmark"], ["reply", "embedding"], ["embedding"]],
-    "scale": [0.01, 0.02],
-    "fold": [[1, 3], [2, 2], [4, 3]],
-    "split": ["random", "time", "leave_last", "time67", "random30"],
-    "logdir": ["run", "a/b/c", "ö ß"],
-    "threads": [1, 2],
-    "epochs": [1, 2, 3],
-    "batch_size": [1, 7, 100, 10**7],
-    "embedding_dim": [1, 2, 3, 8, 0],
-    "seed": [1, 2**32 - 1, 2**32],
-    "tune": [False, False, True],
+# Fields whose names say more than their types: values that fit, and others.
+KNOWN: dict[str, tuple[list, list]] = {
+    "start_from": (["old"], ["nowhere"]),
+    "dataset": (["simulated", "simulated-xing"], ["ml-100k", "netflix"]),
+    "data_dir": (["."], ["nowhere"]),
+    "ratings": (["my.csv", "my.tsv", "my.dat"], ["labels.csv", "nowhere.csv"]),
+    "train_ratings": (["train.csv"], ["my.csv"]),
+    "test_ratings": (["test.csv"], ["new.csv"]),
+    "feedback": (["labels.csv"], ["my.csv"]),
+    "columns": (["user=item,item=user"], ["time=rating", "user=user", "person=user"]),
+    "rating_scale": ([[1.0, 5.0], [0.0, 10.0]], [[5.0, 1.0], [4.0, 5.0]]),
+    "simulated_size": ([[30, 50, 900], [41, 60, 1100]], [[2, 40, 40], [1, 1, 1]]),
+    "labels": (["view", "like", "view,like", "click,save", "click,save,buy"], ["like,view", ",", "a,b,c"]),
+    "label_weights": ([[1.0, 0.2]], [[0.5], [1.0, 2.0, 3.0]]),
+    "displayed": (["buy"], ["nothing"]),
+    "context": (["buy", "click"], ["nothing"]),
+    "time": (["timestamp", "buy"], ["nothing"]),
+    "monitor": (["mrr", "auc", "mse", "log_loss"], ["nothing"]),
+    "layer_sizes": ([[12], [12, 8], [12, 7, 5]], [[13]]),
+    "iterations": (["100", "auto", "formula"], ["0", "many"]),
+    "lambdas": ([[0.1], [0.1, 0.2, 0.1, 0.0]], [[1.0, 1.0]]),
+    "learn": ([["click"], ["click", "bookmark"], ["bookmark"], ["bookmark", "reply"], ["embedding"]], [["click"] * 2]),
+    "scale": ([0.01, 0.02], [0.0]),
+    "fold": ([[1, 3], [2, 2]], [[4, 3]]),
+    "split": (["random", "time", "leave_last", "time67", "random30"], ["none"]),
+    "logdir": (["run", "a/b/c", "ö ß"], ["my.csv", "my.csv/run", "/proc/run"]),
+    "threads": ([1, 2], [0]),
+    "epochs": ([1, 2, 3], [0]),
+    "batch_size": ([1, 7, 100, 10**7], [0]),
+    "embedding_dim": ([1, 2, 3, 8], [0]),
+    "seed": ([1, 2**32 - 1], [2**32]),
+    "tune": ([False, False, True], ["yes"]),
 }
 HELPERS: dict[str, dict] = {  # settings without which a field is refused
     "monitor": {"val_fraction": 0.2},
@@ -72,7 +72,7 @@ HELPERS: dict[str, dict] = {  # settings without which a field is refused
     "fold": {"val_fraction": 0.1},
 }
 STRANGE = ["", " ", "-1", "1e400", "nan", "inf", "-inf", "0x10", "1_000", "ü", "\u2028", "--", "--lr", "None", "true",
-           "9" * 30, "a" * 3000, "\x1b[31m", "../..", "%s{0}", "\x00"]  # fmt: skip
+           "9" * 30, "a" * 300, "\x1b[31m", "../..", "%s{0}", "\x00"]  # fmt: skip
 
 
 def prepare(folder: Path) -> None:
@@ -122,7 +122,8 @@ def choose(draw: random.Random, field: dataclasses.Field, kind: Any) -> Any:
         return draw.choice([*STRANGE, -1, 0, 10**30, math.inf, math.nan, [], [1, 2], {}, True, None])
     choices = CHOICES.get(field.name, known.choices)
     if field.name in KNOWN:
-        return draw.choice(KNOWN[field.name][:2] if luck < 0.7 else KNOWN[field.name])
+        fitting, others = KNOWN[field.name]
+        return draw.choice(fitting if luck < 0.9 else others)
     if "tuple" in str(kind):
         length = len(field.default) if field.default else draw.randint(1, 3)
         return [number(draw, known, kind) for _ in range(length)]

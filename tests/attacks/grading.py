@@ -1,0 +1,94 @@
+"""Ctrl-C, SIGTERM and SIGHUP while the grader grades, on a busy machine: it ends soon and leaves nothing behind."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from tests.attacks.programs import ROOT, Program, adopt_orphans, bury_orphans, descendants
+from tests.attacks.runner import Attack, Broken, Case, Counts
+
+LIMIT = 2.0  # seconds from the signal to the end, and from there to the end of the last worker
+LONGEST, SOON = 5.0, 1.0  # seconds before the signal: within the checks, and within the imports
+SIGNALS = [signal.SIGINT] * 4 + [signal.SIGTERM, signal.SIGHUP]
+IGNORED = 0.3  # share of the cases in which SIGINT is inherited as ignored, as background jobs of a script inherit it
+ENDLESS = "import torch\n\n\ndef __getattr__(name):\n    while True:\n        pass\n"
+HAND_INS = {"right": None, "empty": "", "broken": "def (", "endless": ENDLESS}  # None: the models.py of the project
+
+
+def prepare(folder: Path) -> None:
+    """A small class."""
+    for name, text in HAND_INS.items():
+        place = folder / "class" / name
+        place.mkdir(parents=True)
+        if text is None:
+            shutil.copy(ROOT / "models.py", place)
+        else:
+            (place / "models.py").write_text(text)
+
+
+def case(given: Case) -> Counts:
+    adopt_orphans()
+    draw = given.random
+    line: list = []
+    if draw.random() < 0.5:
+        line = ["--class", given.shared / "class", "--csv", "grades.csv", "--timeout-scale", 0.3]
+    is_ignored = draw.random() < IGNORED
+    scratch = given.folder / "scratch"
+    scratch.mkdir()
+    process = Program(
+        line, given.folder, script="grader.py", exec=True, environment={"TMPDIR": str(scratch)},
+        before=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if is_ignored else lambda: None,
+    )  # fmt: skip
+    process.ends_within(draw.uniform(0, SOON if given.number % 4 == 0 else LONGEST))
+    number = draw.choice(SIGNALS)
+    try:
+        return stop(process, number) | {"class" if line else "single": 1} | ({"ignored": 1} if is_ignored else {})
+    finally:
+        process.kill()
+        for pid in descendants(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+        bury_orphans()
+
+
+def stop(process: Program, number: signal.Signals) -> Counts:
+    """Send the signal. Raises Broken where the grader does not end well."""
+    if process.poll() is not None:
+        return {"finished before": 1}
+    process.send(number)
+    began = time.monotonic()
+    if not process.ends_within(10 * LIMIT):
+        raise Broken(f"{number.name}: {process} had not ended {10 * LIMIT:g} s later; {process.last_words}")
+    took = time.monotonic() - began
+    if took > LIMIT:
+        raise Broken(f"{number.name}: {process} ended after {took:.1f} s")
+    if "Traceback" in process.errors:
+        raise Broken(f"{number.name}: {process}: {process.last_words}")
+    require_nothing_left(process, number)
+    return {"signals": 1, number.name: 1}
+
+
+def require_nothing_left(process: Program, number: signal.Signals) -> None:
+    """Raises Broken where a process of the grader outlives it, or a scratch folder does."""
+    end = time.monotonic() + LIMIT
+    while True:
+        bury_orphans()
+        left = descendants(os.getpid())
+        if not left:
+            break
+        if time.monotonic() > end:
+            commands = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in left]
+            raise Broken(f"{number.name}: {process} has ended, and {LIMIT:g} s later there is still {commands}")
+        time.sleep(0.02)
+    scratch = process.outputs[0].parent / "scratch"
+    if files := sorted(path.name for path in scratch.iterdir()):
+        raise Broken(
+            f"{number.name}: {process} (exit code {process.code}) leaves {files} in the folder for scratch files"
+        )
+
+
+ATTACK = Attack(
+    "grader", "Ctrl-C, SIGTERM, SIGHUP of the grader beside three busy processes", case, "signals", 200,
+    short=16, share=9, prepare=prepare, jobs=1, busy=3,
+)  # fmt: skip
