@@ -1,15 +1,8 @@
 """The one list of all attacks."""
 
-from tests.attacks import disk, files, flags, flips, grading, kills, races, signals
+from tests.attacks import disk, files, flags, flips, grading, kills, races, signals, solutions
 from tests.attacks.runner import Attack
 
-ATTACKS: tuple[Attack, ...] = (
-    flags.ATTACK,
-    files.ATTACK,
-    kills.ATTACK,
-    signals.ATTACK,
-    flips.ATTACK,
-    disk.ATTACK,
-    races.ATTACK,
-    grading.ATTACK,
+ATTACKS: tuple[Attack, ...] = tuple(
+    module.ATTACK for module in (flags, files, kills, signals, flips, disk, races, grading, solutions)
 )

@@ -10,7 +10,7 @@ from tests.attacks.programs import ROOT, Program, adopt_orphans, bury_orphans, d
 from tests.attacks.runner import Attack, Broken, Case, Counts
 
 LIMIT = 2.0  # seconds from the signal to the end, and from there to the end of the last worker
-LONGEST, SOON = 5.0, 1.0  # seconds before the signal: within the checks, and within the imports
+MOMENTS = (1.0, 3.0, 3.0, 9.0)  # the most seconds before the signal: within the imports, within the checks
 SIGNALS = [signal.SIGINT] * 4 + [signal.SIGTERM, signal.SIGHUP]
 IGNORED = 0.3  # share of the cases in which SIGINT is inherited as ignored, as background jobs of a script inherit it
 ENDLESS = "import torch\n\n\ndef __getattr__(name):\n    while True:\n        pass\n"
@@ -41,7 +41,7 @@ def case(given: Case) -> Counts:
         line, given.folder, script="grader.py", exec=True, environment={"TMPDIR": str(scratch)},
         before=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if is_ignored else lambda: None,
     )  # fmt: skip
-    process.ends_within(draw.uniform(0, SOON if given.number % 4 == 0 else LONGEST))
+    process.ends_within(draw.uniform(0, MOMENTS[given.number % len(MOMENTS)]))
     number = draw.choice(SIGNALS)
     try:
         return stop(process, number) | {"class" if line else "single": 1} | ({"ignored": 1} if is_ignored else {})

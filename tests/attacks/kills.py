@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Group:
 
     def ends(self, seconds: float) -> bool:
         """True where all members have ended within the seconds."""
-        return all([member.ends_within(seconds) for member in self.members])
+        end = time.monotonic() + seconds
+        return all(member.ends_within(max(0.0, end - time.monotonic())) for member in self.members)
 
     @property
     def output(self) -> str:
@@ -106,7 +108,7 @@ def kill_group(given: Case) -> Counts:
 def kill_one(given: Case, group: Group) -> None:
     """Kill one process of the group. Raises Broken where the others do not end by themselves, with a sentence."""
     if len(group.members) == 1:
-        below = [pid for pid in descendants(group.members[0].pid)]
+        below = descendants(group.members[0].pid)
         victim = given.random.choice(below or [group.members[0].pid])
     else:
         victim = given.random.choice(group.members).pid

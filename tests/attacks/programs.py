@@ -77,7 +77,7 @@ class Program:
             launcher = ["-m", *script.split()] if script.startswith("torch.") else [str(ROOT / script)]
             os.execv(sys.executable, [sys.executable, *launcher, *self.arguments])
         sys.argv = [str(ROOT / script), *self.arguments]
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # not those of a test
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))  # not those of a test
 
     @property
     def output(self) -> str:

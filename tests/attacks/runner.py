@@ -8,9 +8,9 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 Counts = dict[str, int]
@@ -91,31 +91,45 @@ def run_attack(
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix=f"attack-{attack.name}-"))
     numbers = iter(cases if cases is not None else range(10**9))
-    waiting: dict[Future, int] = {}
-    # The workers are forked with everything imported: a case costs a fork, not five seconds of imports.
-    jobs = min(jobs, attack.jobs or jobs)
-    pool = ProcessPoolExecutor(jobs, get_context("fork"))
     burners = [_fork_burner() for _ in range(attack.busy)]
+    workers: list[Connection] = []
     try:
         (folder / "shared").mkdir()
         attack.prepare(folder / "shared")
-        is_over = False
-        while waiting or not is_over:
-            while not is_over and len(waiting) < jobs + 1:
-                number = next(numbers, None)
-                is_over = number is None or (seconds is not None and time.monotonic() - began > seconds)
-                if not is_over:
-                    waiting[pool.submit(_run_case, attack, seed, number, folder)] = number
-            for done in wait(waiting, return_when=FIRST_COMPLETED).done:
-                _record(outcome, waiting.pop(done), *done.result(), report)
+        workers = [_fork_worker(attack, seed, folder) for _ in range(min(jobs, attack.jobs or jobs))]
+        idle = list(workers)
+        while workers:
+            for worker in idle:
+                is_over = seconds is not None and time.monotonic() - began > seconds
+                worker.send(number := None if is_over else next(numbers, None))
+                if number is None:
+                    workers.remove(worker)
+            idle = wait(workers) if workers else []
+            for worker in idle:
+                _record(outcome, *worker.recv(), report)
     finally:
         for pid in burners:
             os.kill(pid, 9)
             os.waitpid(pid, 0)
-        pool.shutdown(cancel_futures=True)
         shutil.rmtree(folder, ignore_errors=True)
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _fork_worker(attack: Attack, seed: int, folder: Path) -> Connection:
+    """A process that runs cases by their numbers until it is sent None.
+
+    It is forked with everything imported, and forks programs in its turn: a case costs a fork, not seconds of imports.
+    """
+    ours, theirs = Pipe()
+
+    def work() -> None:
+        while (number := theirs.recv()) is not None:
+            theirs.send((number, *_run_case(attack, seed, number, folder)))
+
+    get_context("fork").Process(target=work, daemon=True).start()
+    theirs.close()
+    return ours
 
 
 def _record(outcome: Outcome, number: int, counts: Counts, failure: str, report: Callable[[str], None]) -> None:
