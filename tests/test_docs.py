@@ -21,6 +21,7 @@ from config import asking, cli
 from grading import student_package
 from grading.checks import all_checks
 from multitask.task import WatchAndRate
+from tests.attacks import __main__ as attacks
 from training.weighting import METHODS
 
 
@@ -156,7 +157,8 @@ def understand(words: list[str]) -> None:
         script, *arguments = arguments
         if script == "-m":
             script, *arguments = arguments
-            script = script.replace(".", "/") + ".py"
+            script = script.replace(".", "/")
+            script += "/__main__.py" if (ROOT / script).is_dir() else ".py"
         assert (ROOT / script).is_file(), words
         understand_script(script, arguments)
     elif program == "torchrun":
@@ -194,6 +196,8 @@ def parse_script(script: str, arguments: list[str]) -> None:
     elif script == "grader.py":
         options = grader.parse(arguments)
         assert grader.select(all_checks(), options.select, options.fast)
+    elif script == "tests/attacks/__main__.py":
+        assert attacks.parse(arguments).jobs
     elif script == "grading/student_package.py":
         assert student_package.parse(arguments).out.suffix == ".zip"
     else:

@@ -20,7 +20,7 @@ from tests.attacks.runner import Attack, Outcome, run_attack, table
 
 
 def main() -> int:
-    options = parse()
+    options = parse(sys.argv[1:])
     attacks = [attack for attack in all_attacks.ATTACKS if options.only in (None, attack.name)]
     import_everything()
     total = sum(attack.share for attack in attacks)
@@ -49,7 +49,7 @@ def run_one(attack: Attack, options: argparse.Namespace, total: float) -> Outcom
     return run_attack(attack, options.seed, options.jobs, cases=range(options.cases or attack.short))
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
     names = [attack.name for attack in all_attacks.ATTACKS]
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, metavar="M", help="the long form: divide this time among the attacks")
@@ -62,7 +62,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time (default: processors)"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.case is not None and options.only is None:
         parser.error("--case goes with --only NAME")
     return options

@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP while the grader grades, on a busy machine: it ends soon and leaves nothing behind."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -11,6 +12,7 @@ from tests.attacks.runner import Attack, Broken, Case, Counts
 
 LIMIT = 2.0  # seconds from the signal to the end, and from there to the end of the last worker
 MOMENTS = (1.0, 3.0, 3.0, 9.0)  # the most seconds before the signal: within the imports, within the checks
+STARTED = 5.0  # seconds within which the interpreter has started, on a busy machine
 SIGNALS = [signal.SIGINT] * 4 + [signal.SIGTERM, signal.SIGHUP]
 IGNORED = 0.3  # share of the cases in which SIGINT is inherited as ignored, as background jobs of a script inherit it
 ENDLESS = "import torch\n\n\ndef __getattr__(name):\n    while True:\n        pass\n"
@@ -56,6 +58,10 @@ def stop(process: Program, number: signal.Signals) -> Counts:
     """Send the signal. Raises Broken where the grader does not end well."""
     if process.poll() is not None:
         return {"finished before": 1}
+    while ignores(process, number):  # until the interpreter has come to the first lines of grader.py
+        if process.seconds > STARTED or process.poll() is not None:
+            raise Broken(f"{process} ignores {number.name} {process.seconds:.1f} s after its start")
+        time.sleep(0.005)
     process.send(number)
     began = time.monotonic()
     if not process.ends_within(10 * LIMIT):
@@ -67,6 +73,12 @@ def stop(process: Program, number: signal.Signals) -> Counts:
         raise Broken(f"{number.name}: {process}: {process.last_words}")
     require_nothing_left(process, number)
     return {"signals": 1, number.name: 1}
+
+
+def ignores(process: Program, number: signal.Signals) -> bool:
+    """True where the kernel drops the signal."""
+    found = re.search(r"SigIgn:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
 
 
 def require_nothing_left(process: Program, number: signal.Signals) -> None:
