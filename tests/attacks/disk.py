@@ -75,5 +75,5 @@ def disk_use(folder: Path) -> int:
 
 ATTACK = Attack(
     "disk", "a full disk, or files at their limit, then room again", case, "points", 100,
-    short=24, share=2, prepare=runs.prepare_references,
+    short=24, share=1.2, prepare=runs.prepare_references,
 )  # fmt: skip

@@ -162,5 +162,5 @@ def write_config(folder: Path, model: str, values: dict) -> str:
 
 ATTACK = Attack(
     "flags", "random flags and settings files of all models", case, "trained", 2000,
-    short=150, share=6, prepare=prepare,
+    short=150, share=8, prepare=prepare,
 )  # fmt: skip

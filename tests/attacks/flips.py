@@ -58,5 +58,5 @@ def flip_bits(given: Case, path: Path) -> None:
 
 
 ATTACK = Attack(
-    "flips", "flipped bits in checkpoints and data", case, "flips", 100, short=24, share=1.2, prepare=prepare
+    "flips", "flipped bits in checkpoints and data", case, "flips", 100, short=24, share=0.6, prepare=prepare
 )

@@ -139,5 +139,5 @@ def require_epochs(run: Path, output: str) -> None:
 
 
 ATTACK = Attack(
-    "kills", "`kill -9` at random moments, then `--resume`", case, "kills", 200, short=40, share=5, prepare=prepare
+    "kills", "`kill -9` at random moments, then `--resume`", case, "kills", 200, short=40, share=3, prepare=prepare
 )

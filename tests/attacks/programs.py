@@ -21,6 +21,7 @@ from tests.attacks.runner import Broken
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 90.0  # seconds; a tiny run takes less than one, under torchrun fifteen
 MEMORY = 3 * 2**30  # bytes that a process may take beside those it starts with
+LONGEST_SENTENCE = 2000  # characters
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -65,7 +66,6 @@ class Program:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
         for number, path in enumerate(self.outputs, start=1):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -130,7 +130,8 @@ class Program:
         code = self.wait(seconds)
         errors = self.errors
         program = self.name.split(".py")[0]
-        is_sentence = errors.startswith(f"{program}.py: error: ") and errors.count("\n") == 1 and len(errors) < 2000
+        line = errors.removesuffix("\n")
+        is_sentence = line.startswith(f"{program}.py: error: ") and line.isprintable() and len(line) < LONGEST_SENTENCE
         if code == 0 and "Traceback" not in errors:
             return True
         if code == 2 and is_sentence:

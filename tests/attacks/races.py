@@ -138,5 +138,5 @@ def require_unmixed(run: Path, whole: Path, seed: int, most_events: int) -> None
 
 
 ATTACK = Attack(
-    "races", "two programs on one folder at random offsets", case, "races", 200, short=20, share=3.5, prepare=prepare
+    "races", "two programs on one folder at random offsets", case, "races", 200, short=20, share=3.3, prepare=prepare
 )

@@ -46,5 +46,5 @@ def require_decent_end(process: Program, number: signal.Signals) -> None:
 
 ATTACK = Attack(
     "signals", "Ctrl-C, SIGTERM, SIGHUP at random moments, then `--resume`", case, "signals", 100,
-    short=30, share=1.5, prepare=runs.prepare_references,
+    short=30, share=1.2, prepare=runs.prepare_references,
 )  # fmt: skip

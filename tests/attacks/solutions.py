@@ -28,5 +28,5 @@ def case(given: Case) -> Counts:
 
 ATTACK = Attack(
     "solutions", "hostile solutions, with the grader's sandbox and without", case, "solutions", len(ATTACKS),
-    short=len(ATTACKS) // 2, share=1.5,
+    short=len(ATTACKS) // 2, share=0.8,
 )  # fmt: skip
