@@ -85,8 +85,8 @@ def case(given: Case) -> Counts:
     model = draw.choice(list(MODELS))
     values = WORLD | SMALL.get(model, NET)
     fields = {field.name: field for field in dataclasses.fields(MODELS[model])}
-    for name in draw.sample(list(fields), draw.choice((0, 1, 1, 2, 2, 3, 4, 6))):
-        if name in HELPERS and draw.random() < 0.85:
+    for name in draw.sample(list(fields), draw.choice((0, 1, 1, 1, 2, 2, 3, 5))):
+        if name in HELPERS and draw.random() < 0.95:
             values |= {helper: value for helper, value in HELPERS[name].items() if helper in fields}
         values[name] = choose(draw, fields[name], typing.get_type_hints(MODELS[model])[name])
     values = {name: value for name, value in values.items() if value is not None}
@@ -109,7 +109,7 @@ def judge(process: Program, run: Path, is_trained: bool) -> Counts:
     if is_trained:
         runs.require_finite(run)
         return {"trained": 1}
-    if run.exists() and run.name == "run" and not runs.rows(run):
+    if run.name == "run" and run.exists() and not runs.rows(run):
         raise Broken(f"{process} is refused and leaves {sorted(path.name for path in run.iterdir())} in {run.name}")
     return {"refused": 1}
 
@@ -118,12 +118,12 @@ def choose(draw: random.Random, field: dataclasses.Field, kind: Any) -> Any:
     """A value of a field: mostly one that fits, sometimes at a limit, sometimes of another kind."""
     known: Option = field.metadata["option"]
     luck = draw.random()
-    if luck < 0.04:
+    if luck < 0.03:
         return draw.choice([*STRANGE, -1, 0, 10**30, math.inf, math.nan, [], [1, 2], {}, True, None])
     choices = CHOICES.get(field.name, known.choices)
     if field.name in KNOWN:
         fitting, others = KNOWN[field.name]
-        return draw.choice(fitting if luck < 0.9 else others)
+        return draw.choice(fitting if luck < 0.95 else others)
     if "tuple" in str(kind):
         length = len(field.default) if field.default else draw.randint(1, 3)
         return [number(draw, known, kind) for _ in range(length)]
