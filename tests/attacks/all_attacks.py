@@ -1,8 +1,8 @@
 """The one list of all attacks."""
 
-from tests.attacks import disk, files, flags, flips, grading, kills, races, signals, solutions
+from tests.attacks import disk, files, flags, flips, graded_hostile, kills, races, signals, stopped_grader
 from tests.attacks.runner import Attack
 
 ATTACKS: tuple[Attack, ...] = tuple(
-    module.ATTACK for module in (flags, files, kills, signals, flips, disk, races, grading, solutions)
+    module.ATTACK for module in (flags, files, kills, signals, flips, disk, races, stopped_grader, graded_hostile)
 )
