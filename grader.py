@@ -89,11 +89,8 @@ def grade_one(checks: list[Check], arguments: argparse.Namespace) -> int:
         require_writable(Path(arguments.gradescope).parent, "--gradescope")
     start = time.monotonic()
     done: list[CheckResult] = []
-    with (
-        unchanged_grader(),
-        Pool(arguments.jobs, arguments.jobs, arguments.sandbox) as pool,
-        ending_at_once(pool, lambda: f"{len(done)} of {len(checks)} checks"),
-    ):
+    pool = Pool(arguments.jobs, arguments.jobs, arguments.sandbox)
+    with unchanged_grader(), ending_at_once(pool, lambda: f"{len(done)} of {len(checks)} checks"), pool:
         place = pool.new_place()
         note = collect(Path(arguments.path), place, ANSWERS)
         print(f"grading {arguments.path}" + (f" ({note})" if note else ""))
@@ -134,7 +131,8 @@ def grade_class(checks: list[Check], arguments: argparse.Namespace) -> int:
         details.mkdir(exist_ok=True)
     room = Classroom(folder, checks, table, details, arguments.timeout_scale)
     print(f"grading {len(room.hand_ins)} hand-ins, {arguments.jobs} at a time", SANDBOXES[arguments.sandbox], sep="\n")
-    with unchanged_grader(), Pool(arguments.jobs, 1, arguments.sandbox) as pool, ending_at_once(pool, room.how_far):
+    pool = Pool(arguments.jobs, 1, arguments.sandbox)
+    with unchanged_grader(), ending_at_once(pool, room.how_far), pool:
         room.grade(pool, ANSWERS, lambda line: print(line, flush=True))
     print("", *room.summary(), sep="\n")
     return EXIT_OK

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import selectors
 import shutil
 import signal
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir
 
 from config.errors import UserError
 from grading.questions import Check
@@ -114,7 +115,7 @@ class Pool:
         per_hand_in: most workers for the checks of one hand-in. PyTorch starts once in each.
         sandbox: what closes in a solution: "kernel" (sandbox.py) and the guard, or the "guard" (guard.py) alone.
 
-    Use it as a context: leaving it stops all workers.
+    Use it as a context: entering makes its scratch files, leaving removes them and stops all workers.
     """
 
     def __init__(self, size: int, per_hand_in: int = 1, sandbox: str = "guard") -> None:
@@ -123,12 +124,14 @@ class Pool:
         self.active: list[Grading] = []
         self.failed_starts = 0
         self.num_places = 0
-        self.scratch = Path(mkdtemp(prefix="grader-"))
-        self.program = self.new_place()
-        for name in WORKER_FILES:
-            shutil.copyfile(GRADING / name, self.program / name)
+        self.scratch = Path(gettempdir()) / f"grader-{secrets.token_hex(8)}"  # named before it is made: see `abandon`
+        self.program = self.scratch / "program"
 
     def __enter__(self) -> "Pool":
+        self.scratch.mkdir(mode=0o700)
+        self.program.mkdir()
+        for name in WORKER_FILES:
+            shutil.copyfile(GRADING / name, self.program / name)
         return self
 
     def __exit__(self, *_: object) -> None:

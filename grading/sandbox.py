@@ -67,14 +67,18 @@ def is_available() -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def enter(folder: Path) -> None:
+def enter(folder: Path, forbidden: Iterable[str] = ()) -> None:
     """Close this process in, for good: it can read `folder`, Python and its packages, and system libraries.
+
+    What holds a `forbidden` path is no package of Python, even if PYTHONPATH names it.
 
     Raises:
         OSError: the kernel refuses.
     """
     python = {Path(path) for path in (sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path) if path}
-    _restrict_files([folder, *python, *map(Path, READABLE)])
+    closed = [Path(path).resolve() for path in forbidden]
+    packages = [path for path in python if not any(inner.is_relative_to(path.resolve()) for inner in closed)]
+    _restrict_files([folder, *packages, *map(Path, READABLE)])
     _restrict_calls()
 
 

@@ -58,7 +58,7 @@ def main(parent: int, sandbox_kind: str, folder: str, *forbidden: str) -> None:
         if CAN_FORK:
             sandbox.set_limits(seconds)
         if sandbox_kind == "kernel":
-            sandbox.enter(Path(folder))
+            sandbox.enter(Path(folder), forbidden)
         guard.install(forbidden)
 
     answer_in = run_in_child if CAN_FORK else run_here
