@@ -19,11 +19,13 @@ import argparse
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from config.cli import Parser, with_tuples
 from config.errors import EXIT_OK, UserError
 from sources.catalog import DATASETS
+from sources.locks import owned
 from training.console import log, run_command
 
 INTERRUPTED = "stopped; the same command goes on with what is not finished"
@@ -42,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     commands = {"weights": multitask, "sweep": multitask, "zoo": zoo, "dyadic": dyadic}
     commands |= {"folds": folds, "published": published, "search": search, "report": report, "export": export}
-    commands[options.command](options)
+    with nullcontext() if options.command in ("report", "export") else owned(options.folder):
+        commands[options.command](options)
     return EXIT_OK
 
 

@@ -55,28 +55,30 @@ def train(request: cli.Request, group) -> int:
     from training.report import header, profile, report
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    run_folder, record, config = session.begin(request, group, MODELS, CHOICES)
-    recipe = recipe_for(config)
-    recipe.check_processes(config, group.world_size)
-    torch.set_num_threads(config.threads)
-    device, data, seconds = group.local_rank_zero_first(lambda: session.load(config, recipe, record, group, run_folder))
-    group.require_same(f"{data!r} ({data.fingerprint[:8]})", "the processes have read different data")
-    config = recipe.resolve(session.pin(config, data, device), data, log)
-    training = recipe.build(config, data, device, group)
-    with CtrlC() as ctrl_c:
-        if not group.is_main:
-            return follow(training, config, device, ctrl_c.pressed)
-        assert run_folder is not None  # rank 0 has one
-        log(header(training, data, config, device, group.world_size, run_folder.path))
-        with release_followers(group):
-            run_folder.write_config(session.describe(config, record, data))
-            run_folder.write_data(data.pack())
-            outcome = fit(training, config, run_folder, device, silent if config.quiet else log, ctrl_c.pressed)
-            run_folder.write_result(session.summarize(outcome, training.model, device, group.world_size))
-    log(report(outcome, training.task, run_folder.path, config))
-    if config.profile:
-        log(profile({"reading": seconds} | outcome.seconds, outcome.epochs_run))
-    return EXIT_INTERRUPTED if outcome.ending == "interrupted" else EXIT_OK
+    with session.begin(request, group, MODELS, CHOICES) as (run_folder, record, config):
+        recipe = recipe_for(config)
+        recipe.check_processes(config, group.world_size)
+        torch.set_num_threads(config.threads)
+        device, data, seconds = group.local_rank_zero_first(
+            lambda: session.load(config, recipe, record, group, run_folder)
+        )
+        group.require_same(f"{data!r} ({data.fingerprint[:8]})", "the processes have read different data")
+        config = recipe.resolve(session.pin(config, data, device), data, log)
+        training = recipe.build(config, data, device, group)
+        with CtrlC() as ctrl_c:
+            if not group.is_main:
+                return follow(training, config, device, ctrl_c.pressed)
+            assert run_folder is not None  # rank 0 has one
+            log(header(training, data, config, device, group.world_size, run_folder.path))
+            with release_followers(group):
+                run_folder.write_config(session.describe(config, record, data))
+                run_folder.write_data(data.pack())
+                outcome = fit(training, config, run_folder, device, silent if config.quiet else log, ctrl_c.pressed)
+                run_folder.write_result(session.summarize(outcome, training.model, device, group.world_size))
+        log(report(outcome, training.task, run_folder.path, config))
+        if config.profile:
+            log(profile({"reading": seconds} | outcome.seconds, outcome.epochs_run))
+        return EXIT_INTERRUPTED if outcome.ending == "interrupted" else EXIT_OK
 
 
 if __name__ == "__main__":

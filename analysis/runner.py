@@ -5,9 +5,11 @@ a spawned process. `run_jobs` is the one place that skips finished jobs, runs se
 that is left, and ends the others after an error or Ctrl-C.
 """
 
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -24,6 +26,8 @@ from typing import Any, Protocol
 
 from config.base import RunConfig
 from config.errors import UserError
+from sources.files import write_atomically
+from sources.locks import FolderLock
 from training.console import log
 from training.model_errors import explain
 
@@ -151,10 +155,10 @@ class MainProcess:
     """main.py with a config, in an empty run folder."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
-        self.folder, self.settings = folder, folder.with_name(f".{folder.name}.json")
-        shutil.rmtree(folder, ignore_errors=True)
+        self.folder, self.settings = folder, folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.json")
+        remove_unfinished(folder)
         values = config.to_dict() | {"logdir": str(folder), "quiet": True}
-        self.settings.write_text(json.dumps(values), encoding="utf-8")
+        write_atomically(self.settings, json.dumps(values).encode())
         self.process = subprocess.Popen(
             [sys.executable, str(MAIN), "--config", str(self.settings)],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -171,6 +175,20 @@ class MainProcess:
 
     def terminate(self) -> None:
         self.process.terminate()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove a run that was cut off, and the settings that a killed experiment has left for it.
+
+    Raises:
+        UserError: a process is still training it, such as one that has outlived its experiment, or one by --resume.
+    """
+    for settings in folder.parent.glob(f".{glob.escape(folder.name)}.*.json"):
+        settings.unlink(missing_ok=True)
+    if folder.is_dir():
+        lock = FolderLock(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 class FunctionProcess:

@@ -37,7 +37,8 @@ def load_run(path: str | PathLike, device: str = "auto") -> "TrainedRun":
     Raises:
         UserError: the folder holds no run, one of another format, or damaged files; or there is no such device.
     """
-    run, _, config = reopen(Path(path), {"device": device}, MODELS, CHOICES)
+    run = RunFolder.open(Path(path))
+    _, config = reopen(run, {"device": device}, MODELS, CHOICES)
     where, recipe = choose_device(config.device, SINGLE_PROCESS), recipe_for(config)
     packed = run.read_data()
     try:

@@ -11,13 +11,15 @@ from typing import BinaryIO
 
 # Seconds after which a temporary file is taken to belong to a killed process.
 ABANDONED_AFTER = 3600
+Content = bytes | Callable[[BinaryIO], object]  # of a file: the bytes, or what writes them to the open file
 
 
-def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, content: Content) -> None:
     """Write a file under a temporary name in the same folder, then move it into place.
 
     The temporary name `.NAME.<random>.part` is unique, so that several processes can write the same file at once; the
-    last one wins. Temporary files that killed processes left for this file are removed.
+    last one wins. Links are never followed: the file replaces a link that has its name. Temporary files that killed
+    processes left for this file are removed.
 
     Args:
         path: the file to create or replace; its folder must exist.

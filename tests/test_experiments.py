@@ -1,5 +1,6 @@
 """The command line of the experiments."""
 
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from analysis.runner import Run
 from config.errors import UserError
 from dataset import load
 from registry import make_config
+from sources.locks import owned
 
 SMALL = {
     "dataset": "simulated", "simulated_size": (60, 80, 2400), "epochs": 1, "embedding_dim": 4,
@@ -33,6 +35,15 @@ def test_the_table_of_the_zoo_from_the_command_line(tmp_path, monkeypatch, capsy
     assert {path.name for path in (tmp_path / "results" / "zoo-quick").iterdir()} == {
         "runs", "table.csv", "table.md", "table.png", "runs.csv",
     }  # fmt: skip
+
+
+def test_two_experiments_do_not_share_a_results_folder(elsewhere, capsys):
+    with owned(elsewhere / "results" / "zoo-quick"):
+        assert experiments.main(["zoo", "--quick"]) == 2
+    message = capsys.readouterr().err
+    assert f"results/zoo-quick is in use by process {os.getpid()} on " in message
+    assert message.count("\n") == 1
+    assert not list(elsewhere.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def _explained(run: RunFolder, config: RunConfig, history: History) -> Iterator[
         raise
     except Exception as error:
         if isinstance(error, OSError) and explain(error) is None:
-            raise UserError(f"{run.path} cannot be written ({error}); make room, then --resume {run.path}") from None
+            raise UserError(run.describe(error)) from None
         kept = run.keep_or_discard(history)
         if history:
             error.add_note(f"{kept}: correct the error, then --resume {run.path}")
@@ -148,6 +148,7 @@ class _Session:
         if not already:
             writer.add_text("data", repr(self.task.data), 0)
             draw_charts(writer, self.task, self.baselines)
+            writer.flush()  # the writer opens its file by name each time: nothing is left for a folder that goes away
         ending = self._run_epochs(writer)
         if self.best.epoch is not None:
             self.run.restore("best", self.device, {"model": self.model})
@@ -169,6 +170,7 @@ class _Session:
                 self.return_to_checkpoint()
                 return "interrupted"
             with self.clock("saving"):
+                self.run.require_same_folder()
                 draw_epoch(writer, self.task, self.model, row, self.baselines)
                 self._save(row)
             self.log(_epoch_line(row, self.task.console_metrics, self.config.epochs, self.clock.lap()))

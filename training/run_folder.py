@@ -4,11 +4,13 @@
     metrics.csv       one row per epoch                         last.pt, best.pt        checkpoints
     data.npz          the data and their split            result.json             how the run ended, and its metrics
 
-Every file except the events is written under a temporary name and then renamed.
+Every file except the events is written under a temporary name and then renamed. A run owns its folder from its first
+file, or from --resume, to its end: see sources/locks.py.
 """
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import zipfile
@@ -17,7 +19,8 @@ from pathlib import Path
 import torch
 
 from config.errors import UserError
-from sources.files import write_atomically
+from sources.files import Content, write_atomically
+from sources.locks import FolderLock, is_lock_file
 from sources.packing import Packed, read_packed, write_packed
 
 History = list[dict[str, float]]
@@ -31,6 +34,7 @@ OWN_FILES = (
     ".*.part",
     "events.out.tfevents.*",
 )
+DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class RunFolder:
@@ -40,6 +44,7 @@ class RunFolder:
         self.path = path
         self._exists = exists
         self._is_new = is_new
+        self._lock: FolderLock | None = None
 
     @classmethod
     def new(cls, path: Path) -> "RunFolder":
@@ -53,7 +58,7 @@ class RunFolder:
                 raise UserError(
                     f"{path} holds a run already: continue it with --resume {path}, or give another --logdir"
                 )
-            if path.exists() and any(path.iterdir()):
+            if path.exists() and not _is_empty(path):
                 raise UserError(f"{path} is not empty: give a new --logdir")
         except OSError as error:
             raise UserError(f"the run folder {path} cannot be used: {error.strerror}; give another --logdir") from None
@@ -83,19 +88,44 @@ class RunFolder:
         except UserError:
             return False
 
+    def lock(self) -> None:
+        """Own the folder until `release`: no other process writes to it meanwhile.
+
+        Raises:
+            UserError: another process owns it, or it cannot be written.
+        """
+        if self._lock is None:
+            try:
+                self._lock = FolderLock(self.path)
+            except OSError as error:
+                raise UserError(self.describe(error)) from None
+
+    def release(self) -> None:
+        """Give the folder free for other processes."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
     def write_config(self, config: dict) -> None:
-        """Write config.json and create the folder. Raises UserError if that fails."""
+        """Write config.json; a new run creates its folder and owns it from here on. Raises UserError if that fails."""
         try:
             self.path.mkdir(parents=True, exist_ok=self._exists)
-            self._exists = True
-            text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-            write_atomically(self.path / "config.json", text.encode())
+            if self._lock is None:
+                self._take()
+            self._write("config.json", _as_json(config))
         except FileExistsError:
-            raise UserError(f"another run has just taken the folder {self.path}: run the command again") from None
+            raise UserError(_taken(self.path)) from None
         except OSError as error:
-            raise UserError(
-                f"the run folder {self.path} cannot be written: {error.strerror}; give another --logdir"
-            ) from None
+            self.keep_or_discard([])
+            raise UserError(self.describe(error)) from None
+
+    def _take(self) -> None:
+        """Own the folder; that of a new run must not have been used since `new` has looked at it."""
+        self._exists = True
+        self.lock()
+        if self._is_new and not _is_empty(self.path):
+            self.release()
+            raise UserError(_taken(self.path))
 
     def write_data(self, data: Packed) -> None:
         """data.npz, once: a resumed run has the same data. Raises UserError if it cannot be written."""
@@ -103,9 +133,9 @@ class RunFolder:
         if path.exists():
             return
         try:
-            write_atomically(path, lambda file: write_packed(file, data))
+            self._write(path.name, lambda file: write_packed(file, data))
         except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}; give another --logdir") from None
+            raise UserError(self.describe(error)) from None
 
     def read_data(self) -> Packed:
         """The content of data.npz. Raises UserError if it is missing or damaged."""
@@ -117,22 +147,51 @@ class RunFolder:
         table = csv.DictWriter(text, fieldnames=list(history[0]) if history else ["epoch"], lineterminator="\n")
         table.writeheader()
         table.writerows(history)
-        write_atomically(self.path / "metrics.csv", text.getvalue().encode())
+        self._write("metrics.csv", text.getvalue().encode())
 
     def write_result(self, result: dict) -> None:
         """result.json, from plain values."""
-        write_atomically(self.path / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+        self._write("result.json", _as_json(result))
 
     def save(self, name: str, state: dict) -> None:
         """Write a checkpoint; name: "last" or "best"."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomically(self.path / f"{name}.pt", buffer.getvalue())
+        self._write(f"{name}.pt", buffer.getvalue())
+
+    def describe(self, error: OSError) -> str:
+        """A sentence on an error in writing to this folder: what is wrong, and what to do about it."""
+        if self._lock is not None and not self._lock.holds:
+            return self._gone()
+        resume = f"--resume {self.path}" if (self.path / "config.json").is_file() else "start again"
+        if error.errno in DISK_IS_FULL:
+            advice = f"make room, then {resume}"
+        elif self.path.is_dir():
+            advice = f"make it writable, then {resume}"
+        else:
+            advice = "give another --logdir"
+        return f"the run folder {self.path} cannot be written: {error.strerror or error}; {advice}"
+
+    def require_same_folder(self) -> None:
+        """Raises UserError where the folder was renamed or deleted since this run owns it."""
+        if self._lock is not None and not self._lock.holds:
+            raise UserError(self._gone())
+
+    def _gone(self) -> str:
+        return (
+            f"{self.path} was renamed or deleted while this run was using it, so nothing more is written; if it was "
+            "renamed, --resume with its new name continues the run"
+        )
+
+    def _write(self, name: str, content: Content) -> None:
+        """Write one file, into the folder that this run began in and into no other one."""
+        self.require_same_folder()
+        write_atomically(self.path / name, content)
 
     def require_last(self) -> None:
         """Raises UserError if epochs were finished but last.pt is missing: training would start from scratch."""
         table = self.path / "metrics.csv"
-        if not self.has("last") and table.is_file() and len(table.read_text(encoding="utf-8").splitlines()) > 1:
+        if not self.has("last") and table.is_file() and len(table.read_bytes().splitlines()) > 1:
             raise UserError(
                 f"{self.path / 'last.pt'} is missing, but metrics.csv has finished epochs; restore the file"
             )
@@ -200,9 +259,24 @@ class RunFolder:
         if history or not self._is_new:
             kept = "1 finished epoch is" if len(history) == 1 else f"{len(history)} finished epochs are"
             return f"{kept} kept in {self.path}"
-        for pattern in OWN_FILES:
-            for file in self.path.glob(pattern):
-                file.unlink()
+        if self._lock is not None and self._lock.holds:
+            for pattern in OWN_FILES:
+                for file in self.path.glob(pattern):
+                    file.unlink()
+        self.release()
         with contextlib.suppress(OSError):
             self.path.rmdir()
         return "nothing was kept"
+
+
+def _is_empty(folder: Path) -> bool:
+    """True where there is nothing but what the lock of a killed process has left."""
+    return all(is_lock_file(path.name) for path in folder.iterdir())
+
+
+def _taken(path: Path) -> str:
+    return f"another run has just taken the folder {path}: run the command again with another --logdir"
+
+
+def _as_json(values: dict) -> bytes:
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()

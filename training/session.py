@@ -5,6 +5,8 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,38 +27,48 @@ from training.warm_start import require_fitting
 RUNS = Path("run")
 
 
+@contextmanager
 def begin(
     request: Request, group: SingleProcess, models: Models, choices: Choices
-) -> tuple[RunFolder | None, dict[str, Any], RunConfig]:
-    """The run folder (on the first process alone), config.json so far, and the config, the same on all processes."""
+) -> Iterator[tuple[RunFolder | None, dict[str, Any], RunConfig]]:
+    """The run folder (on the first process alone), config.json so far, and the config, the same on all processes.
+
+    The first process owns the folder of a resumed run in the body of the `with`, and that of a new run from the moment
+    in which it writes config.json.
+    """
     run: RunFolder | None = None
     record: dict[str, Any] = {}
     values: dict[str, Any] = {}
-    with group.collective_errors():
-        if group.is_main and request.resume is not None:
-            run, record, config = reopen(request.resume, request.given, models, choices)
-            values = config.to_dict()
-        elif group.is_main and request.config is not None:
-            config = request.config
-            require_fitting(config)
-            run, values = RunFolder.new(Path(config.logdir or unused_path(config))), config.to_dict()
-    record, values = group.broadcast((record, values))
-    return run, record, config_of(values, "the first process", models, choices)
+    try:
+        with group.collective_errors():
+            if group.is_main and request.resume is not None:
+                run = RunFolder.open(request.resume)
+                run.lock()
+                record, config = reopen(run, request.given, models, choices)
+                values = config.to_dict()
+            elif group.is_main and request.config is not None:
+                config = request.config
+                require_fitting(config)
+                run, values = RunFolder.new(Path(config.logdir or unused_path(config))), config.to_dict()
+        record, values = group.broadcast((record, values))
+        yield run, record, config_of(values, "the first process", models, choices)
+    finally:
+        if run is not None:
+            run.release()
 
 
 def reopen(
-    path: Path, changes: dict[str, Any], models: Models, choices: Choices
-) -> tuple[RunFolder, dict[str, Any], RunConfig]:
-    """A run that exists: its folder, its config.json, and its config with these changes."""
-    run = RunFolder.open(path)
-    record = run.read_config()
+    run: RunFolder, changes: dict[str, Any], models: Models, choices: Choices
+) -> tuple[dict[str, Any], RunConfig]:
+    """The config.json of a run that exists, and its config with these changes."""
+    path, record = run.path, run.read_config()
     if record.get("format") != FORMAT:
         raise UserError(
             f"{path / 'config.json'} has the format {record.get('format', 0)} and this program reads format {FORMAT}: "
             "train anew with another --logdir"
         )
     config = config_of(record["settings"], str(path / "config.json"), models, choices)
-    return run, record, config.resumed_with(changes, path)
+    return record, config.resumed_with(changes, path)
 
 
 def unused_path(config: RunConfig) -> Path:

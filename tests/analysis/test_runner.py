@@ -16,6 +16,7 @@ from analysis import runner
 from analysis.runner import FunctionProcess, Job, Run, run_all, run_jobs
 from config.errors import UserError
 from registry import make_config
+from sources.locks import FolderLock
 from training.console import silent
 
 TINY = {
@@ -90,6 +91,26 @@ class TestRuns:
             run_all([good, broken], tmp_path / "runs", 1, silent)
         assert (good.folder(tmp_path / "runs") / "result.json").exists()
         assert not list((tmp_path / "runs").glob(".*"))
+
+    def test_a_run_that_another_process_trains_is_not_removed(self, stand_in, tmp_path):
+        run = Run("ours", make_config(**TINY))
+        folder = run.folder(tmp_path / "runs")
+        folder.mkdir(parents=True)
+        (folder / "last.pt").write_text("of the other process")
+        lock = FolderLock(folder)
+        with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+            run_all([run], tmp_path / "runs", 1, silent)
+        assert (folder / "last.pt").read_text() == "of the other process"
+        lock.release()
+        assert run_all([run], tmp_path / "runs", 1, silent)[0]["ending"] == "finished"
+
+    def test_links_at_the_settings_are_not_followed(self, stand_in, tmp_path):
+        run = Run("ours", make_config(**TINY))
+        folder = run.folder(tmp_path / "runs")
+        folder.parent.mkdir()
+        folder.with_name(f".{folder.name}.json").symlink_to(tmp_path / "elsewhere")  # the name of earlier versions
+        run_all([run], tmp_path / "runs", 1, silent)
+        assert not (tmp_path / "elsewhere").exists()
 
 
 def read(path: Path) -> dict | None:
