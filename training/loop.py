@@ -75,6 +75,7 @@ def fit(
     with _explained(run, config, history):
         session = _Session(training, config, run, device, log, stop, history)
         already = len(history)
+        run.require_no_links()
         with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
             ending = session.train(writer, already)
     best = session.best
@@ -136,7 +137,7 @@ class _Session:
         """Load the last finished epoch; what is newer than its checkpoint is written again."""
         self.run.require_last()
         has_checkpoint = self.run.has("last")
-        self.history[:] = self.run.restore("last", self.device, self.parts) if has_checkpoint else []
+        self.history[:] = self.run.restore("last", self.device, self.parts, is_whole=True) if has_checkpoint else []
         self.best = _Best(self.task, self.config, self.history)
         self.run.write_metrics(self.history)
 
@@ -154,6 +155,7 @@ class _Session:
             self.run.restore("best", self.device, {"model": self.model})
         if self.history and (len(self.history) > already or not self.run.has_summary()):
             is_best = self.best.epoch is not None
+            self.run.require_no_links()
             draw_summary(writer, self.task, self.model, self.config, self.history[-1], is_best)
         return ending
 
@@ -184,6 +186,8 @@ class _Session:
                 raise FloatingPointError(f"the loss {name.removeprefix('train_')} became {value}")
         with self.clock("evaluation"):
             row = {"epoch": epoch} | losses | self._evaluate()
+        if self.history and (unknown := [name for name in row if name not in self.history[0]]):
+            raise UserError(f"the history in the checkpoints of {self.run.path} lacks the column {unknown[0]}")
         if math.isnan(row.get(self.best.column, 0.0)):
             raise UserError(f"{self.best.column} is not a number, so it cannot choose an epoch: use another --monitor")
         return row

@@ -14,7 +14,9 @@ import errno
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +24,7 @@ from config.errors import UserError
 from sources.files import Content, write_atomically
 from sources.locks import FolderLock, is_lock_file
 from sources.packing import Packed, read_packed, write_packed
+from training.checkpoint import BadEntry, NotFinite, check_history, check_part, check_tensors
 
 History = list[dict[str, float]]
 OWN_FILES = (
@@ -34,6 +37,7 @@ OWN_FILES = (
     ".*.part",
     "events.out.tfevents.*",
 )
+BY_TENSORBOARD = ("events.out.tfevents.*", "projector_config.pbtxt", "0*")  # it follows links
 DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -139,7 +143,7 @@ class RunFolder:
 
     def read_data(self) -> Packed:
         """The content of data.npz. Raises UserError if it is missing or damaged."""
-        return read_packed(self.path / "data.npz")
+        return read_packed(self._regular("data.npz"))
 
     def write_metrics(self, history: History) -> None:
         """metrics.csv: one row per epoch, numbers with all their digits."""
@@ -172,10 +176,23 @@ class RunFolder:
             advice = "give another --logdir"
         return f"the run folder {self.path} cannot be written: {error.strerror or error}; {advice}"
 
+    def _regular(self, name: str) -> Path:
+        """The path of a file; UserError where something else, such as a pipe without an end, has its name."""
+        path = self.path / name
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no regular file: restore it from a copy of the run")
+        return path
+
     def require_same_folder(self) -> None:
         """Raises UserError where the folder was renamed or deleted since this run owns it."""
         if self._lock is not None and not self._lock.holds:
             raise UserError(self._gone())
+
+    def require_no_links(self) -> None:
+        """Raises UserError where TensorBoard would write through a link to somewhere else."""
+        for path in (path for pattern in BY_TENSORBOARD for path in self.path.glob(pattern)):
+            if path.is_symlink():
+                raise UserError(f"{path} is a link, and this run would write to where it leads: remove it")
 
     def _gone(self) -> str:
         return (
@@ -210,45 +227,52 @@ class RunFolder:
         Raises:
             UserError: the file is missing, damaged or not a checkpoint of ours.
         """
-        path = self.path / f"{name}.pt"
+        path = self._regular(f"{name}.pt")
         try:
             with zipfile.ZipFile(path) as opened:  # the format of torch.save; torch.load does not verify checksums
                 if broken := opened.testzip():
                     raise ValueError(f"{broken} has a wrong checksum")
             state = torch.load(path, map_location=device, weights_only=True)
-            epochs = [row["epoch"] for row in state["history"]]
-            if epochs != list(range(1, len(epochs) + 1)):
-                raise ValueError("its history does not number the epochs 1, 2, ...")
-            return state | {"model": state["model"]}
+            check_history(state["history"])
+            check_tensors("model", state["model"])
+            return dict(state)
         except FileNotFoundError:
             raise UserError(f"there is no checkpoint {path}: no epoch was finished, or the file was deleted") from None
+        except NotFinite as error:
+            raise UserError(_not_finite(path, error)) from None
         except Exception as error:  # torch.load raises many types of errors on damaged files
-            reason = str(error).split("\n")[0].split(". ")[0]
+            reason = (str(error) or repr(error)).split("\n")[0].split(". ")[0]
             raise UserError(f"the checkpoint {path} is damaged ({reason}); train again with another --logdir") from None
 
-    def restore(self, name: str, device: torch.device, parts: dict) -> History:
+    def restore(self, name: str, device: torch.device, parts: Mapping[str, Any], is_whole: bool = False) -> History:
         """Load a checkpoint into the given objects.
 
         Args:
             name: "last" or "best".
             device: where the tensors are loaded.
             parts: {key in the checkpoint: object with load_state_dict}, for instance {"model": network}.
+            is_whole: `parts` are all that the checkpoint holds beside the history.
 
         Returns:
             The history of the run up to the checkpoint.
 
         Raises:
-            UserError: see `load`; or the checkpoint belongs to a different network.
+            UserError: see `load`; or the checkpoint belongs to a different network, or was changed.
         """
-        state = self.load(name, device)
+        state, path = self.load(name, device), self.path / f"{name}.pt"
         try:
+            if is_whole and (unknown := [key for key in state if key not in parts and key != "history"]):
+                raise BadEntry(f"this run does not know its entry {unknown[0]!r}")
             for key, part in parts.items():
+                if key not in state:
+                    raise BadEntry(f"it lacks the entry {key!r}")
+                check_part(key, state[key], part)
                 part.load_state_dict(state[key])
+        except NotFinite as error:
+            raise UserError(_not_finite(path, error)) from None
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = (str(error).splitlines() or [repr(error)])[-1].strip()
-            raise UserError(
-                f"the checkpoint {self.path / name}.pt does not fit the network of this run: {reason}"
-            ) from None
+            raise UserError(f"the checkpoint {path} does not fit the network of this run: {reason}") from None
         return state["history"]
 
     def keep_or_discard(self, history: History) -> str:
@@ -272,6 +296,13 @@ class RunFolder:
 def _is_empty(folder: Path) -> bool:
     """True where there is nothing but what the lock of a killed process has left."""
     return all(is_lock_file(path.name) for path in folder.iterdir())
+
+
+def _not_finite(path: Path, error: NotFinite) -> str:
+    return (
+        f"the checkpoint {path} holds values that are not finite ({error}): restore the file from a copy, or train "
+        "again with another --logdir"
+    )
 
 
 def _taken(path: Path) -> str:
