@@ -10,3 +10,7 @@ class UserError(Exception):
 
     The commands print it without a traceback and exit with EXIT_USER_ERROR.
     """
+
+
+class ReportedError(UserError):
+    """The same, where the sentence has been printed already, by the watcher of one of several processes."""

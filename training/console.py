@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from config.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR, UserError
+from config.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR, ReportedError, UserError
 from config.streams import open_closed_streams
 from config.text import printable
 from training.failures import explain_failure
@@ -45,6 +45,9 @@ def run_command(
         if is_local_main():
             _print_error(f"{name}: {interrupted}")
         return EXIT_INTERRUPTED
+    except ReportedError as error:
+        note_for_torchrun(str(error))
+        return EXIT_USER_ERROR
     except Exception as error:
         sentence = _sentence(error, with_traceback)
         if sentence is None:
@@ -66,10 +69,15 @@ def report_error(name: str, sentence: str) -> int:
     """Print an error once per machine, also where torchrun looks for it; returns the exit code."""
     if is_local_main():
         _print_error(f"{name}: error: {sentence}")
-        if summary := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # torchrun prints it in its own report
-            extra = {"py_callstack": sentence, "timestamp": str(int(time.time()))}
-            Path(summary).write_text(json.dumps({"message": {"message": sentence, "extraInfo": extra}}))
+        note_for_torchrun(sentence)
     return EXIT_USER_ERROR
+
+
+def note_for_torchrun(sentence: str) -> None:
+    """Leave a sentence where torchrun looks for it: it prints it in its own report."""
+    if summary := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        extra = {"py_callstack": sentence, "timestamp": str(int(time.time()))}
+        Path(summary).write_text(json.dumps({"message": {"message": sentence, "extraInfo": extra}}))
 
 
 def log(line: str) -> None:

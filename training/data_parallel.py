@@ -9,14 +9,14 @@ that a resumed run repeats it exactly even if the machines have different proces
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from config.base import GradientConfig
-from config.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
+from config.errors import EXIT_INTERRUPTED, EXIT_OK, ReportedError, UserError
 from training.process_group import SingleProcess
 from training.protocols import GradientTask, History, Row, Stop, Training
 from training.steps import GradientStepper, Stopped
@@ -57,6 +57,7 @@ class DataParallelStepper(GradientStepper):
                 self._run_shards(order["epoch"], order["history"], stop)
             except Stopped:
                 stopped = True
+        self.group.leave()
         if order["error"] is not None:
             raise UserError(order["error"])
         return stopped
@@ -119,13 +120,20 @@ def follow(training: Training, config: GradientConfig, device: torch.device, sto
 def release_followers(group: SingleProcess) -> Iterator[None]:
     """Rank 0 trains in the body of this `with`. However it ends, the processes in `follow` end, too.
 
-    They are told of its end and of errors between two epochs. Other errors, such as those of models.py, may come in the
-    middle of a step, in which the others would not hear of them; they notice that rank 0 has ended.
+    They are told of its end and of errors between two epochs. Of an error in the middle of a step they hear by the
+    heartbeat.
     """
     try:
         yield
     except UserError as error:
-        with suppress(UserError):  # the others have ended already
+        group.announce(str(error))
+        try:
             group.broadcast({"error": str(error)})
+        except ReportedError:
+            raise
+        except UserError:  # the others have ended already
+            raise error from None
+        group.leave()
         raise
     group.broadcast({"error": None})
+    group.leave()

@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from config.errors import UserError
+from config.errors import ReportedError, UserError
+from training.heartbeat import Heartbeat
 from training.local_rank import local_rank
 
 T = TypeVar("T")
@@ -51,6 +52,12 @@ class SingleProcess:
         """Run work() on local rank 0 of each machine, then on the others, which find what it has downloaded."""
         return work()
 
+    def announce(self, sentence: str) -> None:
+        """Rank 0 is about to tell the others of an error; within a step they do not listen, and the heartbeat tells them."""
+
+    def leave(self) -> None:
+        """This process needs the others no more, and knows that they need not be told of its end."""
+
     def broadcast(self, value: T, device: torch.device | None = None) -> T:
         """The value of rank 0: numbers, strings and tensors in dicts and lists. Received tensors lie on `device`."""
         return value
@@ -73,6 +80,8 @@ class ProcessGroup(SingleProcess):
     def __init__(self) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.local_rank = local_rank()
+        self.heartbeat: Heartbeat | None = None  # the first message is sent without one
+        self.heartbeat = Heartbeat(self.rank, self.broadcast)
 
     def device(self, device_type: str) -> torch.device:
         """The device of this process; every process of a machine gets its own GPU.
@@ -97,7 +106,16 @@ class ProcessGroup(SingleProcess):
         except (UserError, OSError) as error:
             problem = str(error)
         if problems := [sentence for sentence in self._all_gather(problem) if sentence is not None]:
+            self.leave()
             raise UserError(problems[0])
+
+    def announce(self, sentence: str) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.announce(sentence)
+
+    def leave(self) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.leave()
 
     def local_rank_zero_first(self, work: Callable[[], T]) -> T:
         for turn in (True, False):
@@ -112,17 +130,18 @@ class ProcessGroup(SingleProcess):
         if self.is_main:
             torch.save(value, content)
         sent = [content.getvalue()]
-        with _connection_errors():
+        with _connection_errors(self.heartbeat):
             dist.broadcast_object_list(sent, src=0, device=torch.device("cpu"))
         return value if self.is_main else torch.load(io.BytesIO(sent[0]), map_location=device, weights_only=True)
 
     def require_same(self, value: str, complaint: str) -> None:
         if len(different := sorted(map(str, set(self._all_gather(value))))) > 1:
+            self.leave()
             raise UserError(f"{complaint}: {' against '.join(different)}")
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        with _connection_errors():
+        with _connection_errors(self.heartbeat):
             dist.all_reduce(flat)
         parts = flat.split([tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
@@ -130,7 +149,7 @@ class ProcessGroup(SingleProcess):
     def _all_gather(self, value: str | None) -> list[str | None]:
         """The values of all processes, ordered by rank."""
         values: list[str | None] = [None] * self.world_size
-        with _connection_errors():
+        with _connection_errors(self.heartbeat):
             dist.all_gather_object(values, value)
         return values
 
@@ -155,17 +174,38 @@ def distributed() -> Iterator[SingleProcess]:
     with _connection_errors():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield ProcessGroup()
+        group = ProcessGroup()
+        assert group.heartbeat is not None
+        with _told(group.heartbeat):
+            yield group
     finally:
         dist.destroy_process_group()
 
 
 @contextmanager
-def _connection_errors() -> Iterator[None]:
+def _told(heartbeat: Heartbeat) -> Iterator[None]:
+    """Tell the other processes how this one leaves the group."""
+    try:
+        yield
+    except ReportedError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        heartbeat.fail(error)
+        raise
+    else:
+        heartbeat.leave()
+    finally:
+        heartbeat.close()
+
+
+@contextmanager
+def _connection_errors(heartbeat: Heartbeat | None = None) -> Iterator[None]:
     """Turn the RuntimeError that gloo, nccl and the store of torchrun raise into a UserError."""
     try:
         yield
     except RuntimeError as error:
+        if heartbeat is not None and (cause := heartbeat.cause()) is not None:
+            raise ReportedError(cause) from None
         reason = str(error).splitlines()[0]
         raise UserError(
             f"another process of this run has ended or cannot be reached ({reason}); see its error message, start all "
