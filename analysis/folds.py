@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from analysis.results import read_metrics
 from analysis.runner import Log, Run, run_all
 from analysis.tables import box, cell, markdown_rows, marked
 from config import cli
@@ -96,7 +97,7 @@ class Clipped(nn.Module):
 
 def measure(config: SplitConfig, folder: Path) -> dict[str, float]:
     """Test metrics of the last epoch of a run: RMSE, clipped RMSE and MRR, or all metrics of a model without MSE."""
-    last = pd.read_csv(folder / "metrics.csv").iloc[-1]
+    last = read_metrics(folder).iloc[-1]
     found = {name.removeprefix("test_"): float(value) for name, value in last.items() if name.startswith("test_")}
     if "mse" not in found:
         return found

@@ -3,15 +3,36 @@
 A number is read at the last epoch or at one that the validation part chooses, never at the best epoch of the test part.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from config.errors import UserError
+
 CURVES = ("train_factorization", "train_regression", "train_joint", "val_mrr", "val_mse", "test_mrr", "test_mse")
 METRICS = {"mrr": +1, "mse": -1}  # +1 where more is better, -1 where less is
 READINGS = {"last": "after the last epoch", "best": "at the best epoch by validation"}
+
+
+def read_metrics(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """metrics.csv of a run; all columns unless some are named.
+
+    Raises:
+        UserError: it is missing or damaged, has no epoch, or lacks a column.
+    """
+    path = folder / "metrics.csv"
+    try:
+        table = pd.read_csv(path, usecols=None if columns is None else list(columns))
+        if table.empty:
+            raise ValueError("it has no epoch")
+        return table if columns is None else table[list(columns)]
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is damaged ({reason}): remove the folder {folder}, and the same command trains this run again"
+        ) from None
 
 
 def read_curves(results: Iterable[dict]) -> pd.DataFrame:
@@ -21,7 +42,7 @@ def read_curves(results: Iterable[dict]) -> pd.DataFrame:
     """
     frames = []
     for result in results:
-        history = pd.read_csv(Path(result["folder"]) / "metrics.csv")[["epoch", *CURVES]]
+        history = read_metrics(Path(result["folder"]), ("epoch", *CURVES))
         history.insert(0, "row", result["row"])
         history.insert(1, "seed", result["seed"])
         frames.append(history)

@@ -249,5 +249,5 @@ def _read_result(folder: Path) -> dict | None:
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return result if result["ending"] in FINISHED else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

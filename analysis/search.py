@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.configuration import VAL_FRACTION
+from analysis.results import read_metrics
 from analysis.runner import Log, Run, run_all
 from analysis.samplers import Sampler
 from analysis.spaces import Draw, Settings, Space
@@ -114,8 +115,7 @@ def without_each(trials: Trials, draw: Draw) -> dict[str, Settings]:
 def read_last_epochs(results: Sequence[Mapping]) -> pd.DataFrame:
     """METRICS at the last epoch of every run, indexed by (row, seed). Other columns of metrics.csv are not read."""
     rows = {
-        (result["row"], result["seed"]): pd.read_csv(Path(result["folder"]) / "metrics.csv", usecols=METRICS).iloc[-1]
-        for result in results
+        (result["row"], result["seed"]): read_metrics(Path(result["folder"]), METRICS).iloc[-1] for result in results
     }
     return pd.DataFrame(rows).T[list(METRICS)]
 

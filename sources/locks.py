@@ -66,7 +66,7 @@ def owned(folder: Path) -> Iterator[None]:
     """Own a folder in the body of the `with`; it is made, and removed again where nothing was put into it.
 
     Raises:
-        UserError: another process owns the folder, or it cannot be written.
+        UserError: another process owns the folder, it cannot be written, or one of its files is a link.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -75,12 +75,20 @@ def owned(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"the folder {folder} cannot be written: {error.strerror or error}") from None
     try:
+        _require_no_links(folder)
         yield
     finally:
         lock.release()
         with suppress(OSError):  # not empty
             for path in missing:
                 path.rmdir()
+
+
+def _require_no_links(folder: Path) -> None:
+    """So that what is written to a file of the folder does not go elsewhere. A folder in it may lie elsewhere."""
+    for path in folder.iterdir():
+        if path.is_symlink() and not path.is_dir():
+            raise UserError(f"{path} is a link, and this command would write to where it leads: remove it")
 
 
 def is_lock_file(name: str) -> bool:

@@ -53,7 +53,7 @@ class SingleProcess:
         return work()
 
     def announce(self, sentence: str) -> None:
-        """Rank 0 is about to tell the others of an error; within a step they do not listen, and the heartbeat tells them."""
+        """Rank 0 is about to tell the others of an error; within a step they do not listen, and the heartbeat does."""
 
     def leave(self) -> None:
         """This process needs the others no more, and knows that they need not be told of its end."""

@@ -125,3 +125,17 @@ def test_an_owned_folder_is_made_and_removed_where_nothing_was_put_into_it(tmp_p
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"), owned(tmp_path / "file" / "a"):
         pass
+
+
+@pytest.mark.parametrize("target", ["there", "nowhere"])
+def test_no_file_of_an_owned_folder_may_be_a_link(tmp_path, target):
+    (tmp_path / "there").touch()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "runs").symlink_to(tmp_path / "runs")
+    with owned(tmp_path / "a"):
+        pass
+    (tmp_path / "a" / "table.md").symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match=r"table\.md is a link"), owned(tmp_path / "a"):
+        pass
+    assert sorted(os.listdir(tmp_path / "a")) == ["runs", "table.md"]
