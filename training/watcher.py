@@ -41,7 +41,7 @@ class Lines:
         self.source, self.sink, self.rest = source, sink, b""
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """What has arrived; None at the end."""
+        """What has arrived; None at the end, and where it is no message of ours."""
         try:
             read = os.read(self.source, 65536)
         except BlockingIOError:
@@ -51,7 +51,10 @@ class Lines:
         if not read:
             return None
         *lines, self.rest = (self.rest + read).split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            return [dict(json.loads(line)) for line in lines]
+        except (ValueError, TypeError):
+            return None
 
     def send(self, **message: Any) -> None:
         with suppress(OSError):  # the other side has ended, which its end of the line says
