@@ -18,8 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from config.errors import EXIT_USER_ERROR, UserError
+from config.errors import EXIT_USER_ERROR, ReportedError, UserError
+from config.text import printable
 from training.console import note_for_torchrun, report_error
+from training.failures import explain_failure
 from training.local_rank import is_local_main
 from training.model_errors import explain
 
@@ -32,15 +34,15 @@ class Heartbeat:
     """Starts the watcher of this rank; all ranks of a group make one at the same time.
 
     Args:
-        rank: of this process.
+        rank, world_size: of this process.
         share: hands the value of rank 0 to all ranks.
         command: its name, for messages.
 
     Raises:
-        UserError: the watcher of rank 0 cannot be reached.
+        UserError: the watchers do not reach each other.
     """
 
-    def __init__(self, rank: int, share: Callable[[Any], Any], command: str = "main.py") -> None:
+    def __init__(self, rank: int, world_size: int, share: Callable[[Any], Any], command: str = "main.py") -> None:
         self.name = f"rank {rank} (process {os.getpid()} on {platform.node()})"
         self.command = command
         self._cause: str | None = None
@@ -48,7 +50,14 @@ class Heartbeat:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(WATCHER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        about = {"rank": rank, "pid": os.getpid(), "name": self.name, "prints": is_local_main(), "command": command}
+        about = {
+            "rank": rank,
+            "world_size": world_size,
+            "pid": os.getpid(),
+            "name": self.name,
+            "prints": is_local_main(),
+            "command": command,
+        }
         hub = {"address": _own_address(), "token": secrets.token_hex(16)}
         if rank == 0:
             self._send(**about, **hub)
@@ -56,6 +65,10 @@ class Heartbeat:
         hub = share(hub)
         if rank != 0:
             self._send(**about, **hub)
+        if "ready" not in (message := self._receive()):
+            if "end" in message:
+                raise ReportedError(message["end"])
+            raise UserError(f"the watcher of {self.name} has ended: start all processes again")
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -72,7 +85,7 @@ class Heartbeat:
         if isinstance(error, KeyboardInterrupt):
             self._send(failed=f"{self.name} was stopped by Ctrl-C")
         else:
-            sentence = explain(error) or (str(error) if isinstance(error, UserError) else _first_line(error))
+            sentence = explain(error) or explain_failure(error) or _first_line(error)
             self._send(failed=f"{self.name} failed: {sentence}")
 
     def leave(self) -> None:
@@ -119,7 +132,8 @@ class Heartbeat:
     def _send(self, **message: Any) -> None:
         assert self._process.stdin is not None
         with suppress(OSError):  # the watcher has ended: `_listen` sees it, too
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            shown = {name: printable(value) if isinstance(value, str) else value for name, value in message.items()}
+            self._process.stdin.write(json.dumps(shown).encode() + b"\n")
             self._process.stdin.flush()
 
     def _receive(self) -> dict[str, Any]:

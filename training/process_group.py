@@ -81,7 +81,7 @@ class ProcessGroup(SingleProcess):
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.local_rank = local_rank()
         self.heartbeat: Heartbeat | None = None  # the first message is sent without one
-        self.heartbeat = Heartbeat(self.rank, self.broadcast)
+        self.heartbeat = Heartbeat(self.rank, self.world_size, self.broadcast)
 
     def device(self, device_type: str) -> torch.device:
         """The device of this process; every process of a machine gets its own GPU.

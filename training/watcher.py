@@ -8,8 +8,8 @@ a process and not a thread. It outlives its rank by moments, so that a rank kill
 Standard library only: it starts in milliseconds.
 
 Messages are lines of JSON. Rank to watcher: {"fails": sentence}, {"failed": sentence}, {"left"}. Watcher to hub:
-{"state", "cause"}. Hub to watcher: {"beat"}, {"end": cause}, {"over"}. Watcher to rank: {"port"}, {"end": cause},
-{"over"}.
+{"state", "cause"}. Hub to watcher: {"beat"}, {"end": cause}, {"over"}. Watcher to rank: {"port"}, {"ready"},
+{"end": cause}, {"over"}.
 """
 
 import json
@@ -26,6 +26,7 @@ TICK = (
 )
 STOPPED = 6  # ticks after which a stopped rank has failed
 SILENT = 14  # ticks without a beat after which a machine is lost
+BEGIN = 80  # ticks in which the watchers of all ranks have to reach the hub
 GRACE = 6  # ticks that a rank has to end by itself
 SPOKEN_WITHIN = 4  # ticks in which rank 0 can tell the others of an error itself, unless they are within a step
 SPEAKS = 2  # of them, that it has to report an error of its own, such as the same one as another rank
@@ -65,8 +66,8 @@ class Watcher:
     """Watches one rank; that of rank 0 is the hub.
 
     Args:
-        about: rank, pid and name of the rank; prints, true on local rank 0; command, for messages; address and token of
-            the hub, and for all but the hub its port.
+        about: rank, world_size, pid and name of the rank; prints, true on local rank 0; command, for messages; address
+            and token of the hub, and for all but the hub its port.
         rank: the pipes to the rank.
     """
 
@@ -180,7 +181,7 @@ class Link:
     """The connection of a watcher to the hub."""
 
     def __init__(self, watcher: Watcher) -> None:
-        self.watcher, self.silent = watcher, 0
+        self.watcher, self.silent, self.is_known = watcher, 0, False
         about = watcher.about
         self.socket = socket.create_connection((about["address"], about["port"]), timeout=10)
         self.socket.settimeout(5)
@@ -190,6 +191,12 @@ class Link:
 
     def report(self, state: str, cause: str = "") -> None:
         self.lines.send(state=state, cause=cause)
+
+    def greet(self) -> None:
+        """The hub knows this watcher: its rank need wait no more."""
+        if not self.is_known:
+            self.is_known = True
+            self.watcher.rank.send(ready=True)
 
     def tick(self) -> None:
         self.lines.send(state="alive")
@@ -205,6 +212,8 @@ class Link:
                 self.watcher.end(message["end"])
             elif "over" in message:
                 self.watcher.over()
+            else:
+                self.greet()
         if messages is None:
             self.watcher.selector.unregister(self.socket)
             if self.watcher.cause is None and not self.watcher.is_over:
@@ -222,6 +231,7 @@ class Hub:
         self.server = socket.create_server((watcher.about["address"], 0), backlog=256)
         self.server.setblocking(False)
         self.peers: list[Peer] = []
+        self.missing = watcher.about["world_size"] - 1
         watcher.selector.register(self.server, selectors.EVENT_READ, self.accept)
         watcher.rank.send(port=self.server.getsockname()[1])
 
@@ -240,9 +250,18 @@ class Hub:
         else:
             self.watcher.end(cause)
 
+    def greet(self, peer: "Peer") -> None:
+        """All begin when all are known, so that none is missed that fails at once."""
+        peer.lines.send(beat=True)
+        self.missing -= 1
+        if not self.missing:
+            self.watcher.rank.send(ready=True)
+
     def tick(self) -> None:
         for peer in list(self.peers):
             peer.tick()
+        if self.missing and self.watcher.ticks == BEGIN:
+            self.report("failed", f"{LOST}: {self.missing} of the others have not reached rank 0; {AGAIN}")
 
 
 class Peer:
@@ -261,6 +280,7 @@ class Peer:
         for message in messages or ():
             if message.get("token") == self.hub.watcher.about["token"]:
                 self.name = message["name"]
+                self.hub.greet(self)
             elif not self.name:
                 messages = None  # somebody else
                 break

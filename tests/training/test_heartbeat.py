@@ -23,7 +23,7 @@ def share(value):
     while not hub.exists():
         time.sleep(0.01)
     return json.loads(hub.read_text())
-heartbeat = Heartbeat(rank, share)
+heartbeat = Heartbeat(rank, 2, share)
 print(heartbeat._process.pid, flush=True)
 what = sys.stdin.readline().strip()
 if what == "leave":
@@ -33,6 +33,12 @@ else:
 heartbeat.close()
 sys.exit(what != "leave")
 """
+
+
+def is_running(pid: int) -> bool:
+    """False for a zombie, too, which some containers never remove."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and state[0] != "Z"
 
 
 class Rank:
@@ -48,7 +54,8 @@ class Rank:
 
     def watcher(self) -> int:
         """Wait for the start; returns the process number of the watcher."""
-        return int(self.process.stdout.readline())
+        self.watched_by = int(self.process.stdout.readline())
+        return self.watched_by
 
     def do(self, what: str) -> None:
         self.process.stdin.write(f"{what}\n")
@@ -57,7 +64,8 @@ class Rank:
     def end(self) -> tuple[int, list[str]]:
         """The exit code and what was printed by the rank or its watcher."""
         self.process.wait(20)
-        self.process.stdout.read()  # to its end: the watcher has ended, too
+        while is_running(self.watched_by):
+            time.sleep(0.02)
         return self.process.returncode, self.errors.read_text().splitlines()
 
 
