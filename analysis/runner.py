@@ -183,12 +183,12 @@ def remove_unfinished(folder: Path) -> None:
     Raises:
         UserError: a process is still training it, such as one that has outlived its experiment, or one by --resume.
     """
-    for settings in folder.parent.glob(f".{glob.escape(folder.name)}.*.json"):
-        settings.unlink(missing_ok=True)
     if folder.is_dir():
         lock = FolderLock(folder)
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
+    for settings in folder.parent.glob(f".{glob.escape(folder.name)}.*.json"):
+        settings.unlink(missing_ok=True)
 
 
 class FunctionProcess:
