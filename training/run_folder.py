@@ -82,7 +82,7 @@ class RunFolder:
             return config | {"settings": dict(config["settings"]), "data": dict(config["data"])}
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
-                f"{self.path / 'config.json'} is damaged ({error!r}); train again with another --logdir"
+                f"{self.path / 'config.json'} is damaged ({_reason(error)}); train again with another --logdir"
             ) from None
 
     def has_format(self, number: int) -> bool:
@@ -311,3 +311,8 @@ def _taken(path: Path) -> str:
 
 def _as_json(values: dict) -> bytes:
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, without its content, which a UnicodeDecodeError carries."""
+    return "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else repr(error)
