@@ -21,9 +21,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-TICK = (
-    0.25  # seconds between two beats; the limits below are counts of own ticks, which pause when everything is paused
-)
+# Seconds between two beats. The limits below are counts of own ticks, which pause when everything is paused.
+TICK = 0.25
 STOPPED = 6  # ticks after which a stopped rank has failed
 SILENT = 14  # ticks without a beat after which a machine is lost
 BEGIN = 80  # ticks in which the watchers of all ranks have to reach the hub
