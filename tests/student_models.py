@@ -56,7 +56,7 @@ SHARED, FORWARD_SHARED = "init_shared_user_and_item_embeddings", "forward_with_e
 IMPORTS = {
     "syntax": ([("self.num_users = num_users", "self.num_users = = num_users")], "line {line}: SyntaxError: invalid syntax"),
     "indentation": ([(BIAS, BIAS + "\n          " + BIAS)], "IndentationError: unexpected indent"),
-    "null bytes": ([(BIAS, BIAS + "\0")], "SyntaxError: source code"),
+    "null bytes": ([(BIAS, BIAS + "\0")], "source code"),
     "a missing package": ([("import torch\n", "import torchy\n")], "line {line}: ModuleNotFoundError: No module named 'torchy'"),
     "a missing name of a package": ([("from torch import Tensor", "from torch import Tensr")], "ImportError: cannot import name 'Tensr'"),
     "an undefined name": ([("class ScaledEmbedding(nn.", "class ScaledEmbedding(nm.")], "line {line}: NameError: name 'nm' is not defined"),

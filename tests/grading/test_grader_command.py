@@ -343,7 +343,7 @@ def test_a_signal_ends_the_grader_at_once_and_leaves_no_process(tmp_path, number
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("grader-*/2")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("grader-*/1")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(3)
     process.send_signal(number)
@@ -364,6 +364,7 @@ def test_a_grader_that_has_changed_gives_no_points(monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
 def test_an_answer_without_end_does_not_fill_the_memory_of_the_grader(tmp_path):
     statement = """
 import os
@@ -375,9 +376,9 @@ for number in range(3, 30):
         pass
 """
     code = (
-        "import resource, sys, grader\n"
+        "import re, sys, grader\n"
         "grader.main(['1c', '--path', sys.argv[1]])\n"
-        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print('peak', re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
     folder = solution(tmp_path / "s", MODELS + statement)
     done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
