@@ -78,15 +78,20 @@ class Heartbeat:
             self._send(fails=f"{self.name} failed: {sentence}")
 
     def fail(self, error: BaseException) -> None:
-        """Tell the other ranks that this one ends with an error, which it prints itself if it is local rank 0."""
-        if self._has_left:
-            return
-        self._has_left = True
+        """Tell the other ranks that this one ends with an error, which it prints itself if it is local rank 0.
+
+        Another rank waits a moment: torchrun ends the others with it, and local rank 0 or its watcher prints first.
+        """
+        if not self._has_left:
+            self._has_left = True
+            self._send(failed=self._describe(error))
+        if not is_local_main():
+            time.sleep(EXIT_AFTER)
+
+    def _describe(self, error: BaseException) -> str:
         if isinstance(error, KeyboardInterrupt):
-            self._send(failed=f"{self.name} was stopped by Ctrl-C")
-        else:
-            sentence = explain(error) or explain_failure(error) or _first_line(error)
-            self._send(failed=f"{self.name} failed: {sentence}")
+            return f"{self.name} was stopped by Ctrl-C"
+        return f"{self.name} failed: {explain(error) or explain_failure(error) or _first_line(error)}"
 
     def leave(self) -> None:
         """This rank needs the others no more: they may end, and so may it."""
