@@ -20,7 +20,7 @@ from training.model_errors import explain
 from training.protocols import Baselines, History, Log, Row, Stop, Task, Training
 from training.run_folder import RunFolder
 from training.steps import Stopped
-from training.tensorboard import draw_charts, draw_epoch, draw_summary
+from training.tensorboard import draw_charts, draw_epoch, draw_summary, without_tracebacks_of_the_writer
 from training.warm_start import start_from
 
 
@@ -76,7 +76,8 @@ def fit(
         session = _Session(training, config, run, device, log, stop, history)
         already = len(history)
         run.require_no_links()
-        with SummaryWriter(str(run.path), purge_step=already + 1 if already else None) as writer:
+        purge_step = already + 1 if already else None
+        with without_tracebacks_of_the_writer(), SummaryWriter(str(run.path), purge_step=purge_step) as writer:
             ending = session.train(writer, already)
     best = session.best
     epochs_run = len(history) - already

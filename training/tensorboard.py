@@ -1,6 +1,9 @@
 """What a run shows in TensorBoard: curves, settings beside final metrics (HPARAMS), item embeddings (PROJECTOR)."""
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 
 import torch
@@ -12,6 +15,17 @@ from config.base import RunConfig
 from training.protocols import Baselines, Row, Task
 
 MAX_PROJECTOR_WIDTH = 128  # columns of the item tables in PROJECTOR: wider ones take seconds to write and to open
+
+
+@contextmanager
+def without_tracebacks_of_the_writer() -> Iterator[None]:
+    """Leave a full disk to the main thread: TensorBoard's writing thread prints what the next call raises again."""
+    show = threading.excepthook
+    threading.excepthook = lambda error: None if issubclass(error.exc_type, OSError) else show(error)
+    try:
+        yield
+    finally:
+        threading.excepthook = show
 
 
 def draw_charts(writer: SummaryWriter, task: Task, baselines: Baselines) -> None:
