@@ -16,6 +16,8 @@ from training.failures import explain_failure
 from training.local_rank import is_local_main
 from training.model_errors import explain, has_traceback
 
+WAIT_FOR_LOCAL_MAIN = 10.0  # seconds; torchrun ends the waiting rank as soon as the other one has ended
+
 
 def run_command(
     name: str, work: Callable[[], int], interrupted: str = "stopped", with_traceback: bool | None = None
@@ -44,15 +46,16 @@ def run_command(
     except KeyboardInterrupt:
         if is_local_main():
             _print_error(f"{name}: {interrupted}")
-        return EXIT_INTERRUPTED
+        return _after_local_main(EXIT_INTERRUPTED)
     except ReportedError as error:
         note_for_torchrun(str(error))
-        return EXIT_USER_ERROR
+        return _after_local_main(EXIT_USER_ERROR)
     except Exception as error:
         sentence = _sentence(error, with_traceback)
         if sentence is None:
             raise
-        return report_error(name, sentence)
+        report_error(name, sentence)
+        return _after_local_main(EXIT_USER_ERROR)
 
 
 def _sentence(error: Exception, with_traceback: bool | None) -> str | None:
@@ -65,12 +68,18 @@ def _sentence(error: Exception, with_traceback: bool | None) -> str | None:
     return explain_failure(error)
 
 
-def report_error(name: str, sentence: str) -> int:
-    """Print an error once per machine, also where torchrun looks for it; returns the exit code."""
+def report_error(name: str, sentence: str) -> None:
+    """Print an error once per machine, also where torchrun looks for it."""
     if is_local_main():
         _print_error(f"{name}: error: {sentence}")
         note_for_torchrun(sentence)
-    return EXIT_USER_ERROR
+
+
+def _after_local_main(code: int) -> int:
+    """Let the rank that prints end first: with the first rank that ends, torchrun ends the others of a machine."""
+    if not is_local_main() and "TORCHELASTIC_RUN_ID" in os.environ:
+        time.sleep(WAIT_FOR_LOCAL_MAIN)
+    return code
 
 
 def note_for_torchrun(sentence: str) -> None:

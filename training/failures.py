@@ -47,6 +47,12 @@ def explain_failure(error: BaseException) -> str | None:
     return None
 
 
+def in_one_line(error: BaseException, message: str | None = None) -> str:
+    """Type and first line: "RuntimeError: mat1 and mat2 shapes cannot be multiplied"; message: in place of its own."""
+    first = ((str(error) if message is None else message).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 def is_lack_of_memory(error: BaseException) -> bool:
     """True where memory ran out; the types are those of Python, PyTorch on CUDA, and PyTorch on the CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -21,7 +21,7 @@ from typing import Any
 from config.errors import EXIT_USER_ERROR, ReportedError, UserError
 from config.text import printable
 from training.console import note_for_torchrun, report_error
-from training.failures import explain_failure
+from training.failures import explain_failure, in_one_line
 from training.local_rank import is_local_main
 from training.model_errors import explain
 
@@ -78,20 +78,15 @@ class Heartbeat:
             self._send(fails=f"{self.name} failed: {sentence}")
 
     def fail(self, error: BaseException) -> None:
-        """Tell the other ranks that this one ends with an error, which it prints itself if it is local rank 0.
-
-        Another rank waits a moment: torchrun ends the others with it, and local rank 0 or its watcher prints first.
-        """
+        """Tell the other ranks that this one ends with an error, which it prints itself if it is local rank 0."""
         if not self._has_left:
             self._has_left = True
             self._send(failed=self._describe(error))
-        if not is_local_main():
-            time.sleep(EXIT_AFTER)
 
     def _describe(self, error: BaseException) -> str:
         if isinstance(error, KeyboardInterrupt):
             return f"{self.name} was stopped by Ctrl-C"
-        return f"{self.name} failed: {explain(error) or explain_failure(error) or _first_line(error)}"
+        return f"{self.name} failed: {explain(error) or explain_failure(error) or in_one_line(error)}"
 
     def leave(self) -> None:
         """This rank needs the others no more: they may end, and so may it."""
@@ -155,8 +150,3 @@ def _own_address() -> str:
             return connection.getsockname()[0]
     except OSError as error:
         raise UserError(f"the first process of this run cannot be reached at {address[0]}: {error}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

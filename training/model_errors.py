@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from config.errors import UserError
-from training.failures import is_lack_of_memory
+from training.failures import in_one_line, is_lack_of_memory
 
 MODELS = Path(__file__).resolve().parent.parent / "models.py"
 PAIRS = "user_ids (B,), item_ids (B,) -> predictions (B,), score (B,)"
@@ -123,7 +123,4 @@ def _method_of(frames: list[tuple[int, str, str]]) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    """Type and first line: "RuntimeError: mat1 and mat2 shapes cannot be multiplied"."""
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    first = (text.strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return in_one_line(error, error.msg if isinstance(error, SyntaxError) else None)

@@ -176,14 +176,14 @@ def distributed() -> Iterator[SingleProcess]:
     try:
         group = ProcessGroup()
         assert group.heartbeat is not None
-        with _told(group.heartbeat):
+        with _telling_how_it_ends(group.heartbeat):
             yield group
     finally:
         dist.destroy_process_group()
 
 
 @contextmanager
-def _told(heartbeat: Heartbeat) -> Iterator[None]:
+def _telling_how_it_ends(heartbeat: Heartbeat) -> Iterator[None]:
     """Tell the other processes how this one leaves the group."""
     try:
         yield
