@@ -71,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.list:
             print(report.list_checks(checks, arguments.public))
             return EXIT_OK
+        arguments.sandbox = "kernel" if arguments.sandbox == "auto" and sandbox.is_available() else "guard"
         if arguments.hand_ins is not None:
             return grade_class(checks, arguments)
         return grade_one(checks, arguments)
@@ -164,7 +165,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.jobs < 1:
         parser.error(f"--jobs must be at least 1, not {arguments.jobs}")
     check_class_flags(parser, arguments)
-    arguments.sandbox = "kernel" if arguments.sandbox == "auto" and sandbox.is_available() else "guard"
     return arguments
 
 

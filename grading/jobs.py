@@ -10,15 +10,13 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-MLP_HINT = "the layers are not those of question 2: correct init_mlp_layers first"
-
 
 class Mismatch(Exception):
-    """The solution returned an object that the check cannot use."""
+    """The solution returned an object that the check cannot use; cause: the question that has to be corrected first."""
 
-    def __init__(self, expected: str, got: str, hint: str = "") -> None:
+    def __init__(self, expected: str, got: str, cause: str = "") -> None:
         super().__init__(f"expected {expected}, got {got}")
-        self.expected, self.got, self.hint = expected, got, hint
+        self.expected, self.got, self.cause = expected, got, cause
 
 
 def perform(models, job: dict) -> dict:
@@ -194,7 +192,7 @@ def _named_parameters(model, sharing: bool) -> dict[str, torch.Tensor]:
         raise Mismatch(f"the attributes {', '.join(names)}", f"a network without {', '.join(missing)}")
     found = {name: getattr(model, name).weight for name in names[:-1]}
     if not isinstance(model.mlp_layers, nn.Module):
-        raise Mismatch("mlp_layers to be an nn.ModuleList", type(model.mlp_layers).__name__, MLP_HINT)
+        raise Mismatch("mlp_layers to be an nn.ModuleList", type(model.mlp_layers).__name__, "2")
     dense = [layer for layer in _leaves(model.mlp_layers) if isinstance(layer, nn.Linear)]
     for number, layer in enumerate(dense):
         found |= {f"mlp.{number}.weight": layer.weight, f"mlp.{number}.bias": layer.bias}
@@ -205,12 +203,12 @@ def _named_parameters(model, sharing: bool) -> dict[str, torch.Tensor]:
 def _give_weights(model, weights: dict) -> dict[str, torch.Tensor]:
     parameters = _named_parameters(model, "U" in weights)
     if parameters.keys() != weights.keys():
-        raise Mismatch(f"parameters {', '.join(weights)}", ", ".join(parameters), MLP_HINT)
+        raise Mismatch(f"parameters {', '.join(weights)}", ", ".join(parameters), "2")
     for name, values in weights.items():
         new = torch.tensor(values)
         if parameters[name].shape != new.shape:
-            hint = MLP_HINT if name.startswith("mlp.") else "correct question 1 first: the tables have other shapes"
-            raise Mismatch(f"{name} of shape {tuple(new.shape)}", str(tuple(parameters[name].shape)), hint)
+            cause = "2" if name.startswith("mlp.") else "1"
+            raise Mismatch(f"{name} of shape {tuple(new.shape)}", str(tuple(parameters[name].shape)), cause)
         parameters[name].copy_(new)
     return parameters
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grading.questions import Check, Problem
+from grading.questions import CAUSES, Check, Problem
 
-BUDGET_SECONDS = 120.0  # for all checks of a hand-in; a right one takes about 10
+BUDGET_SECONDS = 120.0  # for all checks of a hand-in; a right one takes about 2
 MOST_PROBLEMS = 4  # shown of a check
 IMPORT = Check("import", "models.py can be imported", [], lambda results: iter(()))
 
@@ -130,7 +130,8 @@ def _read_answer(check: Check, reply: dict, limit: float) -> tuple[str, tuple[st
         if "error" in answer:
             return "ERROR", (printable(answer["error"]),), printable_lines(str(answer["trace"]))
         if "mismatch" in answer:
-            problems = [Problem(*(printable(answer["mismatch"][name]) for name in ("expected", "got", "hint")))]
+            expected, got, cause = (printable(answer["mismatch"][name]) for name in ("expected", "got", "cause"))
+            problems = [Problem(expected, got, CAUSES.get(cause, ""))]
         else:
             problems = list(check.judge(answer["results"]))
     except Exception as error:  # the worker never sends such an answer, so the solution has forged it

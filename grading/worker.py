@@ -155,7 +155,7 @@ def run(request: dict, folder: Path, prepare: Callable[[float], None], jobs) -> 
         models = load(folder)
         return {"results": [jobs.perform(models, job) for job in request["jobs"]]}
     except jobs.Mismatch as mismatch:
-        return {"mismatch": {"expected": mismatch.expected, "got": mismatch.got, "hint": mismatch.hint}}
+        return {"mismatch": {"expected": mismatch.expected, "got": mismatch.got, "cause": mismatch.cause}}
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
         if isinstance(error, NotImplementedError) and "NotImplementedError" in (frames[-1].line or ""):

@@ -74,13 +74,9 @@ def _table(rows: list[dict]) -> list[str]:
     """Lines of a text table: the column names, then one line per row; the title is the last column."""
 
     def cell(value) -> str:
-        return (
-            f"{value:.2f}"
-            if isinstance(value, float)
-            else "-"
-            if value is None
-            else printable(str(value), in_one_line=True)
-        )
+        if value is None:
+            return "-"
+        return f"{value:.2f}" if isinstance(value, float) else printable(str(value), in_one_line=True)
 
     if not rows:
         return ["  nothing"]

@@ -19,7 +19,8 @@ import pandas as pd
 
 from config.reading import open_regular
 from sources import delimited, ids, readers, simulated, verified
-from sources.verified import Verified, read_verified, write_verified
+from sources.packing import Packed
+from sources.verified import read_verified, write_verified
 
 # Below these sizes, reading or simulating again is as fast as loading the cache.
 MIN_CACHED_BYTES = 2**22
@@ -137,9 +138,8 @@ def _digest(path: Path) -> str:
 
 def _version(*modules: ModuleType) -> str:
     """Digests of the given modules, of this one and of the one that writes the files."""
-    return (
-        " ".join(_digest(Path(str(module.__file__))) for module in (*modules, verified)) + " " + _digest(Path(__file__))
-    )
+    files = (*(module.__file__ for module in (*modules, verified)), __file__)
+    return " ".join(_digest(Path(str(file))) for file in files)
 
 
 def _load(
@@ -180,4 +180,4 @@ def _save(cached: Path, key: dict, table: Table, more: dict) -> None:
     texts = {"users": table.users.tolist(), "items": table.items.tolist(), "notes": table.notes} | more
     with suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
-        write_verified(cached, key, Verified(table.columns, texts))
+        write_verified(cached, key, Packed(table.columns, texts))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from config.errors import UserError
-from config.reading import open_regular
+from config.reading import open_regular, read_text
 
 GENRES_FILE = "u.genre"  # beside u.item; names the genre of each flag there
 TITLE_FIELDS = 5  # of u.item before the flags: id, title, two dates, URL
@@ -86,8 +86,7 @@ def _parse_lines(path: Path, content: bytes) -> pd.DataFrame:
 def _genre_names(path: Path) -> list[str]:
     """The names in u.genre, whose lines are name|number, numbered from 0."""
     try:
-        with open_regular(path) as file:
-            lines = file.read().decode("latin-1").splitlines()
+        lines = read_text(path, "latin-1").splitlines()
     except OSError as error:
         raise ValueError(f"{path.name} beside it cannot be read: {error.strerror}") from None
     names = [line.rpartition("|") for line in lines if line]

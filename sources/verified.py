@@ -8,7 +8,6 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,12 @@ import numpy as np
 
 from config.reading import open_regular
 from sources.files import write_atomically
+from sources.packing import TEXTS, Packed
 
-TEXTS, DIGEST = "texts", "digest"  # entries of the file: UTF-8 JSON, and its sha256
-
-
-@dataclass(frozen=True, eq=False)
-class Verified:
-    """arrays: numbers of any shape. texts: what JSON can hold."""
-
-    arrays: dict[str, np.ndarray]
-    texts: dict[str, Any]
+DIGEST = "digest"  # the entry that holds the sha256 of the texts
 
 
-def write_verified(path: Path, key: Mapping[str, Any], content: Verified) -> None:
+def write_verified(path: Path, key: Mapping[str, Any], content: Packed) -> None:
     """Write to a file under a key that says what it was made from. Raises OSError."""
     digests = {name: _digest(array) for name, array in content.arrays.items()}
     record = json.dumps({"key": key, "digests": digests, "texts": content.texts}).encode()
@@ -37,7 +29,7 @@ def write_verified(path: Path, key: Mapping[str, Any], content: Verified) -> Non
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **parts))
 
 
-def read_verified(path: Path, key: Mapping[str, Any], names: Sequence[str]) -> Verified | None:
+def read_verified(path: Path, key: Mapping[str, Any], names: Sequence[str]) -> Packed | None:
     """Read the texts and these arrays of what `write_verified` wrote; None where it is not intact or has another key.
 
     No more memory is taken than the file is long: entries that are compressed are not read.
@@ -53,7 +45,7 @@ def read_verified(path: Path, key: Mapping[str, Any], names: Sequence[str]) -> V
             arrays = {name: stored[name] for name in names}
             if any(_digest(array) != record["digests"][name] for name, array in arrays.items()):
                 return None
-            return Verified(arrays, record["texts"])
+            return Packed(arrays, record["texts"])
     except Exception:  # a damaged file raises many kinds of errors; what it was made from is still there
         return None
 

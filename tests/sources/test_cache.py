@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from config.errors import UserError
-from sources import cache, files, readers, simulated, verified
+from sources import cache, files, packing, readers, simulated, verified
 
 SCALE = (0.5, 5.0)
 TEXT = "user,item,rating\n" + "".join(f"u{n % 5},{n % 7},{1 + n % 4}\n" for n in range(40))
@@ -161,14 +161,14 @@ def rewrite(path: Path, change, name: str, is_text: bool = False, with_digests: 
     """Put other contents into a cache under its own key, as somebody does who knows the format."""
     with np.load(path) as stored:
         parts = dict(stored)
-    record = json.loads(parts[verified.TEXTS].tobytes())
+    record = json.loads(parts[packing.TEXTS].tobytes())
     arrays = {column: parts[column] for column in record["digests"]}
     contents = record["texts"] if is_text else arrays
     contents[name] = change(contents[name])
     if with_digests:
-        verified.write_verified(path, record["key"], verified.Verified(arrays, record["texts"]))
+        verified.write_verified(path, record["key"], packing.Packed(arrays, record["texts"]))
     else:
-        parts[verified.TEXTS] = np.frombuffer(json.dumps(record).encode(), np.uint8)
+        parts[packing.TEXTS] = np.frombuffer(json.dumps(record).encode(), np.uint8)
         with path.open("wb") as file:
             np.savez(file, **(parts | arrays))
 
