@@ -179,8 +179,8 @@ def row_of(path: Path, checks: Sequence[Check], grading: Grading | None, note: s
         row[check.id] = results[check.id].status if results else NOT_GRADED
     row["seconds"] = f"{grading.seconds:.1f}" if grading is not None else "0.0"
     failure = grading.import_failure if grading is not None else None
-    told = {"models.py": failure} if failure else {check.id: results[check.id] for check in checks if results}
-    row["problems"] = "\n".join(f"{name}: {'; '.join(r.explanation)}" for name, r in told.items() if r.explanation)
+    explained = {"models.py": failure} if failure else {check.id: results[check.id] for check in checks if results}
+    row["problems"] = "\n".join(f"{name}: {'; '.join(r.explanation)}" for name, r in explained.items() if r.explanation)
     return {name: cell(text) for name, text in row.items()}
 
 

@@ -119,7 +119,7 @@ def race_experiments(given: Case) -> Counts:
 
 
 def require_advice(both: list[Program]) -> None:
-    """Raises Broken where a refused program speaks of anything but the other one."""
+    """Raises Broken where a refused program names anything but the other one."""
     for process in both:
         if process.code == 2 and "make room" in process.errors:
             raise Broken(f"a race is lost with the advice to make room: {process.last_words}")

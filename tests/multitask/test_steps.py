@@ -66,7 +66,7 @@ def test_both_give_the_same_figures_up_to_rounding(elsewhere, tmp_path):
     found = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("auto", "autograd")]
     for one, other in zip(*(part["history"] for part in found), strict=True):
         assert one == pytest.approx(other, rel=1e-3)
-    assert run("--resume", "auto", "--steps", "autograd", "--epochs", "3") == 0  # a checkpoint suits both
+    assert run("--resume", "auto", "--steps", "autograd", "--epochs", "3") == 0  # a checkpoint fits both
 
 
 def reason(model, **settings) -> str | None:

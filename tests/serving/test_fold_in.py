@@ -64,21 +64,21 @@ class TestTheRatingSolver:
             torch.randn(4, dtype=torch.double),
             Rows(torch.tensor([1, 4, 7]), torch.tensor([4.0, 1.0, 3.0]).double()),
         )
-        predicted, slopes = solver.linearize(mean, rows)
-        precision = slopes.T @ slopes / 0.3 + torch.linalg.inv(solver.spread)
-        expected = mean + torch.linalg.solve(precision, slopes.T @ (rows.ratings - predicted) / 0.3)
+        predicted, gradients = solver.linearize(mean, rows)
+        precision = gradients.T @ gradients / 0.3 + torch.linalg.inv(solver.spread)
+        expected = mean + torch.linalg.solve(precision, gradients.T @ (rows.ratings - predicted) / 0.3)
         torch.testing.assert_close(solver.solve(mean, rows), expected)
 
-    def test_slopes_are_the_derivatives_of_each_rating(self):
+    def test_gradients_are_the_derivatives_of_each_rating(self):
         solver, model = solver_of([12, 6])
         user, rows = torch.randn(4, dtype=torch.double), Rows(torch.tensor([2, 2, 9]), torch.zeros(3).double())
-        predicted, slopes = solver.linearize(user, rows)
+        predicted, gradients = solver.linearize(user, rows)
 
         def ratings(u):
             return model._rate(u.expand(3, -1), model.Q(rows.item_ids), u * model.Q(rows.item_ids))
 
         torch.testing.assert_close(predicted, ratings(user))
-        torch.testing.assert_close(slopes, torch.autograd.functional.jacobian(ratings, user))
+        torch.testing.assert_close(gradients, torch.autograd.functional.jacobian(ratings, user))
 
     def test_a_curved_rating_ends_at_a_higher_posterior_density(self):
         solver, _ = solver_of([12, 6], seed=1)
@@ -111,8 +111,8 @@ class TestTheRatingSolver:
         for noise in candidates:
             total = 0.0
             for mean, own in zip(means, rows, strict=True):
-                predicted, slopes = solver.linearize(mean, own)
-                covariance = slopes @ solver.spread @ slopes.T + noise * torch.eye(15).double()
+                predicted, gradients = solver.linearize(mean, own)
+                covariance = gradients @ solver.spread @ gradients.T + noise * torch.eye(15).double()
                 total += MultivariateNormal(predicted, covariance).log_prob(own.ratings).item()
             likelihoods.append(total)
         assert solver.noise == pytest.approx(candidates[int(np.argmax(likelihoods))])
