@@ -4,13 +4,11 @@ import gzip
 import os
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from config.errors import UserError
 from sources import delimited
 from sources.delimited import header_names
-from sources.movies import read_movies
 from sources.readers import read_feedback, read_ratings
 
 ROWS = [("u1", "x", 4.0), ("u2", "y", 3.5), ("u1", "y", 1.0)]
@@ -136,51 +134,6 @@ def test_a_line_without_end_is_no_row(tmp_path, monkeypatch):
     path.write_bytes(b"1,2,3\n" + b"7" * 10_000)
     with pytest.raises(UserError, match="holds a line of more than 1,000 bytes, which is no row"):
         read_ratings(path, (0.5, 5))
-
-
-ITEM = "|".join(["7", "Heat (1995)", "", "", "", "0", "1"]).encode()
-
-
-@pytest.mark.parametrize(
-    ("item", "genre", "message"),
-    [
-        (ITEM, b"Crime|0\n", "line 1 has 7 fields where 5 and a 0 or 1 for each of 1 genres belong"),
-        (ITEM[:-2], b"Crime|0\nWar|1\n", "line 1 has 6 fields"),
-        (ITEM + b"\n" + ITEM[:-1], b"Crime|0\nWar|1\n", "line 2 has 7 fields"),
-        (ITEM, b"Crime|0\nWar|", "u.genre beside it does not number the genres"),
-        (ITEM, b"War|1\nCrime|0\n", "u.genre beside it does not number the genres"),
-        (ITEM, None, "u.genre beside it cannot be read: No such file"),
-    ],
-)
-def test_half_a_catalog_is_rejected(tmp_path, item, genre, message):
-    (tmp_path / "u.item").write_bytes(ITEM)
-    (tmp_path / "u.genre").write_bytes(b"Crime|0\nWar|1\n")
-    assert read_movies(tmp_path / "u.item")["genres"].tolist() == ["War"]
-    (tmp_path / "u.item").write_bytes(item)
-    if genre is None:
-        (tmp_path / "u.genre").unlink()
-    else:
-        (tmp_path / "u.genre").write_bytes(genre)
-    with pytest.raises(UserError, match=f"the catalog .*u.item is damaged .{message}.*; restore or remove it"):
-        read_movies(tmp_path / "u.item")
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("u.item", b""),
-        ("movies.csv", b"movieId,title,genres\n7,Heat,Crime\n8,Ran\n"),
-        ("u.item", b"no bars here\n"),
-        ("movies.dat", b"7::Heat\n"),
-        ("movies.csv", b""),
-        ("movies.csv", b"id,name\n7,Heat\n"),
-        ("movies.csv", b"movieId,title,genres\n7,Am\xe9lie,Comedy\n"),
-    ],
-)
-def test_a_damaged_catalog_is_rejected(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=r"the catalog .* is damaged"):
-        read_movies(tmp_path / name)
 
 
 def test_pandas_prints_no_warnings(tmp_path, recwarn):
@@ -315,153 +268,3 @@ def test_a_label_cannot_be_the_user(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="there is no file"):
         read_ratings(tmp_path / "nothing.csv", (0.5, 5))
-
-
-def test_catalogs_of_all_movielens_formats(tmp_path):
-    genres = tmp_path / "u.genre"
-    genres.write_text("unknown|0\nAction|1\nComedy|2\n\n")
-    old = tmp_path / "u.item"
-    old.write_bytes("7|Amélie (2001)|01-Jan-2001||http://x|0|1|1\n".encode("latin-1"))
-    dat = tmp_path / "movies.dat"
-    dat.write_bytes("7::Amélie (2001)::Action|Comedy\n".encode("latin-1"))
-    utf8 = tmp_path / "10m" / "movies.dat"
-    utf8.parent.mkdir()
-    utf8.write_text("7::Amélie (2001)::Action|Comedy\n", encoding="utf-8")
-    new = tmp_path / "movies.csv"
-    new.write_text('movieId,title,genres\n7,"Amélie (2001)",Action|Comedy\n', encoding="utf-8")
-    expected = pd.DataFrame({"title": ["Amélie (2001)"], "genres": ["Action|Comedy"]}, index=["7"])
-    for path in (old, dat, utf8, new):
-        pd.testing.assert_frame_equal(read_movies(path), expected, check_names=False, check_index_type=False)
-    assert read_movies(tmp_path / "missing.csv").empty
-
-
-FEEDBACK = [("u1", "x", 1.0, 1.0), ("u2", "y", 1.0, 0.0), ("u1", "y", 0.0, 0.0)]
-
-
-def feedback(path, labels=("view", "like")):
-    found, _ = read_feedback(path, labels)
-    assert list(found.columns) == ["user", "item", *labels]
-    return list(found.itertuples(index=False, name=None))
-
-
-@pytest.mark.parametrize("separator", [",", "\t", ";", "::"])
-@pytest.mark.parametrize(
-    ("header", "row"),
-    [
-        ("user,item,view,like", "{0},{1},{2:.0f},{3:.0f}"),
-        ("User ID,movie_id,View,LIKE,timestamp", "{0},{1},{2},{3},881250949"),
-        ("like,,view,5,Item,user,note", "{3:.0f},n,{2:.0f},7,{1},{0},"),
-        ('"user","item","view","like"', '"{0}","{1}","{2}","{3}"'),
-    ],
-)
-@pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_every_format_of_feedback_reads_the_same(tmp_path, separator, header, row, compressed, ending):
-    if separator == "::":
-        header, row = header.replace('"', ""), row.replace('"', "")
-    lines = [header] + [row.format(*values) for values in FEEDBACK]
-    content = b"\xef\xbb\xbf" + (ending.join(lines) + ending).replace(",", separator).encode()
-    path = tmp_path / "feedback"
-    path.write_bytes(gzip.compress(content) if compressed else content)
-    assert feedback(path) == FEEDBACK
-
-
-def test_labels_come_in_the_requested_order_under_the_requested_names(tmp_path):
-    path = tmp_path / "f.csv"
-    path.write_text("buy,add_to_cart,rating,item,user,paid,paid_id\n0,1,5,x,a,1,9\n1,1,4,y,b,0,9\n")
-    assert feedback(path, ["Add to Cart", "buy"]) == [("a", "x", 1, 0), ("b", "y", 1, 1)]
-    assert feedback(path, ("buy", "AddToCart")) == [("a", "x", 0, 1), ("b", "y", 1, 1)]
-    assert feedback(path, ("paid",)) == [("a", "x", 1), ("b", "y", 0)]
-
-
-def test_a_label_may_be_called_rating(tmp_path):
-    path = tmp_path / "f.csv"
-    path.write_text("user,item,rating\na,x,1\nb,y,0\n")
-    assert feedback(path, ("rating",)) == [("a", "x", 1), ("b", "y", 0)]
-
-
-def test_labels_may_be_words_and_decimals(tmp_path):
-    path = tmp_path / "f.csv"
-    path.write_text("user,item,view,like\n007,NA,true,FALSE\n7,x,1.0, 0.0\n7,y,True ,0\n")
-    found, _ = read_feedback(path, ("view", "like"))
-    assert found["view"].tolist() == [1, 1, 1]
-    assert found["like"].tolist() == [0, 0, 0]
-    assert found["user"].tolist() == ["007", "7", "7"]
-    assert (found[["view", "like"]].dtypes == "float32").all()
-
-
-def test_the_last_of_repeated_impressions_is_kept_for_every_label(tmp_path):
-    path = tmp_path / "f.csv"
-    path.write_text("user,item,view,like\na,x,1,1\nb,x,1,0\na,x,0,0\na,y,1,1\n")
-    found, notes = read_feedback(path, ("view", "like"))
-    assert list(found.itertuples(index=False, name=None)) == [("b", "x", 1, 0), ("a", "x", 0, 0), ("a", "y", 1, 1)]
-    assert notes == (f"1 of 4 rows of {path} repeat a (user, item) pair; the last of each is kept",)
-
-
-WRONG_FEEDBACK = {
-    "empty": (b"", " is empty; it should hold rows of user, item, view, like"),
-    "two columns": (
-        b"user,item\n1,2\n",
-        ", line 1: reads 'user,item', which is not 4 columns user, item, view, like separated by , tab ; or ::",
-    ),
-    "no header": (
-        b"7,8,1,0\n7,9,1,1\n",
-        ", line 1: reads '7,8,1,0': it must be a header naming user, item, view and like",
-    ),
-    "no user": (
-        b"who,item,view,like\n1,2,1,0\n",
-        ", line 1: is a header without a column user: it names 'who, item, v",
-    ),
-    "no such label": (
-        b"user,item,view,liked\n1,2,1,0\n",
-        ", line 1: is a header without a column like: it names 'user, item, view, liked'",
-    ),
-    "no such label among many": (
-        b"user,item,view" + b",column" * 20 + b",liked\n",
-        ", line 1: is a header without a column like: it names 'user, item, view" + ", column" * 20 + ", liked'",
-    ),
-    "two columns for a label": (
-        b"user,item,view,like,Like\n1,2,1,0,0\n",
-        ", line 1: is a header with 2 columns for the like: 'user,item,view,like,Like'",
-    ),
-    "a number": (b"user,item,view,like\n1,2,1,0\n1,3,1,2\n", ", line 3: has '2' for like; a label must be 0 or 1"),
-    "a fraction": (b"user,item,view,like\n1,2,0.5,0\n", ", line 2: has '0.5' for view; a label must be 0 or 1"),
-    "a word": (b"user,item,view,like\n1,2,yes,0\n", ", line 2: has 'yes' for view; a label must be 0 or 1"),
-    "nan": (b"user,item,view,like\n1,2,1,nan\n", ", line 2: has 'nan' for like; a label must be 0 or 1"),
-    "nothing": (b"user,item,view,like\n1,2,1,0\n\n1,3,,0\n", ", line 4: has no view; a row is user, item, view, like"),
-    "short row": (b"user,item,view,like\n1,2,1,0\n1,3,1\n", ", line 3: has no like; a row is user, item, view, like"),
-    "long row": (
-        b"user,item,view,like\n1,2,1,0\n1,3,1,0,5\n",
-        ", line 3: has 5 columns where the lines before it have 4",
-    ),
-    "header alone": (b"user,item,view,like\n", " holds a header but no rows"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_FEEDBACK)
-def test_errors_in_feedback_name_file_line_and_value(tmp_path, case):
-    content, message = WRONG_FEEDBACK[case]
-    path = tmp_path / "f.csv"
-    path.write_bytes(content)
-    with pytest.raises(UserError) as error:
-        read_feedback(path, ("view", "like"))
-    assert str(error.value).startswith(f"{path}{message}")
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ((), "no label is given for {}; --labels takes the names of its columns of 0 and 1"),
-        (("view", " "), "no label is given for {}; --labels takes the names of its columns of 0 and 1"),
-        (("view", "User ID"), "the label 'User ID' names the user column of {}; choose a column of 0 and 1"),
-        (("movieId",), "the label 'movieId' names the item column of {}; choose a column of 0 and 1"),
-        (("view", "View"), "the labels view, View name one column of {} twice; name each column once"),
-    ],
-)
-def test_invalid_labels_are_rejected(tmp_path, labels, message):
-    path = tmp_path / "f.csv"
-    path.write_text("user,item,view,like\n1,2,1,0\n")
-    with pytest.raises(UserError) as error:
-        read_feedback(path, labels)
-    assert str(error.value) == message.format(path)
