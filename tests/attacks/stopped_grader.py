@@ -12,6 +12,7 @@ from tests.attacks.runner import Attack, Broken, Case, Counts
 
 LIMIT = 2.0  # seconds from the signal to the end, and from there to the end of the last worker
 MOMENTS = (1.0, 2.0, 3.0, 7.0)  # the most seconds before the signal: within the imports, within the checks
+FIRST_LINE = "import signal"  # of grader.py; what it imports is Python, which Ctrl-C can meet, too
 STARTED = 5.0  # seconds within which the interpreter has started, on a busy machine
 SIGNALS = [signal.SIGINT] * 4 + [signal.SIGTERM, signal.SIGHUP]
 IGNORED = 0.3  # share of the cases in which SIGINT is inherited as ignored, as background jobs of a script inherit it
@@ -69,10 +70,18 @@ def stop(process: Program, number: signal.Signals) -> Counts:
     took = time.monotonic() - began
     if took > LIMIT:
         raise Broken(f"{number.name}: {process} ended after {took:.1f} s")
-    if "Traceback" in process.errors:
-        raise Broken(f"{number.name}: {process}: {process.last_words}")
     require_nothing_left(process, number)
-    return {"signals": 1, number.name: 1}
+    if "Traceback" not in process.errors:
+        return {"signals": 1, number.name: 1}
+    if frames_of_project(process.errors) <= {FIRST_LINE}:
+        return {"before the first line": 1}
+    raise Broken(f"{number.name}: {process}: {process.last_words}")
+
+
+def frames_of_project(errors: str) -> set[str]:
+    """The lines of the project in a traceback: none where Ctrl-C has met the interpreter before it began with them."""
+    frames = re.findall(r'File "(.*)", line \d+.*\n\s*(.*)', errors)
+    return {code for file, code in frames if file.startswith(str(ROOT))}
 
 
 def ignores(process: Program, number: signal.Signals) -> bool:
