@@ -1,6 +1,7 @@
 """The networks of the zoo side by side: means, standard deviations and tests against a reference row.
 
-Seeds are paired: seed s is one split, on which every row is trained and measured.
+Seeds are paired: seed s is one split, on which every row is trained and measured. A star means p < LEVEL after Holm's
+correction over the whole table, from TEST_SEEDS seeds on.
 """
 
 import math
@@ -12,7 +13,7 @@ import pandas as pd
 
 from analysis import figures
 from analysis.runner import Log, Run, run_all
-from analysis.statistics import LEVEL, paired_p
+from analysis.statistics import LEVEL, Comparison, compare, correct
 from analysis.tables import box, cell, markdown_rows, marked
 from config.errors import UserError
 from config.zoo import RATING_LABELS, ZooConfig
@@ -40,6 +41,7 @@ ROWS = {
     "AdaTT": {"model": "adatt"},
 }
 REFERENCE = "single task"
+TEST_SEEDS = 5  # a spread that is estimated from fewer differences says little
 FILES = ("table.csv", "table.md", "table.png", "runs.csv")
 
 
@@ -51,6 +53,11 @@ class Column:
     key: str
     direction: int
     form: str = ".4f"
+
+    @property
+    def is_metric(self) -> bool:
+        """True for a figure of the predictions, not of the machine."""
+        return self.key.startswith("test_")
 
 
 COLUMNS = (
@@ -107,19 +114,33 @@ def measure_baselines(configs: Iterable[ZooConfig]) -> list[dict]:
 def tabulate(results: Sequence[dict], reference: str) -> pd.DataFrame:
     """A line per row, in the order of the results: for each column its mean, sd (n - 1) and p against `reference`.
 
-    Numbers that a row does not have are nan. The columns are pairs (title, "mean" | "sd" | "p").
+    "adjusted" is p after Holm's correction over all metrics of all rows; nan below TEST_SEEDS seeds. Numbers that a row
+    does not have are nan. The columns are pairs (title, "mean" | "sd" | "p" | "adjusted").
     """
     numbers = pd.DataFrame([{"row": result["row"], "seed": result["seed"]} | _numbers(result) for result in results])
     numbers = numbers.set_index(["row", "seed"])
+    rows = list(dict.fromkeys(result["row"] for result in results))
+    compared = _compare(numbers, [row for row in rows if row != reference], reference)
     table = {
         row: {
             (column.title, kind): value
             for column in COLUMNS
-            for kind, value in _summarize(numbers[column.title], row, reference).items()
+            for kind, value in _summarize(numbers[column.title].loc[row], compared.get((row, column))).items()
         }
-        for row in dict.fromkeys(result["row"] for result in results)
+        for row in rows
     }
     return pd.DataFrame.from_dict(table, orient="index")
+
+
+def _compare(numbers: pd.DataFrame, rows: Sequence[str], reference: str) -> dict[tuple[str, Column], Comparison]:
+    """Every cell of these rows against the reference; corrected together are metrics over TEST_SEEDS seeds or more."""
+    found = {
+        (row, column): compare(numbers[column.title].loc[row], numbers[column.title].loc[reference], column.direction)
+        for row in rows
+        for column in COLUMNS
+    }
+    tested = {key: one for key, one in found.items() if key[1].is_metric and one.seeds >= TEST_SEEDS}
+    return found | dict(zip(tested, correct(list(tested.values())), strict=True))
 
 
 def write(table: pd.DataFrame, results: Sequence[dict], folder: Path, config: ZooConfig, seeds: int) -> list[Path]:
@@ -145,13 +166,26 @@ def as_markdown(table: pd.DataFrame, baselines: set[str], config: ZooConfig, see
     ]
     note = (
         f"Mean ± standard deviation over {seeds} seeds, test part. In italics: predictions from counts alone. "
-        f"\\* differs from the single-task networks on the same splits (paired t-test, p < {LEVEL}, not corrected for "
-        "the number of comparisons). Log loss is the sum of its two terms and depends on the number of negatives. "
+        f"{_describe_tests(table, seeds)} Log loss is the sum of its two terms and depends on the number of negatives. "
         "Seconds are those of training and of evaluating the validation and test parts after every epoch, "
         f"{config.threads} thread a run; n/a: not on this device, or not learned."
     )
     head = [*box(config.dataset == "simulated"), describe(config, seeds), ""]
     return "\n".join([*head, *markdown_rows(["", *(column.title for column in COLUMNS)], rows), "", note]) + "\n"
+
+
+def _describe_tests(table: pd.DataFrame, seeds: int) -> str:
+    """What the stars mean; why there are none where the seeds are too few."""
+    count = int(table.xs("adjusted", axis=1, level=1).count().sum())
+    if not count:
+        return (
+            f"No differences are tested, and the order of the rows may be chance: a test takes {TEST_SEEDS} seeds "
+            f"(--seeds {TEST_SEEDS}), and this table has {seeds}."
+        )
+    return (
+        f"\\* differs from the single-task networks on the same splits (paired t-test, p < {LEVEL} after Holm's "
+        f"correction over the {count} comparisons in this table)."
+    )
 
 
 def describe(config: ZooConfig, seeds: int) -> str:
@@ -181,13 +215,13 @@ def _sum_of_terms(metrics: dict[str, float]) -> float:
     return sum(metrics.get(f"test_{label}_log_loss", math.nan) for label in RATING_LABELS)
 
 
-def _summarize(numbers: pd.Series, row: str, reference: str) -> dict[str, float]:
-    own, others = numbers.loc[row], numbers.loc[reference]
+def _summarize(own: pd.Series, against: Comparison | None) -> dict[str, float]:
+    """against: the comparison with the reference; None of the reference itself."""
     sd = own.std(ddof=1) if len(own) > 1 else math.nan
-    return {"mean": own.mean(), "sd": sd, "p": paired_p(own, others) if row != reference else math.nan}
+    p, adjusted = (math.nan, math.nan) if against is None else (against.p, against.adjusted)
+    return {"mean": own.mean(), "sd": sd, "p": p, "adjusted": adjusted}
 
 
 def _cell(column: Column, values: pd.Series) -> str:
     text = cell(values["mean"], values["sd"] if column.direction else math.nan, column.form)
-    is_different = column.key.startswith("test_") and values["p"] < LEVEL
-    return text + (" \\*" if is_different else "")
+    return text + (" \\*" if values["adjusted"] < LEVEL else "")

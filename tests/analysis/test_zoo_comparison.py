@@ -54,23 +54,79 @@ def test_a_sum_of_log_losses_needs_both_terms():
     assert table.loc["view", ("of view", "mean")] == 0.3
 
 
+def noisy(row: str, lead: float, seeds: int, **others) -> list[dict]:
+    """Runs that are better than those of `reference` by about `lead`."""
+    noise = [0.010, -0.007, 0.003, 0.008, -0.002, 0.004]
+    return [result(row, s, 0.80 + s / 100 + lead + noise[s], **others) for s in range(seeds)]
+
+
+def reference(seeds: int) -> list[dict]:
+    return [
+        result("ref", s, 0.80 + s / 100, parameters=1234, seconds={"training": s, "evaluation": 1})
+        for s in range(seeds)
+    ]
+
+
+def slow_holm(ps: list[float]) -> list[float]:
+    """For each p, the largest of q * (the number of p that are not below q), over all q up to p."""
+    return [min(1.0, max(q * sum(r >= q for r in ps) for q in ps if q <= p)) for p in ps]
+
+
+def test_stars_are_corrected_over_the_table():
+    leads = {"far": 0.1, "near": 0.010, "close": 0.006, "level": 0.001}
+    results = reference(5) + [
+        one for row, lead in leads.items() for one in noisy(row, lead, 5, seconds={"training": 9, "evaluation": 9})
+    ]
+    table = comparison.tabulate(results, "ref")
+    ps, adjusted = (table.loc[list(leads), ("view AUC", kind)].tolist() for kind in ("p", "adjusted"))
+    assert adjusted == pytest.approx(slow_holm(ps))
+    assert ps[1] < 0.05 <= adjusted[1]  # a star before the correction, and none after it
+    text = comparison.as_markdown(table, set(), make_config("mmoe"), 5).splitlines()
+    starred = [line.split("|")[1].strip() for line in text if line.startswith("| ") and "\\*" in line]
+    assert starred == ["far"]
+    assert "p < 0.05 after Holm's correction over the 4 comparisons in this table)" in text[-1]
+    # what is no metric of the predictions is compared, and neither corrected nor starred
+    assert table[("seconds", "p")].notna().sum() == 4
+    assert table[("seconds", "adjusted")].isna().all()
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_below_five_seeds_nothing_is_tested(seeds):
+    table = comparison.tabulate(reference(seeds) + noisy("far", 0.5, seeds), "ref")
+    assert table.xs("adjusted", axis=1, level=1).isna().all(axis=None)
+    assert bool(table.loc["far", ("view AUC", "p")] < 0.02) is (seeds > 1)  # in table.csv, and in no star
+    text = comparison.as_markdown(table, set(), make_config("mmoe"), seeds)
+    assert "\\*" not in text
+    assert (
+        "No differences are tested, and the order of the rows may be chance: a test takes 5 seeds (--seeds 5)" in text
+    )
+    assert f"this table has {seeds}." in text
+
+
+def test_a_row_with_too_few_seeds_is_left_out_of_the_tests():
+    table = comparison.tabulate(reference(6) + noisy("short", 0.5, 4) + noisy("far", 0.1, 5), "ref")
+    assert math.isnan(table.loc["short", ("view AUC", "adjusted")])
+    assert table.loc["far", ("view AUC", "adjusted")] == table.loc["far", ("view AUC", "p")]
+
+
 def test_the_table_in_words(tmp_path):
-    results = [result("ref", s, 0.80 + s / 100, parameters=1234) for s in range(3)]
-    results += [result("ours", s, 0.90 + s / 100 + s * s / 1e4, parameters=99) for s in range(3)]
-    results += [result("popularity", s, 0.70, is_baseline=True) for s in range(3)]
+    results = reference(5)
+    results += [result("ours", s, 0.90 + s / 100 + s * s / 1e4, parameters=99) for s in range(5)]
+    results += [result("popularity", s, 0.70, is_baseline=True) for s in range(5)]
     table = comparison.tabulate(results, "ref")
     config = make_config("mmoe", dataset="simulated")
-    text = comparison.as_markdown(table, {"popularity"}, config, 3)
+    text = comparison.as_markdown(table, {"popularity"}, config, 5)
     assert "SIMULATED" in text
-    assert "| ours | 0.9102 ± 0.0102 \\* | n/a |" in text
+    assert "| ours | 0.9206 ± 0.0164 \\* | n/a |" in text
     assert "| *popularity* | 0.7000 ± 0.0000 \\* |" in text
     assert "| 1,234 |" in text
-    assert "SIMULATED" not in comparison.as_markdown(table, set(), replace(config, dataset="ml-100k"), 3)
-    paths = comparison.write(table, results, tmp_path, config, 3)
+    assert "SIMULATED" not in comparison.as_markdown(table, set(), replace(config, dataset="ml-100k"), 5)
+    paths = comparison.write(table, results, tmp_path, config, 5)
     assert [path.name for path in paths] == ["table.csv", "table.md", "table.png", "runs.csv"]
     assert (tmp_path / "table.png").read_bytes()[:4] == b"\x89PNG"
     assert pd.read_csv(tmp_path / "table.csv").shape[0] == 3
-    assert pd.read_csv(tmp_path / "runs.csv").shape[0] == 9
+    assert {"view AUC p", "view AUC adjusted"} <= set(pd.read_csv(tmp_path / "table.csv"))
+    assert pd.read_csv(tmp_path / "runs.csv").shape[0] == 15
 
 
 def test_every_network_has_a_row():
