@@ -1,12 +1,19 @@
 """Baselines: predictions from counts of the training rows, which every network has to beat.
 
     constant           the same probability for every pair
-    popularity         how often an item is rated; for feedback, how often a row of the item has the first label
-    item mean          popularity, and the mean later labels of each item
-    user + item mean   item mean, and the mean later labels of each user
+    popularity         how often an item is rated; for feedback, how often a row of the item has any label
+    item mean          the mean of each label over the rows of an item
+    user mean          the mean of each label over the rows of a user
+    user + item mean   item mean, and how far the rows of a user lie above or below it
+
+In a chain, the rows of a later label are those with the label before it, and "user + item mean" has no user term for
+the first label: drawn negatives have the users of the positives, so that users hardly differ in it. Labels that form no
+chain are counted each on its own, over all rows.
 
 They have the methods of a network and are evaluated by the same code.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +23,7 @@ from losses import chain_logits
 from zoo.labels import LabelledRows, Labeller
 
 SHRINK = 10.0  # pseudo-counts: rows with the average label that are added to those of every item and user
+TINY = 1e-30  # keeps 0 / 0 out
 LOWEST = 1e-4  # probabilities are clipped to [LOWEST, 1 - LOWEST]
 
 
@@ -45,53 +53,78 @@ class Baseline(nn.Module):
         return dict(zip(self.tasks, probabilities.clamp(LOWEST, 1 - LOWEST).logit().unbind(), strict=True))
 
 
+class _Means(NamedTuple):
+    """The mean of a label, and the deviations from it, shrunk; float32.
+
+    base: () the mean over all rows.
+    items: (num_items,) deviations of the items.
+    users: (num_users,) deviations of the users.
+    users_given_items: (num_users,) mean deviations of a user's rows from base + items.
+    """
+
+    base: Tensor
+    items: Tensor
+    users: Tensor
+    users_given_items: Tensor
+
+
 def make_baselines(labeller: Labeller, train: Interactions, chain: str) -> dict[str, Baseline]:
-    """The four baselines, from the training rows alone. On the CPU, since not every device has float64."""
+    """The five baselines, from the training rows alone. On the CPU, since not every device has float64."""
     train = train.to(torch.device("cpu"))
     rows = labeller.label(train)
-    expected = _expected_negatives(labeller, rows, train)
-    terms: dict[str, list] = {name: [] for name in ("constant", "popularity", "item mean", "user + item mean")}
+    chances = _negative_chances(labeller, rows, train)
+    any_label = _means(rows, labeller.is_positive(rows), train, chances)
+    terms: dict[str, list] = {}
     for task in range(len(labeller.names)):
         is_later = task > 0 and chain != "none"
         counted = rows[rows.labels[:, task - 1] == 1] if is_later else rows
-        base, users, items = _means(counted, task, train, None if is_later else expected)
-        no_users, no_items = torch.zeros_like(users), torch.zeros_like(items)
-        terms["constant"].append((base, no_users, no_items))
-        terms["popularity"].append((base, no_users, no_items if is_later else items))
-        terms["item mean"].append((base, no_users, items))
-        terms["user + item mean"].append((base, users if is_later else no_users, items))
+        means = _means(counted, counted.labels[:, task], train, torch.zeros_like(chances) if is_later else chances)
+        base, items, users, users_given_items = means
+        no_items, no_users = torch.zeros_like(items), torch.zeros_like(users)
+        if chain == "none":
+            popular = any_label.items * (base / any_label.base.clamp(min=TINY))  # P(any label) P(label | any label)
+        else:
+            popular = no_items if is_later else items
+        has_users = is_later or chain == "none"
+        for name, of_users, of_items in (
+            ("constant", no_users, no_items),
+            ("popularity", no_users, popular),
+            ("item mean", no_users, items),
+            ("user mean", users, no_items),
+            ("user + item mean", users_given_items if has_users else no_users, items),
+        ):
+            terms.setdefault(name, []).append((base, of_users, of_items))
     return {name: Baseline(labeller.names, chain, values) for name, values in terms.items()}
 
 
-def _means(
-    rows: LabelledRows, task: int, train: Interactions, negatives: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean of a label, and the deviations from it: of each user given the item, and of each item; shrunk.
+def _means(rows: LabelledRows, labels: Tensor, train: Interactions, chances: Tensor) -> _Means:
+    """The means of a label over some rows and the negatives that an epoch is expected to draw.
 
     Args:
-        rows: the rows to count.
-        task: column of the label.
-        train: gives the numbers of users and items.
-        negatives: (num_items,) expected negatives per item, counted as rows with label 0; None adds none.
-
-    Returns:
-        base (), users (num_users,) and items (num_items,), float32.
+        rows: the R rows to count.
+        labels: (R,) 0 or 1.
+        train: says which items a user does not have, and gives the numbers of users and items.
+        chances: (num_users,) expected draws of each of these items per epoch, counted as rows with label 0.
     """
-    labels = rows.labels[:, task].double()
+    labels = labels.double()
     item_counts = torch.bincount(rows.item_ids, minlength=train.num_items).double()
-    if negatives is not None:
-        item_counts += negatives
+    item_counts += chances.sum() - torch.bincount(train.item_ids, chances[train.user_ids], train.num_items)
+    user_counts = torch.bincount(rows.user_ids, minlength=train.num_users).double()
+    user_counts += chances * (train.num_items - train.offsets.diff())
     item_sums = torch.bincount(rows.item_ids, labels, train.num_items)
+    user_sums = torch.bincount(rows.user_ids, labels, train.num_users)
     base = item_sums.sum() / item_counts.sum().clamp(min=1)  # 0 without rows
     items = (item_sums - base * item_counts) / (item_counts + SHRINK)
+    users = (user_sums - base * user_counts) / (user_counts + SHRINK)
+    expected = base + items
+    of_unseen = expected.sum() - torch.bincount(train.user_ids, expected[train.item_ids], train.num_users)
     residuals = torch.bincount(rows.user_ids, labels - base - items[rows.item_ids], train.num_users)
-    users = residuals / (torch.bincount(rows.user_ids, minlength=train.num_users) + SHRINK)
-    return base.float(), users.float(), items.float()
+    users_given_items = (residuals - chances * of_unseen) / (user_counts + SHRINK)
+    return _Means(base.float(), items.float(), users.float(), users_given_items.float())
 
 
-def _expected_negatives(labeller: Labeller, rows: LabelledRows, train: Interactions) -> Tensor:
-    """The expected number of times that each item is drawn as a negative in an epoch: (num_items,)."""
+def _negative_chances(labeller: Labeller, rows: LabelledRows, train: Interactions) -> Tensor:
+    """How often each item that a user does not have is expected to be drawn for them in an epoch: (num_users,)."""
     positives = torch.bincount(rows.user_ids[labeller.is_positive(rows)], minlength=train.num_users).double()
     unseen = train.num_items - train.offsets.diff()
-    each = torch.where(unseen > 0, labeller.negatives * positives / unseen.clamp(min=1), 0.0)
-    return each.sum() - torch.bincount(train.item_ids, each[train.user_ids], train.num_items)
+    return torch.where(unseen > 0, labeller.negatives * positives / unseen.clamp(min=1), 0.0)

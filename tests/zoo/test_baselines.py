@@ -1,4 +1,4 @@
-"""The baselines: every number by hand on three ratings, and their known values on MovieLens."""
+"""The baselines: every number by hand on a few rows, against a slow count of all pairs, and on MovieLens."""
 
 import os
 from dataclasses import replace
@@ -14,7 +14,7 @@ from zoo.baselines import LOWEST, Baseline, make_baselines
 from zoo.labels import Labeller
 from zoo.task import LabelTask
 
-NAMES = ["constant", "popularity", "item mean", "user + item mean"]
+NAMES = ["constant", "popularity", "item mean", "user mean", "user + item mean"]
 CHAINS = ("joint", "conditional", "none")
 
 # User 0 likes item 0 and not item 1, user 1 likes item 0; two negatives each. User 0 draws 4 from the items 2 and 3,
@@ -24,6 +24,8 @@ VIEW = 3 / 9
 VIEW_OF_ITEM = [VIEW + (2 - 2 / 3) / 12, VIEW + (1 - 5 / 9) / (5 / 3 + 10), VIEW - 8 / 9 / (8 / 3 + 10)]
 LIKE = 2 / 3
 LIKE_OF_ITEM = [LIKE + (2 - 4 / 3) / 12, LIKE - 2 / 3 / 11, LIKE]
+# Two of the six rows of user 0 are views, and one of the three of user 1: the mean of all rows. Of likes given views:
+LIKE_OF_USER_ALONE = [(1 - 2 * LIKE) / 12, (1 - LIKE) / 11]
 LIKE_OF_USER = [((1 - LIKE_OF_ITEM[0]) - LIKE_OF_ITEM[1]) / 12, (1 - LIKE_OF_ITEM[0]) / 11]
 
 
@@ -58,20 +60,105 @@ def test_baselines_by_hand():
     assert found["constant"] == {"view": about([[VIEW] * 4] * 2), "like": about([[LIKE] * 4] * 2)}
     assert found["popularity"] == {"view": about([viewed] * 2), "like": about([[LIKE] * 4] * 2)}
     assert found["item mean"] == {"view": about([viewed] * 2), "like": about([liked] * 2)}
+    alone = [[LIKE + own] * 4 for own in LIKE_OF_USER_ALONE]
+    assert found["user mean"] == {"view": about([[VIEW] * 4] * 2), "like": about(alone)}
     by_user = [[chance + own for chance in liked] for own in LIKE_OF_USER]
     assert found["user + item mean"] == {"view": about([viewed] * 2), "like": about(by_user)}
 
 
 @pytest.mark.parametrize("label", ["view", "like"])
 def test_the_first_label_of_a_chain_is_counted_over_all_rows_and_their_negatives(label):
-    """With one label or several; users have no term of their own."""
+    """Users have a term of their own in the user mean alone."""
     rate = {"view": 3 / 9, "like": 2 / 9}[label]
-    for made in (of_toy("none"), of_toy("joint", (label,))):
-        found = {name: chances(baseline(*every_pair(2, 4)), 4)[label] for name, baseline in made.items()}
-        assert found["constant"] == about([[rate] * 4] * 2)
-        best = rate + (2 - 2 * rate) / 12
-        for name in NAMES[1:]:
-            assert found[name][:, 0].tolist() == pytest.approx([best, best], abs=1e-5)
+    found = {name: chances(made(*every_pair(2, 4)), 4)[label] for name, made in of_toy("joint", (label,)).items()}
+    assert found["constant"] == about([[rate] * 4] * 2)
+    best = rate + (2 - 2 * rate) / 12
+    for name in ("popularity", "item mean", "user + item mean"):
+        assert found[name][:, 0].tolist() == pytest.approx([best, best], abs=1e-5)
+    likes = {"view": (2, 1), "like": (1, 1)}[label]
+    by_user = [rate + (sum_ - rows * rate) / (rows + 10) for sum_, rows in zip(likes, (6, 3), strict=True)]
+    assert found["user mean"] == about([[chance] * 4 for chance in by_user])
+
+
+# Three labels that form no chain: {(user, item): labels}.
+APART = {(0, 0): (0, 1, 0), (0, 1): (0, 0, 0), (1, 0): (1, 1, 1), (1, 2): (1, 0, 0)}
+
+
+def of_labels(rows: dict, num_users: int, num_items: int, negatives: int) -> dict[str, Baseline]:
+    names = tuple("abc")
+    train = interactions(list(rows), num_users, num_items, [list(map(float, labels)) for labels in rows.values()])
+    data = Data("toy", None, None, [], [], (0.0, 1.0), train, train, labels=names)
+    return make_baselines(Labeller(data, names, 4.0, negatives), train, "none")
+
+
+def test_labels_that_form_no_chain_have_means_of_their_own_by_hand():
+    found = {name: chances(made(*every_pair(2, 3)), 3) for name, made in of_labels(APART, 2, 3, 0).items()}
+    assert list(found) == NAMES
+    for label, rate in {"a": 2 / 4, "b": 2 / 4, "c": 1 / 4}.items():
+        assert found["constant"][label] == about([[rate] * 3] * 2)
+    # three of four rows have any label: both of item 0, not the one of item 1, and the one of item 2
+    has_any = [3 / 4 + 0.5 / 12, 3 / 4 - 0.75 / 11, 3 / 4 + 0.25 / 11]
+    assert found["popularity"]["a"] == about([[chance * 2 / 3 for chance in has_any]] * 2)
+    assert found["popularity"]["c"] == about([[chance / 3 for chance in has_any]] * 2)
+    of_item = [0.0, -0.5 / 11, 0.5 / 11]  # of the label a: one of two rows, none of one, one of one
+    assert found["item mean"]["a"] == about([[0.5 + own for own in of_item]] * 2)
+    assert found["user mean"]["a"] == about([[0.5 - 1 / 12] * 3, [0.5 + 1 / 12] * 3])
+    assert found["user mean"]["b"] == about([[0.5] * 3] * 2)
+    left = [(-0.5 - of_item[0] - 0.5 - of_item[1]) / 12, (0.5 - of_item[0] + 0.5 - of_item[2]) / 12]
+    assert found["user + item mean"]["a"] == about([[0.5 + of_user + own for own in of_item] for of_user in left])
+
+
+@pytest.mark.parametrize("negatives", [0, 2])
+def test_labels_that_form_no_chain_equal_a_slow_count_of_all_pairs(negatives):
+    """Every pair that a user does not have is a row of 0 with the weight of its expected draws."""
+    users, items = 5, 7
+    rows = {(u, i): ((u + i) % 2, int(u * i % 3 == 0), int(u == 1)) for u in range(users) for i in range(items)}
+    rows = {(u, i): labels for (u, i), labels in rows.items() if (u + 2 * i) % 3 or u == 4}  # user 4 has every item
+    weighted = [(u, i, labels, 1.0) for (u, i), labels in rows.items()]
+    for u in range(users):
+        missing = [i for i in range(items) if (u, i) not in rows]
+        positives = sum(any(labels) for (user, _), labels in rows.items() if user == u)
+        weighted += [(u, i, (0, 0, 0), negatives * positives / len(missing)) for i in missing]
+    found = {
+        name: chances(made(*every_pair(users, items)), items)
+        for name, made in of_labels(rows, users, items, negatives).items()
+    }
+
+    def deviation(values) -> float:
+        """Of (deviation, weight) pairs, shrunk."""
+        return sum(value * weight for value, weight in values) / (sum(weight for _, weight in values) + 10)
+
+    for column, label in enumerate("abc"):
+        base = sum(y[column] * w for _, _, y, w in weighted) / sum(w for *_, w in weighted)
+        of_item = [deviation([(y[column] - base, w) for _, item, y, w in weighted if item == i]) for i in range(items)]
+        alone = [deviation([(y[column] - base, w) for user, _, y, w in weighted if user == u]) for u in range(users)]
+        left = [
+            deviation([(y[column] - base - of_item[i], w) for user, i, y, w in weighted if user == u])
+            for u in range(users)
+        ]
+        assert found["item mean"][label] == about([[base + own for own in of_item]] * users)
+        assert found["user mean"][label] == about([[base + own] * items for own in alone])
+        assert found["user + item mean"][label] == about(
+            [[max(LOWEST, base + one + own) for own in of_item] for one in left]
+        )
+
+
+def test_user_means_are_found_where_users_differ_and_items_do_not():
+    """User u has each label in u % 4 of 4 rows, and the users of an item have it in turns."""
+    rows = {
+        (u, i): (int((i + u // 4) % 4 < u % 4), int((i + u // 4 + 1) % 4 < u % 4), 0)
+        for u in range(40)
+        for i in range(24)
+    }
+    train = {pair: labels for pair, labels in rows.items() if sum(pair) % 3}
+    held_out = [(pair, labels[1]) for pair, labels in rows.items() if pair not in train]
+    made = of_labels(train, 40, 24, 0)
+    pairs = torch.tensor([pair for pair, _ in held_out]).T
+    labels = torch.tensor([label for _, label in held_out])
+    aucs = {name: roc_auc(baseline(*pairs)["b"], labels) for name, baseline in made.items()}
+    assert aucs["constant"] == 0.5
+    assert aucs["user mean"] > aucs["popularity"] + 0.1
+    assert aucs["user + item mean"] > aucs["item mean"] + 0.1
 
 
 def test_popularity_counts_negatives_at_their_expected_frequency(tiny):
@@ -159,6 +246,16 @@ def test_baselines_are_evaluated_like_networks(tiny, chain):
     assert found["popularity"]["like_given_view_auc"] == 0.5
     assert found["item mean"]["like_given_view_auc"] > 0.6
     assert found["user + item mean"]["like_given_view_auc"] > found["item mean"]["like_given_view_auc"]
+
+
+def test_a_note_says_where_the_first_label_has_no_user_term(tmp_path, tiny):
+    lines = [f"{u},{i},{int(u % 2 + i % 3 > 0)},{int(i % 3 > 0)}" for u in range(9) for i in range(9)]
+    (tmp_path / "shown.csv").write_text("\n".join(["user,item,a,b", *lines]))
+    data = dataset.load(feedback=str(tmp_path / "shown.csv"), labels=("a", "b"), test_fraction=0.3)
+    (note,) = LabelTask(data, ("a", "b"), negatives=0).baseline_notes
+    assert note == "user + item mean has no user term for a, the first label of a chain; user mean has"
+    assert LabelTask(data, ("a", "b"), negatives=0, chain="none").baseline_notes == ()
+    assert LabelTask(tiny).baseline_notes == ()  # users hardly differ in it
 
 
 # known figures of MovieLens 100K with four negatives a rating; another split moves them by less than the tolerance
