@@ -193,6 +193,8 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("argument --dataset: invalid choice"):
+            message += "; a file of your own goes with --ratings, or with --feedback where it holds labels of 0 and 1"
         unknown = message.partition("unrecognized arguments: ")[2].split()
         if unknown:
             flag = unknown[0].split("=")[0]

@@ -1,8 +1,8 @@
 """The settings of the networks of the zoo: a small class per network, which adds what that network has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from config.base import GradientConfig, option, redefine
 from config.errors import UserError
@@ -31,6 +31,9 @@ class ZooConfig(GradientConfig):
         "rows where that is 1; or none: independently (auto: joint where the data form a chain, else none)", LABELS,
         choices=("auto", "joint", "conditional", "none"),
     )  # fmt: skip
+    mend_chain: bool = option(
+        False, "set each label of --feedback to 1 where a later one is 1: who buys has clicked", LABELS
+    )
     calibrator: float = option(
         0.0, "weight of AITM's penalty on a later label that is more likely than the one before it", LABELS,
         metavar="ALPHA", low=0,
@@ -72,6 +75,16 @@ class ZooConfig(GradientConfig):
     def architecture(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in (*self.network_fields(), "labels")}
 
+    def with_last_labels(self, count: int) -> Self:
+        """The config that learns only the last of its labels, without what takes two of them where one is left."""
+        if count == len(self.label_names):
+            return self
+        changes: dict[str, Any] = {"labels": ",".join(self.label_names[-count:])}
+        changes["label_weights"] = self.label_weights[-count:]
+        if count == 1:
+            changes |= {"calibrator": 0.0, "mend_chain": False}
+        return replace(self, **changes)
+
     @property
     def label_names(self) -> tuple[str, ...]:
         return tuple(self.labels.split(","))
@@ -112,6 +125,10 @@ class ZooConfig(GradientConfig):
             raise UserError("--like_from is about ratings; --feedback holds labels")
 
     def _check_chain(self) -> None:
+        if self.mend_chain and self.feedback is None:
+            raise UserError("--mend_chain is for --feedback: what is liked in ratings was viewed")
+        if self.mend_chain and len(self.label_names) == 1:
+            raise UserError("--mend_chain sets a label by a later one: --labels must name two or more")
         if self.calibrator and len(self.label_names) == 1:
             raise UserError("--calibrator compares a label with the one before it: --labels must name two or more")
         if self.chain in ("conditional", "none"):

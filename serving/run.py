@@ -188,7 +188,8 @@ class TrainedRun:
         users, rows, notes = new_rows(ratings, as_raw, base.task.data, base._item_rows)
         model, task = base.task.fold_in(base.model, users, rows)
         folded = TrainedRun(base.folder, base.checkpoint, base.config, model, task, base.device)
-        folded.notes, folded.item_counts, folded._trained = notes, base.item_counts, base
+        folded.notes = (*notes, *task.data.notes)
+        folded.item_counts, folded._trained = base.item_counts, base
         return folded
 
     def knows(self, users: Sequence) -> np.ndarray:

@@ -188,13 +188,13 @@ def pin(config: RunConfig, data: RunData, device: torch.device) -> RunConfig:
 
 
 def describe(config: RunConfig, record: dict[str, Any], data: RunData) -> dict[str, Any]:
-    """What config.json holds; a resumed run keeps the command that started it."""
+    """What config.json holds; a resumed run keeps the command that started it, and what was said of its data."""
     about = {"name": data.name, "simulated": data.simulated, "summary": repr(data), "notes": list(data.notes)}
     return {
         "format": FORMAT,
         "command": record.get("command", shlex.join(["python", *sys.argv])),
         "settings": config.to_dict(),
-        "data": about | {"fingerprint": data.fingerprint},
+        "data": record.get("data", about | {"fingerprint": data.fingerprint}),
         "versions": {
             "python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__
         },

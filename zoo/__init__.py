@@ -10,6 +10,7 @@ esmm.py             ESMM: product of conditional probabilities (Ma et al., SIGIR
 aitm.py             AITM: each step of a chain informs the next by attention (Xi et al., KDD 2021)
 stem.py             STEM: shared and task-specific embeddings (Su et al., AAAI 2024)
 networks.py         NETWORKS (name -> class) and build_network
+chain.py            labels that imply one another: checked, mended, and the root left out
 labels.py           rows with 0/1 labels from ratings or feedback, and their negatives
 task.py             LabelTask: batches, losses and metrics of 0/1 labels
 baselines.py        predictions from counts, which every network has to beat

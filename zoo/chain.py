@@ -1,14 +1,19 @@
 """Chains of labels: no label is 1 in a row where the label before it is 0."""
 
+from dataclasses import fields
+from typing import Any
+
 from torch import Tensor
 
 from config.errors import UserError
 from dataset import Data, Interactions
 
+PARTS = ("train", "validation", "test")
+
 
 def is_chain(data: Data) -> bool:
     """True if, in every row, a label is 0 wherever an earlier one is 0; always true of ratings."""
-    return not data.labels or not _find_violations(data.seen + data.test).any()
+    return not data.labels or not _find_violations(data.interactions).any()
 
 
 def require_chain(data: Data) -> None:
@@ -19,7 +24,7 @@ def require_chain(data: Data) -> None:
     """
     if is_chain(data):
         return
-    rows = data.seen + data.test
+    rows = data.interactions
     violations = _find_violations(rows)
     row, place = violations.nonzero()[0].tolist()
     user, item = data.users[rows.user_ids[row]], data.items[rows.item_ids[row]]
@@ -27,8 +32,58 @@ def require_chain(data: Data) -> None:
         f"{data.name}: {data.labels[place + 1]} is 1 where {data.labels[place]} is 0 for user {user!r} and item "
         f"{item!r}, one of {violations.any(1).sum():,} such rows; models that assume a chain {' > '.join(data.labels)} "
         "(ESMM, AITM, --chain conditional, --calibrator) require a label to be 0 wherever an earlier one is 0; fix the "
-        "rows, give --labels in the order of the chain, or choose another model"
+        "rows, add --mend_chain where a label implies those before it, give --labels in the order of the chain, or "
+        "choose another model"
     )
+
+
+def describe_breaks(data: Data) -> str:
+    """Such as "171 of 40,710 rows break the chain view > like"."""
+    rows = data.interactions
+    broken = int(_find_violations(rows).any(dim=1).sum())
+    return f"{broken:,} of {len(rows):,} rows break the chain {' > '.join(data.labels)}"
+
+
+def mend_chain(data: Data) -> Data:
+    """The data with each label set to 1 in the rows where a later one is 1, and a note that counts the changes."""
+    rows = data.interactions
+    mended = rows.ratings.flip(1).cummax(1).values.flip(1)
+    counts = (mended != rows.ratings).sum(dim=0).tolist()
+    changes = [f"{label} in {count:,}" for label, count in zip(data.labels, counts, strict=True) if count]
+    effect = f"sets {', '.join(changes)} of them to 1" if changes else "changes nothing"
+    note = f"{describe_breaks(data)}: --mend_chain {effect}"
+    return _with_rows(data, _with_labels(rows, mended), notes=(*data.notes, note))
+
+
+def leave_out_root(data: Data) -> Data:
+    """The data without the first labels that are 1 in every row, such as that an item was shown.
+
+    They are the root of the chain: nothing can be learned of them, and the other labels are 0 or 1 given them. A note
+    names them. At least one label stays: where all are 1 in every row, all do.
+    """
+    rows = data.interactions
+    is_constant = rows.ratings.bool().all(dim=0).tolist()
+    if all(is_constant) or not is_constant[0]:
+        return data
+    first = is_constant.index(False)
+    root, rest = " and ".join(data.labels[:first]), data.labels[first:]
+    note = (
+        f"{root} {'is' if first == 1 else 'are'} 1 in all {len(rows):,} rows: the root of the chain, which is not "
+        f"learned; probabilities of {', '.join(rest)} are given {root} (--negatives 4 draws rows of 0, to learn "
+        f"{'it' if first == 1 else 'them'}, too)"
+    )
+    learned = _with_labels(rows, rows.ratings[:, first:].contiguous())
+    return _with_rows(data, learned, labels=rest, notes=(*data.notes, note))
+
+
+def _with_rows(data: Data, rows: Interactions, **changes: Any) -> Data:
+    """The data with other rows in the place of `data.interactions`, and further changes."""
+    kept = {field.name: getattr(data, field.name) for field in fields(Data) if field.name not in PARTS}
+    return Data.of_rows(rows, len(data.train), len(data.seen), **kept | changes)
+
+
+def _with_labels(rows: Interactions, labels: Tensor) -> Interactions:
+    return Interactions(rows.user_ids, rows.item_ids, labels, rows.num_users, rows.num_items)
 
 
 def _find_violations(rows: Interactions) -> Tensor:

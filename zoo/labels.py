@@ -4,11 +4,13 @@ A rating gives two labels: the user viewed the item (view), and, if the rating i
 proxy: an item that a user never rated may have been viewed.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from config.errors import UserError
 from dataset import Data, Interactions
 from training.negatives import sample_unseen
 
@@ -76,6 +78,36 @@ class Labeller:
         users = rows.user_ids[self.is_positive(rows)]
         return self.negatives * int(self._has_unseen(seen)[users].sum())
 
+    def require_both_classes(self, part: str, purpose: str, ones: Sequence[float], num_rows: int) -> None:
+        """Check that every label is 1 in some rows of a part, and 0 in others.
+
+        Args:
+            part: such as "the test split"; purpose: what is not possible otherwise, both for the message.
+            ones: how many rows have each label.
+
+        Raises:
+            UserError: naming the first label with one value only.
+        """
+        flags = "--labels or --seed" if self.is_feedback else "--labels, --like_from or --seed"
+        for name, count in zip(self.names, ones, strict=True):
+            if not 0 < count < num_rows:
+                advice = "add --negatives 4, which draws random items with labels of 0" if count else "give more rows"
+                raise UserError(
+                    f"the label {name} is {int(count > 0)} in all {num_rows} rows of {part}, so {purpose}: {advice}, "
+                    f"or change {flags}"
+                )
+
     def _has_unseen(self, seen: Interactions) -> Tensor:
         """(num_users,) bool: True for users who do not have every item in `seen`."""
         return seen.offsets.diff() < seen.num_items
+
+
+def note_positives(data: Data) -> Data:
+    """The feedback with a note where every row has a label of 1."""
+    if not data.interactions.ratings.any(dim=1).all():
+        return data
+    note = (
+        f"every row of {data.name} has a label of 1: nothing tells what users leave, and a network may do no better "
+        "than a constant; --negatives 4 draws random items with labels of 0"
+    )
+    return replace(data, notes=(*data.notes, note))

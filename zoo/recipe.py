@@ -13,7 +13,8 @@ from training.data_parallel import DataParallelStepper
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import Log, Training
 from training.steps import GradientStepper
-from zoo.chain import is_chain, require_chain
+from zoo.chain import describe_breaks, is_chain, leave_out_root, mend_chain, require_chain
+from zoo.labels import note_positives
 from zoo.networks import build_network
 from zoo.task import LabelTask
 
@@ -24,22 +25,33 @@ class ZooRecipe:
     """Any network of zoo.networks, on labels of 0 and 1."""
 
     def load_data(self, config: ZooConfig) -> Data:
-        return dataset.load(**config.data_options)
+        """The data, with mended labels where the config says so, and without those that are the root of the chain."""
+        data = dataset.load(**config.data_options)
+        if config.mend_chain:
+            data = mend_chain(data)
+        if config.feedback is None or config.negatives:
+            return data
+        return note_positives(data if config.chain == "none" else leave_out_root(data))
 
     def unpack(self, packed: Packed) -> Data:
         return Data.unpack(packed)
 
     def resolve(self, config: ZooConfig, data: Data, log: Log) -> ZooConfig:
-        """Decide --chain auto by the data.
+        """Take the labels that are learned, and decide --chain auto by the data.
 
         Raises:
             UserError: the config needs labels that form a chain, and they do not.
         """
+        if data.labels:
+            config = config.with_last_labels(len(data.labels))
         if config.needs_chain:
             require_chain(data)
         if config.chain != "auto":
             return config
-        return replace(config, chain="joint" if is_chain(data) else "none")
+        if is_chain(data):
+            return replace(config, chain="joint")
+        log(f"note: {describe_breaks(data)}; --mend_chain would set each label before a 1 to 1")
+        return replace(config, chain="none")
 
     def check_processes(self, config: ZooConfig, num_processes: int) -> None:
         """Any number of processes can share this training."""
@@ -69,5 +81,6 @@ def make_task(config: ZooConfig, data: Data) -> LabelTask:
         like_from=config.like_from,
         chain=config.chain,
         calibrate=bool(config.calibrator),
+        mends_chain=config.mend_chain,
         seed=config.seed,
     )

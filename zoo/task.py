@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from config.errors import UserError
 from dataset import Data, Interactions
 from evaluation import Metric, evaluating, metric_tags
 from losses import calibrator, chain_logits, masked_log_loss
@@ -17,6 +16,7 @@ from training.fold_in import encode_new_users, with_users
 from training.negatives import CHUNK_ROWS
 from training.streams import stream
 from zoo.baselines import Baseline, make_baselines
+from zoo.chain import is_chain, mend_chain
 from zoo.labels import LabelledRows, Labeller
 from zoo.layers import PairEncoder
 from zoo.metrics import CHAIN_METRICS, LABEL_METRICS, label_metrics
@@ -47,15 +47,15 @@ class LabelTask:
             labels. In a chain, metrics "<label>_.." evaluate the joint probability, "<label>_given_<before>_.." the
             conditional one, on the rows where `before` is 1.
         calibrate: True adds losses.calibrator to the losses.
+        mends_chain: True mends the rows of new users as those of the data were, see zoo.chain.
         seed: of the order of rows and of the negatives; each epoch uses (seed, epoch).
 
     Raises:
-        UserError: a label has one value only in the validation or the test split.
+        UserError: a label has one value only in a part of the data.
     """
 
     primary_metric = "auc"
     squared_errors: tuple[str, ...] = ()
-    baseline_notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class LabelTask:
         like_from: float = 4.0,
         chain: str = "joint",
         calibrate: bool = False,
+        mends_chain: bool = False,
         seed: int = 0,
     ) -> None:
         self.data = data
@@ -84,7 +85,10 @@ class LabelTask:
         self.console_metrics = (*(f"{label}_auc" for label in labels), "log_loss")
         self.advice = dict.fromkeys(self.console_metrics, "more --epochs, a lower --lr or --patience 5")
         self._labeller = Labeller(data, labels, like_from, negatives)
+        self._mends_chain = mends_chain
         self._evaluated = self._draw_evaluated()
+        self._num_rows, ones = self._count_train()
+        self._labeller.require_both_classes("the training part", "it cannot be learned", ones, self._num_rows)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -92,10 +96,7 @@ class LabelTask:
 
     @property
     def num_batches(self) -> int:
-        train, count = self.data.train, self._labeller.count_negatives
-        chunks = (train[start : start + CHUNK_ROWS] for start in range(0, len(train), CHUNK_ROWS))
-        negatives = sum(count(self._labeller.label(chunk), train) for chunk in chunks)
-        return -(-(len(train) + negatives) // self.batch_size)
+        return -(-self._num_rows // self.batch_size)
 
     def batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
         """Yield every training row once, in random order, mixed with its negatives.
@@ -166,6 +167,13 @@ class LabelTask:
         made = make_baselines(self._labeller, self.data.train, self.chain)
         return {name: baseline.to(self.data.train.user_ids.device) for name, baseline in made.items()}
 
+    @property
+    def baseline_notes(self) -> tuple[str, ...]:
+        """What to know of a first label whose rows are those of the data alone: users do differ in it."""
+        if self.chain == "none" or self._labeller.negatives:
+            return ()
+        return (f"user + item mean has no user term for {self.labels[0]}, the first label of a chain; user mean has",)
+
     def embeddings(self, model: nn.Module) -> dict[str, Tensor]:
         """Every item table of `model` by its module name: {"encoder.Q": (num_items, d)}."""
         tables = {name: module for name, module in model.named_modules() if name.endswith("Q")}
@@ -217,6 +225,8 @@ class LabelTask:
         """
         folded = copy.copy(self)
         folded.data = self.data.with_users(users, rows)
+        if self._mends_chain and not is_chain(folded.data):
+            folded.data = mend_chain(folded.data)
         own, new = (self._fold_in_weights(part) for part in (self.data.train, folded.data.train))
         kinds = self.row_tables(model)
         encoded = encode_new_users(model, kinds, self.data.train, folded.data.train, own, new)
@@ -258,6 +268,16 @@ class LabelTask:
             chunks = [function(model, *pair) for pair in pairs]
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
+    def _count_train(self) -> tuple[int, list[float]]:
+        """The rows of an epoch, with their negatives, and how many of them have each label."""
+        train = self.data.train
+        num_rows, ones = len(train), torch.zeros(len(self.labels), dtype=torch.int64)
+        for start in range(0, len(train), CHUNK_ROWS):
+            rows = self._labeller.label(train[start : start + CHUNK_ROWS])
+            num_rows += self._labeller.count_negatives(rows, train)
+            ones += rows.labels.count_nonzero(dim=0).cpu()
+        return num_rows, ones.tolist()
+
     def _draw_evaluated(self) -> dict[str, LabelledRows]:
         """The rows that each split is measured on. Negatives are drawn once, from (seed, split) alone."""
         everything = self.data.seen + self.data.test
@@ -268,16 +288,11 @@ class LabelTask:
                 continue
             rows = self._labeller.label(split)
             drawn[name] = rows + self._labeller.draw_negatives(rows, everything, stream(self.seed, -number))
-            self._require_both_classes(name, drawn[name])
+            ones = drawn[name].labels.sum(dim=0).tolist()
+            self._labeller.require_both_classes(
+                f"the {name} split", "no metric can be computed", ones, len(drawn[name])
+            )
         return drawn
-
-    def _require_both_classes(self, split: str, rows: LabelledRows) -> None:
-        for label, rate in zip(self.labels, rows.labels.mean(dim=0).tolist(), strict=True):
-            if not 0 < rate < 1:
-                raise UserError(
-                    f"the label {label} is {round(rate)} in all {len(rows)} rows of the {split} split, so no metric "
-                    "can be computed: give more rows, --negatives N to draw some, or another --like_from or --seed"
-                )
 
     def _describe_metrics(self) -> dict[str, Metric]:
         """Every metric of this task, with its direction and its title."""

@@ -1,6 +1,7 @@
 """The zoo on the command line: every network, own feedback, and invalid settings."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,6 +32,10 @@ def files(elsewhere):
     broken = [line.replace(",1,i4,1", ",1,i4,0") for line in FEEDBACK]
     assert broken != FEEDBACK
     (elsewhere / "broken.csv").write_text("\n".join(broken) + "\n")
+    mended = [line.replace(",1,i4,0", ",1,i4,1") for line in broken]
+    (elsewhere / "mended.csv").write_text("\n".join(mended) + "\n")
+    acts = [line for line in FEEDBACK if not line.endswith(",0")]
+    (elsewhere / "acts.csv").write_text("\n".join(acts) + "\n")  # every row has a click
 
 
 def small(model: str, *arguments) -> list:
@@ -56,10 +61,12 @@ def test_every_network_writes_a_run_folder_and_a_table_with_baselines(capsys, tm
     out = capsys.readouterr().out
     assert out.count("SIMULATED DATA") == 2
     assert out.count("\nepoch 1/1") == 1
-    table = out[out.index("test part, beside") :].splitlines()[:6]
+    table = out[out.index("test part, beside") :].splitlines()[:7]
     assert table[0].split()[3:5] == ["auc", "log"]
     for line, begins in zip(
-        table[1:], [f"{name}, epoch 1", "constant", "popularity", "item mean", "user + item"], strict=True
+        table[1:],
+        [f"{name}, epoch 1", "constant", "popularity", "item mean", "user mean", "user + item"],
+        strict=True,
     ):
         assert line.startswith(begins)
     folder = tmp_path / "run" / f"{name}_view_like_seed=0"
@@ -158,6 +165,77 @@ def test_feedback_that_is_not_a_chain_has_independent_labels(capsys, tmp_path):
     assert run("--resume", "mine", "--epochs", 2) == 0
 
 
+def test_feedback_that_breaks_the_chain_names_the_flag_that_mends_it(capsys):
+    broken = sum(line.endswith(",0") and ",1,i4," in line for line in Path("broken.csv").read_text().splitlines())
+    assert run(*BROKEN, *small("mmoe"), "--logdir", "mine") == 0
+    rows = len(FEEDBACK) - 1
+    line = f"note: {broken} of {rows} rows break the chain click > buy; --mend_chain would set each label before a 1 to"
+    assert line in capsys.readouterr().out
+    assert "add --mend_chain where a label implies those before it" in refused(capsys, *BROKEN, *small("esmm"))
+
+
+def test_a_mended_run_equals_one_of_a_mended_file_when_trained_resumed_and_asked(capsys, tmp_path):
+    split = ["--labels", "click,buy", "--test_fraction", 0.2, "--val_fraction", 0.2]
+    assert run("--feedback", "broken.csv", "--mend_chain", *split, *small("esmm"), "--logdir", "mine") == 0
+    out = capsys.readouterr().out
+    assert run("--feedback", "mended.csv", *split, *small("esmm"), "--logdir", "by-hand") == 0
+    for folder in ("mine", "by-hand"):
+        assert run("--resume", folder, "--epochs", 2) == 0
+    metrics = [(tmp_path / folder / "metrics.csv").read_bytes() for folder in ("mine", "by-hand")]
+    assert metrics[0] == metrics[1]
+    mine, by_hand = (json.loads((tmp_path / folder / "config.json").read_text()) for folder in ("mine", "by-hand"))
+    assert (mine["settings"]["mend_chain"], by_hand["settings"]["mend_chain"]) == (True, False)
+    (note,) = mine["data"]["notes"]
+    assert f"note: {note}\n" in out
+    assert "rows break the chain click > buy: --mend_chain sets click in " in note
+    assert mine["data"]["fingerprint"] == by_hand["data"]["fingerprint"]
+
+    lines = {"broken": "new,1,i4,0\n", "whole": "new,1,i4,1\n"}
+    for name, line in lines.items():
+        (tmp_path / f"{name}.csv").write_text(f"{FEEDBACK[0]}\n{line}")
+    mine, by_hand = (asked(capsys, "--recommend", "u3", "--logdir", folder) for folder in ("mine", "by-hand"))
+    assert (mine["recommended"], mine["rated"]) == (by_hand["recommended"], by_hand["rated"])
+    for name in lines:
+        assert run("--for", f"{name}.csv", "--logdir", "mine", "--output", f"lists-{name}.csv") == 0
+    assert (tmp_path / "lists-broken.csv").read_text() == (tmp_path / "lists-whole.csv").read_text()
+    assert "note: 1 of 1 rows break the chain click > buy: --mend_chain sets click in 1 of" in capsys.readouterr().out
+
+
+def test_a_first_label_that_is_always_1_is_the_root_of_the_chain(capsys, tmp_path):
+    split = ["--feedback", "acts.csv", "--test_fraction", 0.2, "--val_fraction", 0.2]
+    assert run(*split, "--labels", "click,buy", *small("esmm"), "--logdir", "mine") == 0
+    assert "note: click is 1 in all 250 rows: the root of the chain" in capsys.readouterr().out
+    assert run(*split, "--labels", "buy", *small("esmm"), "--logdir", "alone") == 0
+    for folder in ("mine", "alone"):
+        assert run("--resume", folder, "--epochs", 2) == 0
+    metrics = [(tmp_path / folder / "metrics.csv").read_bytes() for folder in ("mine", "alone")]
+    assert metrics[0] == metrics[1]
+    config = json.loads((tmp_path / "mine/config.json").read_text())
+    assert config["settings"]["labels"] == "buy"
+    assert "the root of the chain" in config["data"]["notes"][0]  # also after it was resumed
+    answer = asked(capsys, "--recommend", "u3", "--logdir", "mine")
+    assert set(answer["recommended"][0]) == {"item", "title", "buy"}
+    assert run(*split, "--labels", "click,buy", "--negatives", 2, *small("esmm"), "--logdir", "drawn") == 0
+    assert "test click_auc" in capsys.readouterr().out
+
+
+def test_a_file_of_positives_alone_asks_for_negatives(capsys):
+    """One label cannot be learned of it; of several, nothing tells when all are 0."""
+    alone = ["--feedback", "acts.csv", "--labels", "click", *small("mmoe")]
+    message = refused(capsys, *alone, "--logdir", "a")
+    assert "the label click is 1 in all 25 rows of the val split, so no metric can be computed: add --neg" in message
+    assert run(*alone, "--negatives", 4, "--logdir", "b") == 0
+    assert "note:" not in capsys.readouterr().out
+    lines = [f"u{n // 20},{n % 2},i{n % 20},{int(n % 2 == 0 or n % 3 == 0)}" for n in range(400)]
+    with open("either.csv", "w") as file:
+        file.write("\n".join([FEEDBACK[0], *lines]))
+    either = ["--feedback", "either.csv", "--labels", "click,buy", *small("mmoe")]
+    assert run(*either, "--logdir", "c") == 0
+    assert "note: every row of either.csv has a label of 1: nothing tells what users leave" in capsys.readouterr().out
+    assert run(*either, "--negatives", 4, "--logdir", "d") == 0
+    assert "every row of" not in capsys.readouterr().out
+
+
 def test_recommendations_work_after_every_finished_run(capsys):
     """Also if the metric of a label given itself is undefined, since it has one class only."""
     lines = [line.split(",") for line in FEEDBACK[1:]]
@@ -177,6 +255,7 @@ def test_feedback_gets_negatives_if_requested(capsys, tmp_path):
     assert metrics[0] != metrics[1]
 
 
+FILES = ["acts.csv", "broken.csv", "mended.csv", "shown.csv"]
 BROKEN = ["--feedback", "broken.csv", "--labels", "click,buy"]
 SHOWN = ["--feedback", "shown.csv", "--labels", "click,buy"]
 REFUSED = {
@@ -209,6 +288,15 @@ REFUSED = {
     "labels of feedback backwards": (
         ["--feedback", "shown.csv", "--labels", "buy,click", "--model", "esmm"], "give --labels in the order",
     ),
+    "mended ratings": (["--model", "mmoe", "--mend_chain"], "--mend_chain is for --feedback"),
+    "a chain of one label, mended": (
+        ["--feedback", "broken.csv", "--labels", "click", "--model", "mmoe", "--mend_chain"], "must name two or more",
+    ),
+    "an independent label that is always 1": (
+        ["--feedback", "acts.csv", "--labels", "click,buy", "--chain", "none", "--model", "mmoe"],
+        "the label click is 1 in all 25 rows of the val split",
+    ),
+    "a file as a data set": (["--model", "mmoe", "--dataset", "acts.csv"], "a file of your own goes with --ratings"),
     "monitor of a broken chain": (
         [*BROKEN, "--model", "mmoe", "--monitor", "buy_given_click_auc"], "--monitor cannot be 'buy_given_click_auc'",
     ),
@@ -229,8 +317,8 @@ def test_invalid_settings_exit_with_one_sentence_and_code_2(capsys, tmp_path, ca
     arguments, complaint = REFUSED[case]
     assert complaint in refused(capsys, *arguments)
     assert sorted(path.name for path in tmp_path.rglob("*")) in (
-        ["broken.csv", "shown.csv"],
-        ["broken.csv", "run", "shown.csv"],  # the folder of runs may remain; it is empty
+        FILES,
+        sorted([*FILES, "run"]),  # the folder of runs may remain; it is empty
     )
 
 

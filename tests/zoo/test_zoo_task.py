@@ -235,6 +235,13 @@ def test_a_split_with_one_class_only_raises(tiny):
         LabelTask(tiny, negatives=0)
 
 
+@pytest.mark.parametrize(("rating", "value"), [(5.0, 1), (1.0, 0)])
+def test_a_training_part_with_one_class_only_raises(tiny, rating, value):
+    constant = replace(tiny.train, ratings=torch.full_like(tiny.train.ratings, rating))
+    with pytest.raises(UserError, match=f"the label like is {value} in all 1968 rows of the training part, so it cann"):
+        LabelTask(replace(tiny, train=constant), ("like",), negatives=0)
+
+
 def test_scores_are_the_joint_logits_of_the_chain(tiny):
     chances = random_probabilities(seed=3)
     users, items = torch.full((80,), 7), torch.arange(80)
