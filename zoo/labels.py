@@ -12,7 +12,7 @@ from torch import Tensor
 
 from config.errors import UserError
 from dataset import Data, Interactions
-from training.negatives import sample_unseen
+from training.negatives import CHUNK_ROWS, sample_unseen
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,16 @@ class Labeller:
         users = rows.user_ids[self.is_positive(rows)]
         return self.negatives * int(self._has_unseen(seen)[users].sum())
 
-    def require_both_classes(self, part: str, purpose: str, ones: Sequence[float], num_rows: int) -> None:
+    def count_epoch(self, train: Interactions) -> tuple[int, list[int]]:
+        """The rows of an epoch with their negatives, and how many have each label; in blocks, to save memory."""
+        num_rows, ones = len(train), torch.zeros(len(self.names), dtype=torch.int64)
+        for start in range(0, len(train), CHUNK_ROWS):
+            rows = self.label(train[start : start + CHUNK_ROWS])
+            num_rows += self.count_negatives(rows, train)
+            ones += rows.labels.count_nonzero(dim=0).cpu()
+        return num_rows, ones.tolist()
+
+    def require_both_classes(self, part: str, purpose: str, ones: Sequence[int], num_rows: int) -> None:
         """Check that every label is 1 in some rows of a part, and 0 in others.
 
         Args:

@@ -87,7 +87,7 @@ class LabelTask:
         self._labeller = Labeller(data, labels, like_from, negatives)
         self._mends_chain = mends_chain
         self._evaluated = self._draw_evaluated()
-        self._num_rows, ones = self._count_train()
+        self._num_rows, ones = self._labeller.count_epoch(data.train)
         self._labeller.require_both_classes("the training part", "it cannot be learned", ones, self._num_rows)
 
     @property
@@ -268,16 +268,6 @@ class LabelTask:
             chunks = [function(model, *pair) for pair in pairs]
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
-    def _count_train(self) -> tuple[int, list[float]]:
-        """The rows of an epoch, with their negatives, and how many of them have each label."""
-        train = self.data.train
-        num_rows, ones = len(train), torch.zeros(len(self.labels), dtype=torch.int64)
-        for start in range(0, len(train), CHUNK_ROWS):
-            rows = self._labeller.label(train[start : start + CHUNK_ROWS])
-            num_rows += self._labeller.count_negatives(rows, train)
-            ones += rows.labels.count_nonzero(dim=0).cpu()
-        return num_rows, ones.tolist()
-
     def _draw_evaluated(self) -> dict[str, LabelledRows]:
         """The rows that each split is measured on. Negatives are drawn once, from (seed, split) alone."""
         everything = self.data.seen + self.data.test
@@ -288,10 +278,8 @@ class LabelTask:
                 continue
             rows = self._labeller.label(split)
             drawn[name] = rows + self._labeller.draw_negatives(rows, everything, stream(self.seed, -number))
-            ones = drawn[name].labels.sum(dim=0).tolist()
-            self._labeller.require_both_classes(
-                f"the {name} split", "no metric can be computed", ones, len(drawn[name])
-            )
+            ones, num_rows = drawn[name].labels.count_nonzero(dim=0).tolist(), len(drawn[name])
+            self._labeller.require_both_classes(f"the {name} split", "no metric can be computed", ones, num_rows)
         return drawn
 
     def _describe_metrics(self) -> dict[str, Metric]:
