@@ -87,6 +87,11 @@ class Labeller:
             ones += rows.labels.count_nonzero(dim=0).cpu()
         return num_rows, ones.tolist()
 
+    def require_learnable(self, train: Interactions) -> None:
+        """Raises UserError where a label is the same in all rows of an epoch."""
+        num_rows, ones = self.count_epoch(train)
+        self.require_both_classes("the training part", "it cannot be learned", ones, num_rows)
+
     def require_both_classes(self, part: str, purpose: str, ones: Sequence[int], num_rows: int) -> None:
         """Check that every label is 1 in some rows of a part, and 0 in others.
 

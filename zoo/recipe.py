@@ -14,7 +14,7 @@ from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import Log, Training
 from training.steps import GradientStepper
 from zoo.chain import describe_breaks, is_chain, leave_out_root, mend_chain, require_chain
-from zoo.labels import note_positives
+from zoo.labels import Labeller, note_positives
 from zoo.networks import build_network
 from zoo.task import LabelTask
 
@@ -40,10 +40,11 @@ class ZooRecipe:
         """Take the labels that are learned, and decide --chain auto by the data.
 
         Raises:
-            UserError: the config needs labels that form a chain, and they do not.
+            UserError: the config needs labels that form a chain, and they do not; or one of them cannot be learned.
         """
         if data.labels:
             config = config.with_last_labels(len(data.labels))
+        Labeller(data, config.label_names, config.like_from, config.negatives).require_learnable(data.train)
         if config.needs_chain:
             require_chain(data)
         if config.chain != "auto":

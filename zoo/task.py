@@ -51,7 +51,7 @@ class LabelTask:
         seed: of the order of rows and of the negatives; each epoch uses (seed, epoch).
 
     Raises:
-        UserError: a label has one value only in a part of the data.
+        UserError: a label has one value only in the validation or the test split.
     """
 
     primary_metric = "auc"
@@ -87,8 +87,6 @@ class LabelTask:
         self._labeller = Labeller(data, labels, like_from, negatives)
         self._mends_chain = mends_chain
         self._evaluated = self._draw_evaluated()
-        self._num_rows, ones = self._labeller.count_epoch(data.train)
-        self._labeller.require_both_classes("the training part", "it cannot be learned", ones, self._num_rows)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -96,7 +94,7 @@ class LabelTask:
 
     @property
     def num_batches(self) -> int:
-        return -(-self._num_rows // self.batch_size)
+        return -(-self._labeller.count_epoch(self.data.train)[0] // self.batch_size)
 
     def batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
         """Yield every training row once, in random order, mixed with its negatives.

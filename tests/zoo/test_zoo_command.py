@@ -223,7 +223,7 @@ def test_a_file_of_positives_alone_asks_for_negatives(capsys):
     """One label cannot be learned of it; of several, nothing tells when all are 0."""
     alone = ["--feedback", "acts.csv", "--labels", "click", *small("mmoe")]
     message = refused(capsys, *alone, "--logdir", "a")
-    assert "the label click is 1 in all 25 rows of the val split, so no metric can be computed: add --neg" in message
+    assert "the label click is 1 in all 200 rows of the training part, so it cannot be learned: add --negati" in message
     assert run(*alone, "--negatives", 4, "--logdir", "b") == 0
     assert "note:" not in capsys.readouterr().out
     lines = [f"u{n // 20},{n % 2},i{n % 20},{int(n % 2 == 0 or n % 3 == 0)}" for n in range(400)]
@@ -294,7 +294,7 @@ REFUSED = {
     ),
     "an independent label that is always 1": (
         ["--feedback", "acts.csv", "--labels", "click,buy", "--chain", "none", "--model", "mmoe"],
-        "the label click is 1 in all 25 rows of the val split",
+        "the label click is 1 in all 200 rows of the training part",
     ),
     "a file as a data set": (["--model", "mmoe", "--dataset", "acts.csv"], "a file of your own goes with --ratings"),
     "monitor of a broken chain": (

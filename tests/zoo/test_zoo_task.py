@@ -238,8 +238,15 @@ def test_a_split_with_one_class_only_raises(tiny):
 @pytest.mark.parametrize(("rating", "value"), [(5.0, 1), (1.0, 0)])
 def test_a_training_part_with_one_class_only_raises(tiny, rating, value):
     constant = replace(tiny.train, ratings=torch.full_like(tiny.train.ratings, rating))
-    with pytest.raises(UserError, match=f"the label like is {value} in all 1968 rows of the training part, so it cann"):
-        LabelTask(replace(tiny, train=constant), ("like",), negatives=0)
+    config, data = make_config("mmoe", labels="like", negatives=0), replace(tiny, train=constant)
+    with pytest.raises(UserError, match=f"the label like is {value} in all 1944 rows of the training part, so it cann"):
+        RECIPE.resolve(config, data, lambda line: None)
+    drawn = replace(config, negatives=2)
+    if value:
+        RECIPE.resolve(drawn, data, lambda line: None)
+    else:
+        with pytest.raises(UserError, match="the label like is 0 in all 5832 rows of the training part"):
+            RECIPE.resolve(drawn, data, lambda line: None)
 
 
 def test_scores_are_the_joint_logits_of_the_chain(tiny):
