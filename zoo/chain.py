@@ -1,6 +1,6 @@
 """Chains of labels: no label is 1 in a row where the label before it is 0."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -37,11 +37,12 @@ def require_chain(data: Data) -> None:
     )
 
 
-def describe_breaks(data: Data) -> str:
-    """Such as "171 of 40,710 rows break the chain view > like"."""
-    rows = data.interactions
-    broken = int(_find_violations(rows).any(dim=1).sum())
-    return f"{broken:,} of {len(rows):,} rows break the chain {' > '.join(data.labels)}"
+def note_breaks(data: Data) -> Data:
+    """The data with a note that counts the rows that break the chain, if any does."""
+    if is_chain(data):
+        return data
+    note = f"{_describe_breaks(data)}; --mend_chain would set each label before a 1 to 1"
+    return replace(data, notes=(*data.notes, note))
 
 
 def mend_chain(data: Data) -> Data:
@@ -51,7 +52,7 @@ def mend_chain(data: Data) -> Data:
     counts = (mended != rows.ratings).sum(dim=0).tolist()
     changes = [f"{label} in {count:,}" for label, count in zip(data.labels, counts, strict=True) if count]
     effect = f"sets {', '.join(changes)} of them to 1" if changes else "changes nothing"
-    note = f"{describe_breaks(data)}: --mend_chain {effect}"
+    note = f"{_describe_breaks(data)}: --mend_chain {effect}"
     return _with_rows(data, _with_labels(rows, mended), notes=(*data.notes, note))
 
 
@@ -74,6 +75,13 @@ def leave_out_root(data: Data) -> Data:
     )
     learned = _with_labels(rows, rows.ratings[:, first:].contiguous())
     return _with_rows(data, learned, labels=rest, notes=(*data.notes, note))
+
+
+def _describe_breaks(data: Data) -> str:
+    """Such as "171 of 40,710 rows break the chain view > like"."""
+    rows = data.interactions
+    broken = int(_find_violations(rows).any(dim=1).sum())
+    return f"{broken:,} of {len(rows):,} rows break the chain {' > '.join(data.labels)}"
 
 
 def _with_rows(data: Data, rows: Interactions, **changes: Any) -> Data:

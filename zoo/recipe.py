@@ -13,7 +13,7 @@ from training.data_parallel import DataParallelStepper
 from training.process_group import SINGLE_PROCESS, SingleProcess
 from training.protocols import Log, Training
 from training.steps import GradientStepper
-from zoo.chain import describe_breaks, is_chain, leave_out_root, mend_chain, require_chain
+from zoo.chain import is_chain, leave_out_root, mend_chain, note_breaks, require_chain
 from zoo.labels import Labeller, note_positives
 from zoo.networks import build_network
 from zoo.task import LabelTask
@@ -27,11 +27,13 @@ class ZooRecipe:
     def load_data(self, config: ZooConfig) -> Data:
         """The data, with mended labels where the config says so, and without those that are the root of the chain."""
         data = dataset.load(**config.data_options)
+        if config.feedback is None:
+            return data
         if config.mend_chain:
             data = mend_chain(data)
-        if config.feedback is None or config.negatives:
-            return data
-        return note_positives(data if config.chain == "none" else leave_out_root(data))
+        if not config.negatives:
+            data = note_positives(data if config.chain == "none" else leave_out_root(data))
+        return note_breaks(data) if config.chain == "auto" else data
 
     def unpack(self, packed: Packed) -> Data:
         return Data.unpack(packed)
@@ -49,10 +51,7 @@ class ZooRecipe:
             require_chain(data)
         if config.chain != "auto":
             return config
-        if is_chain(data):
-            return replace(config, chain="joint")
-        log(f"note: {describe_breaks(data)}; --mend_chain would set each label before a 1 to 1")
-        return replace(config, chain="none")
+        return replace(config, chain="joint" if is_chain(data) else "none")
 
     def check_processes(self, config: ZooConfig, num_processes: int) -> None:
         """Any number of processes can share this training."""
