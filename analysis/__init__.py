@@ -4,7 +4,7 @@ runner.py          runs many jobs, each once
 results.py         from the files of a run to its numbers: last epoch, best epochs by validation
 statistics.py      paired comparisons over seeds
 tables.py          cells, Markdown rows, marks of simulated data
-figures.py         the figures
+figures/           the pictures, and their one style
 metadata.py        data, settings, seeds and versions behind a table
 configuration.py   what the experiments with the multi-task net vary: tables, weights, weighting
 weights.py         experiment: shared and separate tables at two pairs of weights

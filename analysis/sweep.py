@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import figures, metadata
+from analysis import metadata
 from analysis.configuration import Configuration
+from analysis.figures.sweep import draw_plane
 from analysis.peers import IN_FIGURE, MEASURED_ON, PROTOCOL
 from analysis.results import METRICS, read_curves, read_runs
 from analysis.runner import Log, run_all
@@ -138,7 +139,7 @@ def draw(numbers: pd.DataFrame, table: pd.DataFrame, described: dict, path: Path
     """The figure, with lines of other methods where the data are those that these were measured on."""
     peers = IN_FIGURE if described["data"] == MEASURED_ON else ()
     caption = metadata.describe(described)
-    figures.draw_plane(numbers, table, ends(numbers).mean(), peers, caption, described["simulated"], path)
+    draw_plane(numbers, table, ends(numbers).mean(), peers, caption, described["simulated"], path)
 
 
 def front_in_words(table: pd.DataFrame) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import figures, metadata, user_bias
+from analysis import metadata, user_bias
 from analysis.configuration import VAL_FRACTION, Configuration
+from analysis.figures.weights import draw_curves
 from analysis.results import METRICS, read_curves, read_runs
 from analysis.runner import Log, run_all
 from analysis.tables import box, markdown_rows, means_and_deviations, percent, row_cell
@@ -45,7 +46,7 @@ def run(folder: Path, common: dict, seeds: int, jobs: int, log: Log, is_quick: b
     table.to_csv(folder / NUMBERS, index_label="configuration")
     (folder / TABLE).write_text(as_markdown(table, described), encoding="utf-8")
     caption = metadata.describe(described)
-    figures.draw_curves(curves, CONFIGURATIONS, caption, described["simulated"], folder / PICTURE)
+    draw_curves(curves, CONFIGURATIONS, caption, described["simulated"], folder / PICTURE)
     metadata.write(folder / METADATA, described)
     return [folder / name for name in (TABLE, NUMBERS, CURVES, BIAS, PICTURE, METADATA)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import figures
+from analysis.figures.zoo import draw_table
 from analysis.runner import Log, Run, run_all
 from analysis.statistics import LEVEL, Comparison, compare, correct
 from analysis.tables import box, cell, markdown_rows, marked
@@ -150,7 +150,7 @@ def write(table: pd.DataFrame, results: Sequence[dict], folder: Path, config: Zo
     flat = table.set_axis([f"{title} {kind}" for title, kind in table.columns], axis=1)
     flat.to_csv(flat_path, index_label="row")
     text_path.write_text(as_markdown(table, baselines, config, seeds), encoding="utf-8")
-    figures.draw_table(table, baselines, describe(config, seeds), config.dataset == "simulated", picture_path)
+    draw_table(table, baselines, describe(config, seeds), config.dataset == "simulated", picture_path)
     lines = [
         {"row": result["row"], "seed": result["seed"]} | result["metrics"] | _numbers(result) for result in results
     ]

@@ -3,7 +3,9 @@
 import math
 from pathlib import Path
 
-from analysis.figures import BASELINE, NETWORK, plt
+from matplotlib.figure import Figure
+
+from analysis.figures.style import BASELINE, NETWORK
 from benchmarks.quality import HIGHEST_MSE, LOWEST_MRR
 from benchmarks.results import Results
 
@@ -18,16 +20,14 @@ def draw(results: Results, path: Path) -> None:
         return
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(6.2 * columns, 5.2 * lines), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(6.2 * columns, 5.2 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     for axis, (_, panel) in zip(axes.flat, panels, strict=False):
         panel(axis, results)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def draw_plane(axis, results: Results) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import dataset
 import main
@@ -52,6 +53,20 @@ def feedback_file(path: Path, rows=FEEDBACK) -> str:
     lines = ["user,item,view,like,buy", *(",".join(map(str, row)) for row in rows)]
     path.write_text("\n".join(lines))
     return str(path)
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[Figure]:
+    """Every figure that is saved during the test, in order; the files are written as well."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        figures.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
 
 
 class Lookup(torch.nn.Module):
