@@ -7,8 +7,8 @@ import pandas as pd
 
 from analysis import metadata
 from analysis.configuration import Configuration
-from analysis.figures.sweep import draw_plane
-from analysis.peers import IN_FIGURE, MEASURED_ON, PROTOCOL
+from analysis.figures.sweep import References, draw_plane
+from analysis.peers import CHAMPION, IN_FIGURE, MEASURED_ON, PROTOCOL, PROVENANCE
 from analysis.results import METRICS, read_curves, read_runs
 from analysis.runner import Log, run_all
 from analysis.statistics import SAME, UNTESTED, Comparison, compare, correct, in_words
@@ -136,10 +136,12 @@ def explain(alone: pd.Series, described: dict) -> list[str]:
 
 
 def draw(numbers: pd.DataFrame, table: pd.DataFrame, described: dict, path: Path) -> None:
-    """The figure, with lines of other methods where the data are those that these were measured on."""
-    peers = IN_FIGURE if described["data"] == MEASURED_ON else ()
-    caption = metadata.describe(described)
-    draw_plane(numbers, table, ends(numbers).mean(), peers, caption, described["simulated"], path)
+    """The picture, with other methods and the champion where the data are those that these were measured on."""
+    alone, caption = ends(numbers).mean(), metadata.describe(described)
+    references = References(alone)
+    if described["data"] == MEASURED_ON:
+        references, caption = References(alone, IN_FIGURE, CHAMPION), f"{caption}. {PROVENANCE}"
+    draw_plane(table, against_ends(numbers), references, caption, described["simulated"], path)
 
 
 def front_in_words(table: pd.DataFrame) -> str:

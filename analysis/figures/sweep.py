@@ -1,92 +1,203 @@
-"""The picture of the sweep: MRR against MSE."""
+"""The picture of the sweep: MRR against MSE, a panel per weighting method."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
-from analysis.figures.style import picture
-from analysis.figures.weights import color_of
+from analysis.figures.labels import Occupied, Point, freeze, line_box, marker_box, place_labels
+from analysis.figures.style import BLUE, GRAY, INK, PURPLE, SMALLEST, VERMILION, axis_label, picture
+from analysis.peers import BothTasks, Peer
+from analysis.statistics import Comparison
 
-MARKERS = {"fixed": "o", "uncertainty": "s", "gradnorm": "^", "dwa": "D", "pcgrad": "P"}
+COLORS = {"shared": BLUE, "separate": VERMILION}
+SHAPES = {"shared": "o", "separate": "D"}
+SIZE = 8.0  # points, of the markers of means
+DASHED, DOTTED = (5, 2), (1, 1.5)
+NOTE = "Large: means over seeds, with their λ_R"
+BARS = (
+    "bars: 95 % interval of the difference from each task alone, paired by seed, drawn at the mean and not corrected "
+    "for the number of comparisons"
+)
+HALO = [withStroke(linewidth=2.5, foreground="white")]
+Compared = Mapping[tuple[str, str], Comparison]  # {(configuration, "mrr" or "mse"): against the task alone}
+
+
+@dataclass(frozen=True)
+class References:
+    """What the runs of the sweep are drawn beside.
+
+    alone: "mrr" and "mse" of the tasks learned alone, by two networks. peers: methods for one task. champion: None
+    where it was not measured on these data.
+    """
+
+    alone: pd.Series
+    peers: Sequence[Peer] = ()
+    champion: BothTasks | None = None
+
+    @property
+    def points(self) -> list[tuple[str, Point, dict]]:
+        """(name, (MSE, MRR), look) of the marks."""
+        star = {"marker": "*", "markersize": 1.5 * SIZE, "color": INK}
+        found = [("each task alone,\ntwo networks", (self.alone["mse"], self.alone["mrr"]), star)]
+        if self.champion:
+            look = {"marker": "P", "markersize": 1.2 * SIZE, "color": PURPLE, "markeredgecolor": INK}
+            found.append((self.champion.name, (self.champion.mse, self.champion.mrr), look))
+        return found
 
 
 def draw_plane(
-    runs: pd.DataFrame,
-    table: pd.DataFrame,
-    alone: pd.Series,
-    peers: Sequence,
-    caption: str,
-    simulated: bool,
-    path: Path,
+    table: pd.DataFrame, compared: Compared, references: References, caption: str, simulated: bool, path: Path
 ) -> None:
-    """MRR against MSE: runs as small markers, means of configurations as large ones, their Pareto front as a line.
+    """A panel per weighting method: means of its configurations with paired intervals; a last panel of references.
+
+    All panels have the same axes. Gray dots are the means of the other methods, the line is the Pareto front of all.
 
     Args:
-        runs: indexed by (row, seed), with "both_mrr" and "both_mse".
         table: by row, with "tables", "weighting", "regression_weight", "both_mrr mean", "both_mse mean", "on front".
-        alone: "mrr" and "mse" of the tasks learned alone.
-        peers: of analysis.peers.
+        compared: of `sweep.against_ends`.
     """
-    with picture(path, 6.6, caption=caption, simulated=simulated) as figure:
-        _draw(figure.subplots(), runs, table, alone, peers)
+    methods = list(dict.fromkeys(table["weighting"]))
+    lines = -(-(len(methods) + 1) // 2)
+    note = f"{NOTE}; {BARS}" if any(one.high > one.low for one in compared.values()) else NOTE
+    with picture(path, 0.9 + 2.5 * lines, caption=f"{caption}. {note}.", simulated=simulated) as figure:
+        panels = figure.subplots(lines, 2, sharex=True, sharey=True, squeeze=False)
+        _set_limits(panels[0, 0], table, references)
+        for axis, method in zip(panels.flat, methods, strict=False):
+            _draw_method(axis, table, method, compared, references)
+        last = panels.flat[len(methods)]
+        _draw_references(last, references)
+        for axis in panels.flat[len(methods) + 1 :]:
+            axis.set_axis_off()
+        for axis in panels[:, 0]:
+            axis.set_ylabel(axis_label("MRR, test", +1))
+        for axis in panels[-1]:
+            axis.set_xlabel(axis_label("MSE, test", -1, "squared rating points"))
+        _draw_key(figure)
+        freeze(figure)
+        for axis, method in zip(panels.flat, methods, strict=False):
+            _label_method(axis, table, method, compared, references)
+        _label_references(last, references)
 
 
-def _draw(axis, runs, table, alone, peers) -> None:
-    for name, row in table.iterrows():
-        _draw_configuration(axis, row, runs.loc[name])
+def _means(table: pd.DataFrame) -> list[Point]:
+    return list(zip(table["both_mse mean"], table["both_mrr mean"], strict=True))
+
+
+def _set_limits(axis: Axes, table: pd.DataFrame, references: References) -> None:
+    """Room for every mean, mark and line; bars may be longer and are cut."""
+    points = [*_means(table.dropna(subset=["both_mse mean"])), *(point for _, point, _ in references.points)]
+    lines = {metric: [peer.value for peer in references.peers if peer.metric == metric] for metric in ("mse", "mrr")}
+    for values, set_limits in (
+        ([*(x for x, _ in points), *lines["mse"]], axis.set_xlim),
+        ([*(y for _, y in points), *lines["mrr"]], axis.set_ylim),
+    ):
+        margin = 0.08 * (max(values) - min(values)) or 0.01
+        set_limits(min(values) - margin, max(values) + margin)
+
+
+def _draw_method(axis: Axes, table: pd.DataFrame, method: str, compared: Compared, references: References) -> None:
+    """The configurations of one method before those of all others, the front, and the references without names."""
+    others = table[table["weighting"] != method]
+    axis.plot(others["both_mse mean"], others["both_mrr mean"], "o", color="#c4c4c4", markersize=SIZE / 2, zorder=1.5)
     front = table[table["on front"]].sort_values("both_mse mean")
     axis.plot(
-        front["both_mse mean"], front["both_mrr mean"], color="black", linewidth=1.8, drawstyle="steps-post", zorder=2
+        front["both_mse mean"], front["both_mrr mean"], color=GRAY, linewidth=1.2, drawstyle="steps-post", zorder=2
     )
-    _draw_lines(axis, [("alone", "mrr", alone["mrr"]), ("alone", "mse", alone["mse"])], "black", (5, 2))
-    _draw_lines(axis, [(peer.name, peer.metric, peer.value) for peer in peers], "#6b6b6b", (1, 1.5))
-    axis.set_xlabel("MSE, test (squared rating points; less is better)")
-    axis.set_ylabel("MRR, test (mean reciprocal rank, 0 to 1; more is better)")
-    axis.spines[["top", "right"]].set_visible(False)
-    _draw_key(axis, table)
+    for name, row in table[table["weighting"] == method].iterrows():
+        look = {"color": COLORS[row["tables"]]}
+        for start, end in _bars(name, row, compared):
+            axis.plot(*zip(start, end, strict=True), linewidth=1.2, alpha=0.6, zorder=3, **look)
+        edge = {"markeredgecolor": INK, "markeredgewidth": 2.0} if row["on front"] else {"markeredgecolor": "white"}
+        (point,) = _means(table.loc[[name]])
+        axis.plot(*point, SHAPES[row["tables"]], markersize=SIZE, zorder=4, **look, **edge)
+    _draw_lines(axis, references)
+    axis.grid(False)
+    axis.set_title(f"{method} weights" if method == "fixed" else method, loc="left")
 
 
-def _draw_configuration(axis, row: pd.Series, own: pd.DataFrame) -> None:
-    """The runs of one configuration and their mean; on shared tables and fixed weights with lambda_R beside it."""
-    look = {"color": color_of(row["tables"] == "shared", row["regression_weight"]), "edgecolors": "black"}
-    marker, mean = MARKERS[row["weighting"]], (row["both_mse mean"], row["both_mrr mean"])
-    axis.scatter(own["both_mse"], own["both_mrr"], marker=marker, s=18, linewidths=0.3, alpha=0.6, **look)
-    axis.scatter(*mean, marker=marker, s=110, linewidths=2.4 if row["on front"] else 0.9, zorder=4, **look)
-    if row["weighting"] == "fixed" and row["tables"] == "shared":
-        style = {"textcoords": "offset points", "fontsize": 9, "zorder": 5}
-        axis.annotate(f"{row['regression_weight']:g}", mean, xytext=(6, 6), **style)
+def _bars(name: str, row: pd.Series, compared: Compared) -> Iterable[tuple[Point, Point]]:
+    """(start, end) of the intervals at one mean; none where there are too few seeds."""
+    x, y = row["both_mse mean"], row["both_mrr mean"]
+    for metric in ("mse", "mrr"):
+        one = compared[name, metric]
+        low, high = one.low - one.difference, one.high - one.difference
+        if high > low:
+            yield ((x + low, y), (x + high, y)) if metric == "mse" else ((x, y + low), (x, y + high))
 
 
-def _draw_lines(axis, values: Sequence[tuple[str, str, float]], shade: str, dashes: tuple[float, float]) -> None:
-    """A line across the plane for each (name, metric, value), with its name at the end."""
-    for name, metric, value in values:
-        style = {"color": shade, "linewidth": 0.9, "dashes": dashes, "zorder": 1}
-        text = {"color": shade, "fontsize": 9}
+def _draw_lines(axis: Axes, references: References) -> None:
+    """A line across the plane for each reference, and the marks."""
+    for metric, value, _, is_peer in _lines(references):
+        style = {"color": GRAY if is_peer else INK, "dashes": DOTTED if is_peer else DASHED, "linewidth": 0.8}
+        (axis.axhline if metric == "mrr" else axis.axvline)(value, zorder=1, **style)
+    for _, point, look in references.points:
+        axis.plot(*point, linestyle="none", zorder=3.5, **look)
+
+
+def _lines(references: References) -> list[tuple[str, float, str, bool]]:
+    """(metric, value, name, whether it is a peer)."""
+    tasks = {"mrr": "ranking alone", "mse": "rating alone"}
+    found = [(metric, references.alone[metric], name, False) for metric, name in tasks.items()]
+    return found + [(peer.metric, peer.value, peer.name, True) for peer in references.peers]
+
+
+def _draw_references(axis: Axes, references: References) -> None:
+    _draw_lines(axis, references)
+    axis.grid(False)
+    axis.set_title("each task alone, and other methods" if references.peers else "each task alone", loc="left")
+
+
+def _label_method(axis: Axes, table: pd.DataFrame, method: str, compared: Compared, references: References) -> None:
+    """lambda_R beside every mean."""
+    own = table[table["weighting"] == method].dropna(subset=["both_mse mean"])
+    solid = [marker_box(axis, point, SIZE + 2) for point in _means(own)]
+    solid += [marker_box(axis, point, SIZE / 2) for point in _means(table[table["weighting"] != method])]
+    solid += [marker_box(axis, point, look["markersize"]) for _, point, look in references.points]
+    thin = [line_box(axis, *bar) for name, row in own.iterrows() for bar in _bars(name, row, compared)]
+    occupied = Occupied(solid, thin)
+    for (_, row), point in zip(own.iterrows(), _means(own), strict=True):
+        place_labels(
+            axis,
+            [(f"{row['regression_weight']:g}", point)],
+            SIZE,
+            occupied,
+            color=COLORS[row["tables"]],
+            path_effects=HALO,
+        )
+
+
+def _label_references(axis: Axes, references: References) -> None:
+    """The names of the marks and of the lines: of horizontal ones at the right, of vertical ones at their foot."""
+    marks = references.points
+    occupied = Occupied([marker_box(axis, point, look["markersize"]) for _, point, look in marks])
+    look = {"fontsize": SMALLEST, "zorder": 5, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
+    for metric, value, name, is_peer in _lines(references):
         if metric == "mrr":
-            label = f"ranking {name}" if name == "alone" else name
-            axis.axhline(value, **style)
-            axis.text(1.005, value, label, transform=axis.get_yaxis_transform(), va="center", **text)
+            place = {"x": 0.995, "y": value, "transform": axis.get_yaxis_transform(), "ha": "right", "va": "center"}
         else:
-            label = f"rating {name}" if name == "alone" else name
-            axis.axvline(value, **style)
-            axis.text(value, 1.005, label, transform=axis.get_xaxis_transform(), ha="left", rotation=40, **text)
+            place = {"x": value, "y": 0.02, "transform": axis.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+            place |= {"rotation": 90}
+        text = axis.text(s=name, color=GRAY if is_peer else INK, **place, **look)
+        occupied.solid.append(text.get_window_extent())
+    for name, point, mark in marks:
+        place_labels(axis, [(name, point)], mark["markersize"], occupied, path_effects=HALO)
 
 
-def _draw_key(axis, table: pd.DataFrame) -> None:
-    """The legend of colors, markers and lines."""
-
-    def dot(label: str, marker: str, face) -> Line2D:
-        look = {"color": "none", "markerfacecolor": face, "markeredgecolor": "black", "markersize": 8}
-        return Line2D([], [], label=label, marker=marker, **look)
-
-    methods = [name for name in MARKERS if name in set(table["weighting"])]
-    key = [dot("shared tables", "o", color_of(True, 0.2)), dot("separate tables", "o", color_of(False, 0.2))]
-    key += [dot(name, MARKERS[name], "white") for name in methods]
-    key.append(Line2D([], [], label="Pareto front of the means", color="black", linewidth=1.8))
-    axis.figure.legend(
-        handles=key, loc="outside lower center", ncols=4, frameon=False,
-        title="large: mean over seeds; small: a run (the runs of one seed share its split)\n"
-        r"lighter: larger λ_R, printed beside shared tables with fixed weights",
-    )  # fmt: skip
+def _draw_key(figure: Figure) -> None:
+    """The legend of colors, shapes and the front."""
+    key = [
+        Line2D([], [], color=COLORS[tables], marker=SHAPES[tables], markersize=SIZE, label=f"{tables} tables")
+        for tables in COLORS
+    ]
+    front = {"color": GRAY, "linewidth": 1.2, "marker": "o", "markersize": SIZE, "markerfacecolor": "white"}
+    key.append(Line2D([], [], markeredgecolor=INK, markeredgewidth=2, label="Pareto front of all means", **front))
+    key.append(
+        Line2D([], [], color="#c4c4c4", marker="o", markersize=SIZE / 2, linewidth=0, label="means of the other panels")
+    )
+    figure.legend(handles=key, loc="outside lower center", ncols=len(key))
