@@ -12,8 +12,9 @@
     python benchmark.py fold_in                   new users without training, beside the same users trained along
     python benchmark.py dyadic                    features and steps of the dyadic learner, at two sizes
 
-Prints seconds and ratios; seconds differ between machines, ratios less so. `multitask` also writes benchmark.csv and
-benchmark.png; a part that is measured again replaces its own rows. The peers: benchmarks/requirements.txt.
+Prints seconds and ratios; seconds differ between machines, ratios less so. `multitask` also writes benchmark.csv,
+benchmark.png and, after quality, learning_curve.png; a part that is measured again replaces its own rows. The peers:
+benchmarks/requirements.txt.
 """
 
 if __name__ == "__main__":
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def multitask(options: argparse.Namespace) -> None:
-    """Measure the parts; the table and the figure are written after each."""
+    """Measure the parts; the table and the pictures are written after each."""
     from benchmarks.any_data import measure_any
     from benchmarks.picture import draw
     from benchmarks.quality import measure_quality
@@ -86,12 +87,12 @@ def multitask(options: argparse.Namespace) -> None:
         "extremes": lambda record: measure_extremes(record, network),
         "any": lambda record: measure_any(record, configs),
     }
-    results, picture = Results(options.output), options.output / "benchmark.png"
+    results, pictures = Results(options.output), list[Path]()
     for part in parts:
         log(f"\n== {part}")
         results.measure(part, measures[part])
-        draw(results, picture)
-    log("\n" + "\n".join(f"wrote {path}" for path in (results.path, picture) if path.exists()))
+        pictures = draw(results, options.output)
+    log("\n" + "\n".join(f"wrote {path}" for path in (results.path, *pictures)))
 
 
 def data_of_one(options: argparse.Namespace) -> dict[str, Any]:
@@ -242,7 +243,7 @@ def _add_multitask_options(parser: Parser) -> None:
     )
     parser.add_argument(
         "--output", type=Path, default=Path("results/benchmark"), metavar="FOLDER",
-        help="folder of the table and the figure (default: results/benchmark)",
+        help="folder of the table and the pictures (default: results/benchmark)",
     )  # fmt: skip
 
 

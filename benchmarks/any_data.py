@@ -18,7 +18,7 @@ import numpy as np
 from analysis.tables import cell, marked
 from benchmarks.peers import missing
 from benchmarks.quality import SPLITS, UNIT, fit_peer, train
-from benchmarks.results import Record
+from benchmarks.results import Record, record_simulated
 from benchmarks.timing import cpu_seconds
 from benchmarks.tuned import TUNED, TunedPeer, choose
 from config.base import RunConfig
@@ -99,6 +99,7 @@ def _measure(record: Record, config: RunConfig, data: Mapping[int, Data], peers:
     log("\n".join(table(results)))
     leads = find_leads(results)
     log("\n".join([*describe(leads, data), *choices(results)]))
+    record_simulated(record, first.name, first.simulated)
     _record(record, first.name, list(data), results, leads)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.plain import plain_growth
-from benchmarks.results import Record
+from benchmarks.results import Record, record_simulated
 from benchmarks.timing import cpu_seconds, peak_memory_mb
 from config.errors import UserError
 from config.multitask import MultiTaskConfig
@@ -42,6 +42,7 @@ def measure_growth(record: Record, sizes: Sequence[str], script: Path) -> None:
         UserError: a process failed.
     """
     log(f"simulated ratings, batch {BATCH:,}, one thread; each size in a process of its own")
+    record_simulated(record, "simulated", True)
     for size in sizes:
         command = [sys.executable, str(script), "grow", *map(str, SIZES[size])]
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.results import Record
+from benchmarks.results import Record, record_simulated
 from benchmarks.timing import cpu_seconds, in_turns, table_of_times
 from config.multitask import MultiTaskConfig
 from dataset import Interactions
@@ -135,6 +135,7 @@ def measure_epoch(record: Record, config: MultiTaskConfig, repeats: int) -> None
     } | _limits(config, data.train)
     in_turns(ways, 1)  # the first pass builds what later passes reuse
     log(f"{data}\nan epoch of both tasks, batch {config.batch_size}, CPU seconds of {repeats} epochs each, in turns")
+    record_simulated(record, data.name, data.simulated)
     _record_times(record, in_turns(ways, repeats, cpu_seconds))
 
 
@@ -150,6 +151,7 @@ def measure_evaluation(record: Record, config: MultiTaskConfig, repeats: int) ->
     }
     in_turns(ways, 1)
     log(f"{data}\na full evaluation, six metrics, CPU seconds of {repeats} each, in turns")
+    record_simulated(record, data.name, data.simulated)
     _record_times(record, in_turns(ways, repeats, cpu_seconds))
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.results import Record
+from benchmarks.results import Record, record_simulated
 from config.errors import UserError
 from training.console import log
 
@@ -27,6 +27,7 @@ def measure_processes(record: Record, main: Path, counts: Sequence[int] = (1, 2)
     with tempfile.TemporaryDirectory() as folder:
         for count in counts:
             runs[count] = run(count, main, Path(folder) / str(count), size)
+    record_simulated(record, "simulated", True)
     first = counts[0]
     for count, (speed, metrics) in runs.items():
         name = f"{count} process{'es' if count > 1 else ''}"

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from analysis.peers import value_of
 from analysis.tables import cell
 from benchmarks.peers import PEERS, Answered, Peer, missing
-from benchmarks.results import Record
+from benchmarks.results import Record, record_simulated
 from benchmarks.timing import cpu_seconds
 from config.base import RunConfig
 from dataset import Data, Interactions
@@ -51,6 +51,7 @@ def measure_quality(
     recipe = recipe_for(config)
     data = {split: recipe.load_data(replace(config, seed=split)) for split in splits}
     log(f"{data[splits[0]]}; splits {', '.join(map(str, splits))}; mean, and CPU seconds of one fit")
+    record_simulated(record, data[splits[0]].name, data[splits[0]].simulated)
     for peer in peers:
         if peer.package not in absent:
             bar = tqdm(splits, peer.name, leave=False, unit="split", disable=not sys.stderr.isatty())

@@ -11,6 +11,13 @@ from sources.files import write_atomically
 COLUMNS = ("part", "name", "metric", "value", "unit")
 Record = Callable[[str, str, float, str], None]  # name, metric, value, unit
 
+SIMULATED = "simulated"  # the metric that says whether a part was measured on simulated ratings: 1 or 0
+
+
+def record_simulated(record: Record, name: str, simulated: bool) -> None:
+    """Every part calls this for its data, so that pictures can mark them. name: of the data."""
+    record(name, SIMULATED, float(simulated), "1 or 0")
+
 
 class Results:
     """The rows of a folder's benchmark.csv; a part that is measured again replaces its rows.
@@ -49,6 +56,10 @@ class Results:
         """{name: value} of one metric of a part, in the order measured."""
         chosen = (row for row in self.rows if (row["part"], row["metric"]) == (part, metric))
         return {row["name"]: float(row["value"]) for row in chosen}
+
+    def is_simulated(self, part: str) -> bool:
+        """True where the part, or one of its data sets, was measured on simulated ratings."""
+        return any(self.of(part, SIMULATED).values())
 
     def _read(self) -> list[dict[str, str]]:
         with self.path.open(newline="", encoding="utf-8") as file:

@@ -1,34 +1,100 @@
-"""Texts beside points, placed where they cover no marker and no other text."""
+"""Texts beside points, placed where they cover no marker and no other text.
+
+Places are boxes in pixels: left, bottom, right, top.
+"""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
+from matplotlib.text import Text
 
 from analysis.figures.style import GRAY, SMALLEST
 
 Point = tuple[float, float]  # in the units of the axes
 DISTANCES = (2, 5, 9, 14, 20, 27, 35, 45, 57, 71)  # points from the edge of a marker to that of its text
-ANGLES = tuple(math.tau * step / 16 for step in (2, 0, 14, 6, 8, 10, 4, 12, 1, 15, 7, 9, 3, 5, 13, 11))
-COVERED, CROSSED = 1000.0, 25.0  # the cost of covering a marker, a text or the edge; of crossing a line
-LEADER = 8  # points from which on a line joins text and point
+ANGLES = 24  # directions around a marker
+ROUNDS = 3
+LEADER = 8  # points from which on a line joins text and point; less where another point is as near
+SHORTEST = 5  # points that a line needs to be seen
+# The cost of a place, beside its distance in points: of a marker, a text or the edge that it covers; of a marker or a
+# text that its leader runs over; of a line that it crosses.
+COVERED, RUN_OVER, CROSSED = 1000, 250, 25
 
 
-@dataclass
 class Occupied:
-    """What a panel already holds, in pixels. solid: markers and texts. thin: lines, which a text may cross."""
+    """What a panel already holds: markers and texts, and lines, which a text may cross where it must."""
 
-    solid: list[Bbox] = field(default_factory=list)
-    thin: list[Bbox] = field(default_factory=list)
+    def __init__(self, axis: Axes) -> None:
+        """axis: of a figure that is frozen (see `freeze`)."""
+        self.axis, self.pixels = axis, axis.figure.dpi / 72  # pixels in a point
+        self.solid, self.thin, self.named = np.empty((0, 4)), np.empty((0, 4)), np.empty((0, 4))
 
-    def cost(self, box: Bbox, inside: Bbox) -> float:
-        covered = sum(box.overlaps(other) for other in self.solid)
-        is_cut = box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0 or box.y1 > inside.y1
-        return COVERED * (covered + is_cut) + CROSSED * sum(box.overlaps(other) for other in self.thin)
+    def add_marker(self, point: Point, size: float, named: bool = True) -> None:
+        """size: points, its width and height. named: True for a marker that gets a text."""
+        center, half = self.axis.transData.transform(point), size * self.pixels / 2
+        box = np.concatenate([center - half, center + half])
+        self.solid = np.vstack([self.solid, box])
+        if named:
+            self.named = np.vstack([self.named, box])
+
+    def add_line(self, start: Point, end: Point) -> None:
+        """A line; one that is neither horizontal nor vertical takes all of its box."""
+        corners = self.axis.transData.transform([start, end])
+        self.thin = np.vstack([self.thin, [*(corners.min(0) - 1), *(corners.max(0) + 1)]])
+
+    def add_text(self, text: Text) -> None:
+        self.solid = np.vstack([self.solid, text.get_window_extent().extents])
+
+    def are_ambiguous(self, boxes: np.ndarray, distances: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """(P,) bool: True where another marker is about as near to the text as its own."""
+        others = self.named[~_contain(self.named, start)]
+        gaps = np.maximum(boxes[:, None, :2] - others[:, 2:], others[:, :2] - boxes[:, None, 2:]).clip(min=0)
+        return (np.hypot(gaps[..., 0], gaps[..., 1]) < 2 * distances[:, None] * self.pixels).any(1)
+
+    def costs(self, places: "Places") -> np.ndarray:
+        """(P,) of the places of a text."""
+        boxes, inside = places.boxes, self.axis.bbox.extents
+        is_cut = (boxes[:, :2] < inside[:2]).any(1) | (boxes[:, 2:] > inside[2:]).any(1)
+        others = self.solid[~_contain(self.solid, places.start)]
+        dots = places.dots[:, None]
+        is_run_over = _contain(others[None, :, None], dots) & ~_contain(boxes[:, None, None], dots)
+        run_over = np.where(places.has_leader, is_run_over.any(2).sum(1), 0)
+        unclear = places.has_leader & (places.distances < SHORTEST)
+        covered, crossed = _overlap(boxes, self.solid).sum(1) + is_cut, _overlap(boxes, self.thin).sum(1)
+        return places.distances + COVERED * covered + RUN_OVER * run_over + CROSSED * (crossed + unclear)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the text of one point may be.
+
+    start: (2,) the point. boxes: (P, 4). distances: (P,) from the marker, in points. has_leader: (P,) True where a line
+    joins text and point.
+    """
+
+    start: np.ndarray
+    boxes: np.ndarray
+    distances: np.ndarray
+    has_leader: np.ndarray
+
+    @cached_property
+    def dots(self) -> np.ndarray:
+        """(P, 12, 2) dots along the lines from the point to the middle of each box."""
+        return self.start + np.linspace(0, 1, 12)[:, None] * (_centers(self.boxes) - self.start)[:, None]
+
+    def take(self, place: int, occupied: Occupied) -> None:
+        """Add a text at this place, and its line."""
+        occupied.solid = np.vstack([occupied.solid, self.boxes[place]])
+        if self.has_leader[place]:
+            dots = self.dots[place, ::3]  # few, as a text that crosses a line covers several
+            occupied.thin = np.vstack([occupied.thin, np.hstack([dots - 1, dots + 1])])
 
 
 def freeze(figure: Figure) -> None:
@@ -37,62 +103,68 @@ def freeze(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
-def marker_box(axis: Axes, point: Point, size: float) -> Bbox:
-    """The box of a marker in pixels. size: points, its width and height."""
-    x, y = axis.transData.transform(point)
-    half = size * _pixels(axis) / 2
-    return Bbox([[x - half, y - half], [x + half, y + half]])
+class Label(NamedTuple):
+    """A text for a point. size: points, of its marker. look: of the text."""
+
+    words: str
+    point: Point
+    size: float
+    look: dict = {}  # noqa: RUF012 - it is read only
 
 
-def line_box(axis: Axes, start: Point, end: Point) -> Bbox:
-    """The box of a horizontal or vertical line in pixels, a pixel more to all sides; `start` is left or below."""
-    return Bbox(axis.transData.transform([start, end])).padded(1)
-
-
-def place_labels(
-    axis: Axes, labels: Sequence[tuple[str, Point]], size: float, occupied: Occupied, **look
-) -> list[Annotation]:
+def place_labels(occupied: Occupied, labels: Sequence[Label]) -> None:
     """Write each text near its point, joined to it by a thin line where it is further away.
 
-    Args:
-        axis: of a figure that is frozen (see `freeze`).
-        labels: (text, its point).
-        size: points, that of the points' markers.
-        occupied: what else is in the panel; the markers of all points belong to it. The texts are added to it.
-        look: of the texts.
+    One after the other takes the place that costs least beside the others, in ROUNDS rounds.
+
+    occupied: it holds the markers of all points; the texts are not added.
     """
-    return [_place(axis, words, point, size, occupied, {"fontsize": SMALLEST} | look) for words, point in labels]
+    options = [_places(occupied, label) for label in labels]
+    taken: list[int | None] = [None] * len(labels)
+    for turn in range(ROUNDS * len(labels)):
+        own = turn % len(labels)
+        others = copy(occupied)
+        for other, place in enumerate(taken):
+            if place is not None and other != own:
+                options[other].take(place, others)
+        taken[own] = int(np.argmin(others.costs(options[own])))
+    for label, places, place in zip(labels, options, taken, strict=True):
+        _write(occupied.axis, label, places, place)
 
 
-def _place(axis: Axes, words: str, point: Point, size: float, occupied: Occupied, look: dict) -> Annotation:
-    """One of the labels: of all places around its point the one that costs least, the nearest of equal ones."""
-    probe = axis.text(0, 0, words, **look)
-    extent = probe.get_window_extent().padded(1)
+def _places(occupied: Occupied, label: Label) -> "Places":
+    """The places around the marker of a label, the nearest first."""
+    axis, pixels = occupied.axis, occupied.pixels
+    probe = axis.text(0, 0, label.words, fontsize=SMALLEST, **label.look)
+    half = probe.get_window_extent().size / 2 + 1
     probe.remove()
-    places = list(_places(marker_box(axis, point, size), extent.width, extent.height, _pixels(axis)))
-    distance, box = min(places, key=lambda place: place[0] + occupied.cost(place[1], axis.bbox))
-    occupied.solid.append(box)
-    center = (box.p0 + box.p1) / 2
-    offset = (center - axis.transData.transform(point)) / _pixels(axis)
-    leader = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.7, "shrinkA": 0, "shrinkB": size / 2}
-    return axis.annotate(
-        words, point, offset, textcoords="offset points", ha="center", va="center", zorder=6,
-        arrowprops=leader if distance > LEADER else None, **look,
+    distances, angles = np.repeat(DISTANCES, ANGLES), np.tile(math.tau / ANGLES * np.arange(ANGLES), len(DISTANCES))
+    directions = np.column_stack([np.cos(angles), np.sin(angles)])
+    start = axis.transData.transform(label.point)
+    centers = start + directions * ((label.size / 2 + distances)[:, None] * pixels + half)
+    boxes = np.hstack([centers - half, centers + half])
+    has_leader = (distances > LEADER) | occupied.are_ambiguous(boxes, distances, start)
+    return Places(start, boxes, distances, has_leader)
+
+
+def _write(axis: Axes, label: Label, places: "Places", place: int) -> None:
+    offset = (_centers(places.boxes[place]) - places.start) * 72 / axis.figure.dpi
+    leader = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.7, "shrinkA": 0, "shrinkB": label.size / 2}
+    axis.annotate(
+        label.words, label.point, offset, textcoords="offset points", ha="center", va="center", zorder=6,
+        fontsize=SMALLEST, arrowprops=leader if places.has_leader[place] else None, **label.look,
     )  # fmt: skip
 
 
-def _places(marker: Bbox, width: float, height: float, pixels: float) -> Iterator[tuple[float, Bbox]]:
-    """(points between marker and text, box of the text in pixels), the nearest first."""
-    x, y = (marker.p0 + marker.p1) / 2
-    for distance in DISTANCES:
-        reach = distance * pixels
-        for angle in ANGLES:
-            cosine, sine = math.cos(angle), math.sin(angle)
-            left = x + cosine * (marker.width / 2 + reach + width / 2) - width / 2
-            low = y + sine * (marker.height / 2 + reach + height / 2) - height / 2
-            yield distance, Bbox.from_bounds(left, low, width, height)
+def _centers(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
-def _pixels(axis: Axes) -> float:
-    """Pixels in a point."""
-    return axis.figure.dpi / 72
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(P, 4), (N, 4) -> (P, N) bool."""
+    return ((boxes[:, None, :2] <= others[:, 2:]) & (others[:, :2] <= boxes[:, None, 2:])).all(-1)
+
+
+def _contain(boxes: np.ndarray, dots: np.ndarray) -> np.ndarray:
+    """(..., 4), (..., 2) -> (...) bool."""
+    return ((boxes[..., :2] <= dots) & (dots <= boxes[..., 2:])).all(-1)

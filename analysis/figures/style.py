@@ -8,7 +8,6 @@ for one of the page, for screens with a high resolution.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import wrap
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -59,7 +58,6 @@ SETTINGS = {
 }
 BETTER = {1: "higher is better", -1: "lower is better", 0: ""}
 _LINE = 1.45 / 72  # inches between lines of text, per point of its size
-_CHARACTERS = 136  # of a caption, in a line
 _MARGIN = 0.08  # inches
 
 
@@ -99,8 +97,9 @@ def label_above(axis: Axes, name: str, direction: int = 0, detail: str = "") -> 
 
 
 def mark_simulated(axis: Axes) -> None:
-    """Mark one panel as simulated, above its right corner, where other panels of the picture are not."""
-    axis.set_title(SIMULATED, loc="right", **SIMULATED_MARK)
+    """Mark one panel as simulated, above its title, which is set before, where not all of the picture is."""
+    title = axis.get_title(loc="left")
+    axis.set_title(SIMULATED + "\n" * (title.count("\n") + bool(title)), loc="right", **SIMULATED_MARK)
 
 
 def shown_texts(figure: Figure) -> Iterator[tuple[str, float]]:
@@ -141,7 +140,8 @@ def _add_head(figure: Figure, title: str, caption: str, simulated: bool) -> None
     """Mark, title and caption above the panels; the figure grows by their height."""
     parts = [(WARNING, SIMULATED_MARK)] if simulated else []
     parts += [(title, {"fontsize": 11.5, "fontweight": "bold"})] if title else []
-    parts += [("\n".join(wrap(caption, _CHARACTERS)), {"fontsize": 9.5, "color": GRAY})] if caption else []
+    look = {"fontsize": 9.5, "color": GRAY}
+    parts += [("\n".join(_wrap(figure, caption, look)), look)] if caption else []
     heights = [look["fontsize"] * _LINE * (words.count("\n") + 1) for words, look in parts]
     total = figure.get_figheight() + sum(heights) + _MARGIN
     figure.set_figheight(total)
@@ -150,3 +150,16 @@ def _add_head(figure: Figure, title: str, caption: str, simulated: bool) -> None
         figure.text(_MARGIN / WIDTH, top / total, words, va="top", ha="left", **look)
         top -= height
     figure.get_layout_engine().set(rect=(0, 0, 1, top / total))
+
+
+def _wrap(figure: Figure, words: str, look: dict) -> list[str]:
+    """The lines of a text that is at most as wide as the figure without its margins."""
+    probe, lines = figure.text(0, 0, "", **look), [""]
+    for word in words.split():
+        probe.set_text(f"{lines[-1]} {word}".strip())
+        if lines[-1] and probe.get_window_extent().width > figure.bbox.width * (1 - 2 * _MARGIN / WIDTH):
+            lines.append(word)
+        else:
+            lines[-1] = probe.get_text()
+    probe.remove()
+    return lines

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from analysis.figures.labels import Occupied, Point, freeze, line_box, marker_box, place_labels
+from analysis.figures.labels import Label, Occupied, Point, freeze, place_labels
 from analysis.figures.style import BLUE, GRAY, INK, PURPLE, SMALLEST, VERMILION, axis_label, picture
 from analysis.peers import BothTasks, Peer
 from analysis.statistics import Comparison
@@ -156,26 +157,29 @@ def _draw_references(axis: Axes, references: References) -> None:
 def _label_method(axis: Axes, table: pd.DataFrame, method: str, compared: Compared, references: References) -> None:
     """lambda_R beside every mean."""
     own = table[table["weighting"] == method].dropna(subset=["both_mse mean"])
-    solid = [marker_box(axis, point, SIZE + 2) for point in _means(own)]
-    solid += [marker_box(axis, point, SIZE / 2) for point in _means(table[table["weighting"] != method])]
-    solid += [marker_box(axis, point, look["markersize"]) for _, point, look in references.points]
-    thin = [line_box(axis, *bar) for name, row in own.iterrows() for bar in _bars(name, row, compared)]
-    occupied = Occupied(solid, thin)
-    for (_, row), point in zip(own.iterrows(), _means(own), strict=True):
-        place_labels(
-            axis,
-            [(f"{row['regression_weight']:g}", point)],
-            SIZE,
-            occupied,
-            color=COLORS[row["tables"]],
-            path_effects=HALO,
-        )
+    occupied = _with_marks(axis, references)
+    for point in _means(own):
+        occupied.add_marker(point, SIZE + 2)
+    for point in _means(table[table["weighting"] != method].dropna(subset=["both_mse mean"])):
+        occupied.add_marker(point, SIZE / 2, named=False)
+    for name, row in own.iterrows():
+        for bar in _bars(name, row, compared):
+            occupied.add_line(*bar)
+    looks = ({"color": COLORS[tables], "path_effects": HALO} for tables in own["tables"])
+    words = (f"{weight:g}" for weight in own["regression_weight"])
+    place_labels(occupied, [Label(*label) for label in zip(words, _means(own), repeat(SIZE), looks)])
+
+
+def _with_marks(axis: Axes, references: References) -> Occupied:
+    occupied = Occupied(axis)
+    for _, point, look in references.points:
+        occupied.add_marker(point, look["markersize"], named=False)
+    return occupied
 
 
 def _label_references(axis: Axes, references: References) -> None:
     """The names of the marks and of the lines: of horizontal ones at the right, of vertical ones at their foot."""
-    marks = references.points
-    occupied = Occupied([marker_box(axis, point, look["markersize"]) for _, point, look in marks])
+    occupied = _with_marks(axis, references)
     look = {"fontsize": SMALLEST, "zorder": 5, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
     for metric, value, name, is_peer in _lines(references):
         if metric == "mrr":
@@ -183,10 +187,9 @@ def _label_references(axis: Axes, references: References) -> None:
         else:
             place = {"x": value, "y": 0.02, "transform": axis.get_xaxis_transform(), "ha": "center", "va": "bottom"}
             place |= {"rotation": 90}
-        text = axis.text(s=name, color=GRAY if is_peer else INK, **place, **look)
-        occupied.solid.append(text.get_window_extent())
-    for name, point, mark in marks:
-        place_labels(axis, [(name, point)], mark["markersize"], occupied, path_effects=HALO)
+        occupied.add_text(axis.text(s=name, color=GRAY if is_peer else INK, **place, **look))
+    look = {"path_effects": HALO}
+    place_labels(occupied, [Label(name, point, mark["markersize"], look) for name, point, mark in references.points])
 
 
 def _draw_key(figure: Figure) -> None:

@@ -1,7 +1,6 @@
 """Numbers, comparisons and figures of the experiments with the multi-task net."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -10,12 +9,12 @@ import study_runs
 import torch
 from scipy import stats
 
-from analysis import figures, sweep, user_bias, weights
+from analysis import sweep, user_bias, weights
 from analysis.configuration import VAL_FRACTION, Configuration
-from analysis.peers import IN_FIGURE
 from analysis.results import rating_fraction, read_curves, read_runs
 from analysis.statistics import BETTER, SAME, UNTESTED, WORSE, compare, correct, holm
 from models import MultiTaskNet
+from training.weighting import METHODS
 
 
 def history(val_mrr, val_mse, test_mrr, test_mse, row="shared", seed=0) -> pd.DataFrame:
@@ -151,7 +150,7 @@ SETTINGS = {
 def test_all_configurations_are_valid_and_the_sweep_contains_the_four_experiments():
     assert set(weights.CONFIGURATIONS) <= set(sweep.QUICK) <= set(sweep.CONFIGURATIONS)
     assert len({one.name for one in sweep.CONFIGURATIONS}) == len(sweep.CONFIGURATIONS)
-    assert {one.weighting for one in sweep.QUICK} == set(figures.MARKERS)
+    assert {one.weighting for one in sweep.QUICK} == set(METHODS)
     assert {one.shared for one in sweep.QUICK} == {True, False}
     for one in sweep.CONFIGURATIONS:
         config = one.run(3, {"dataset": "simulated"}).config
@@ -181,19 +180,7 @@ def test_the_front_equals_its_slow_definition():
 
 @pytest.fixture
 def numbers() -> pd.DataFrame:
-    """Made-up runs of the sweep: ranking falls and rating gains with lambda_R; separate tables are the ends."""
-    random = np.random.default_rng(1)
-    rows = {}
-    for one in sweep.CONFIGURATIONS:
-        for seed in range(5):
-            mrr = 0.12 - 0.05 * one.regression_weight * one.shared + 0.001 * random.normal()
-            mse = 0.90 - 0.05 * one.regression_weight * one.shared + 0.002 * random.normal()
-            values = {f"{reading}_mrr": mrr for reading in ("last", "best", "both")}
-            values |= {f"{reading}_mse": mse for reading in ("last", "best", "both")}
-            rows[one.name, seed] = values | {"both_epoch": 7, "best_mrr_epoch": 8, "best_mse_epoch": 3}
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.MultiIndex.from_tuples(rows, names=["row", "seed"])
-    return table
+    return study_runs.sweep_numbers()
 
 
 def test_every_configuration_is_compared_with_both_tasks_alone(numbers):
@@ -222,73 +209,11 @@ def test_the_table_shows_front_and_outcomes(numbers):
 
 
 @pytest.mark.parametrize("data", ["ml-100k", "simulated", "ratings.csv"])
-def test_other_methods_are_drawn_for_movielens_only(numbers, monkeypatch, tmp_path, data):
-    drawn = []
-    monkeypatch.setattr(figures, "draw_plane", lambda *args: drawn.append(args))
+def test_other_methods_are_named_for_movielens_only(numbers, data):
     described = {"data": data, "simulated": data == "simulated", "seeds": [0], "settings": SETTINGS}
-    table = sweep.tabulate(numbers)
-    sweep.draw(numbers, table, described, tmp_path / "x.png")
-    peers, caption, simulated = drawn[0][3:6]
-    assert peers == (IN_FIGURE if data == "ml-100k" else ())
-    assert simulated == (data == "simulated") == ("SIMULATED" in caption)
-    text = sweep.as_markdown(table, numbers, described)
+    text = sweep.as_markdown(sweep.tabulate(numbers), numbers, described)
     assert ("EASE 0.1474" in text) == (data == "ml-100k")
     assert text.startswith("```\n+--") == (data == "simulated")
-
-
-# figures
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are drawn, before they are written."""
-    kept = []
-    monkeypatch.setattr(figures, "_finish", lambda figure, *_: kept.append(figure))
-    yield kept
-    for figure in kept:
-        figures.plt.close(figure)
-
-
-def test_a_configuration_has_one_color_in_both_figures(drawn, numbers, tmp_path):
-    curves, path = study_runs.curves({}), tmp_path / "x.png"
-    figures.draw_curves(curves, weights.CONFIGURATIONS, "", False, path)
-    figures.draw_plane(numbers, sweep.tabulate(numbers), sweep.ends(numbers).mean(), IN_FIGURE, "", False, path)
-    lines = {line.get_label(): line for line in drawn[0].axes[0].get_lines()}
-    plane = drawn[1].axes[0]
-    for one in weights.CONFIGURATIONS:
-        expected = figures.color_of(one.shared, one.regression_weight)
-        assert lines[one.name].get_color() == expected
-        place = numbers.loc[one.name, "both_mse"].mean(), numbers.loc[one.name, "both_mrr"].mean()
-        dots = [dot for dot in plane.collections if np.allclose(dot.get_offsets(), place)]
-        assert any(np.allclose(dot.get_facecolor()[0], expected) for dot in dots)
-    shades = [np.mean(figures.color_of(True, weight)[:3]) for weight in (0.01, 0.1, 0.5, 0.99)]
-    assert all(darker < lighter for darker, lighter in pairwise(shades))
-
-
-def test_axes_are_named_with_units_and_lines_show_the_means(drawn, numbers, tmp_path):
-    curves = study_runs.curves({})
-    figures.draw_curves(curves, weights.CONFIGURATIONS, "", False, tmp_path / "x.png")
-    figures.draw_plane(
-        numbers, sweep.tabulate(numbers), sweep.ends(numbers).mean(), IN_FIGURE, "", False, tmp_path / "x"
-    )
-    axes = drawn[0].axes
-    assert [axis.get_xlabel() for axis in axes[2:]] == ["epoch", "epoch"]
-    assert all("(" in axis.get_ylabel() for axis in [*axes, drawn[1].axes[0]])
-    assert "squared rating points" in drawn[1].axes[0].get_xlabel()
-    own = curves[curves["row"] == weights.CONFIGURATIONS[0].name].groupby("epoch")["test_mse"].mean()
-    line = next(one for one in axes[3].get_lines() if one.get_label() == weights.CONFIGURATIONS[0].name)
-    assert line.get_ydata() == pytest.approx(own.to_numpy())
-    assert {text.get_text() for text in drawn[1].axes[0].texts} >= {"ranking alone", "rating alone", "EASE", "SVD++"}
-
-
-def test_figures_of_simulated_data_are_marked(tmp_path, monkeypatch):
-    logged = []
-    monkeypatch.setattr(figures.plt.Figure, "suptitle", lambda self, text, **_: logged.append(text))
-    for simulated in (True, False):
-        figures.draw_curves(study_runs.curves({}), weights.CONFIGURATIONS, "about", simulated, tmp_path / "x.png")
-    assert figures.WARNING in logged[0]
-    assert logged[1] == "about"
-    assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
 
 
 # a user bias
