@@ -21,6 +21,7 @@ def check_picture(figure: Figure, simulated: bool) -> None:
 
 def outside(figure: Figure) -> list[str]:
     """The visible texts that the edge of the picture cuts."""
+    figure.draw_without_rendering()
     width, height = figure.bbox.width, figure.bbox.height
     boxes = ((text.get_text(), text.get_window_extent()) for text in visible_texts(figure))
     return [words for words, box in boxes if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1]

@@ -4,15 +4,17 @@ Places are boxes in pixels: left, bottom, right, top.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from analysis.figures.style import GRAY, SMALLEST
@@ -23,6 +25,7 @@ ANGLES = 24  # directions around a marker
 ROUNDS = 3
 LEADER = 8  # points from which on a line joins text and point; less where another point is as near
 SHORTEST = 5  # points that a line needs to be seen
+LOOK = {"fontsize": SMALLEST, "path_effects": [withStroke(linewidth=2.5, foreground="white")]}
 # The cost of a place, beside its distance in points: of a marker, a text or the edge that it covers; of a marker or a
 # text that its leader runs over; of a line that it crosses.
 COVERED, RUN_OVER, CROSSED = 1000, 250, 25
@@ -109,7 +112,7 @@ class Label(NamedTuple):
     words: str
     point: Point
     size: float
-    look: dict = {}  # noqa: RUF012 - it is read only
+    look: Mapping[str, Any] = MappingProxyType({})
 
 
 def place_labels(occupied: Occupied, labels: Sequence[Label]) -> None:
@@ -135,7 +138,7 @@ def place_labels(occupied: Occupied, labels: Sequence[Label]) -> None:
 def _places(occupied: Occupied, label: Label) -> "Places":
     """The places around the marker of a label, the nearest first."""
     axis, pixels = occupied.axis, occupied.pixels
-    probe = axis.text(0, 0, label.words, fontsize=SMALLEST, **label.look)
+    probe = axis.text(0, 0, label.words, **LOOK, **label.look)
     half = probe.get_window_extent().size / 2 + 1
     probe.remove()
     distances, angles = np.repeat(DISTANCES, ANGLES), np.tile(math.tau / ANGLES * np.arange(ANGLES), len(DISTANCES))
@@ -152,7 +155,7 @@ def _write(axis: Axes, label: Label, places: "Places", place: int) -> None:
     leader = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.7, "shrinkA": 0, "shrinkB": label.size / 2}
     axis.annotate(
         label.words, label.point, offset, textcoords="offset points", ha="center", va="center", zorder=6,
-        fontsize=SMALLEST, arrowprops=leader if places.has_leader[place] else None, **label.look,
+        arrowprops=leader if places.has_leader[place] else None, **LOOK, **label.look,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 
 from analysis.figures.labels import Label, Occupied, Point, freeze, place_labels
 from analysis.figures.style import BLUE, GRAY, INK, PURPLE, SMALLEST, VERMILION, axis_label, picture
@@ -25,7 +24,6 @@ BARS = (
     "bars: 95 % interval of the difference from each task alone, paired by seed, drawn at the mean and not corrected "
     "for the number of comparisons"
 )
-HALO = [withStroke(linewidth=2.5, foreground="white")]
 Compared = Mapping[tuple[str, str], Comparison]  # {(configuration, "mrr" or "mse"): against the task alone}
 
 
@@ -165,7 +163,7 @@ def _label_method(axis: Axes, table: pd.DataFrame, method: str, compared: Compar
     for name, row in own.iterrows():
         for bar in _bars(name, row, compared):
             occupied.add_line(*bar)
-    looks = ({"color": COLORS[tables], "path_effects": HALO} for tables in own["tables"])
+    looks = ({"color": COLORS[tables]} for tables in own["tables"])
     words = (f"{weight:g}" for weight in own["regression_weight"])
     place_labels(occupied, [Label(*label) for label in zip(words, _means(own), repeat(SIZE), looks)])
 
@@ -188,8 +186,7 @@ def _label_references(axis: Axes, references: References) -> None:
             place = {"x": value, "y": 0.02, "transform": axis.get_xaxis_transform(), "ha": "center", "va": "bottom"}
             place |= {"rotation": 90}
         occupied.add_text(axis.text(s=name, color=GRAY if is_peer else INK, **place, **look))
-    look = {"path_effects": HALO}
-    place_labels(occupied, [Label(name, point, mark["markersize"], look) for name, point, mark in references.points])
+    place_labels(occupied, [Label(name, point, mark["markersize"]) for name, point, mark in references.points])
 
 
 def _draw_key(figure: Figure) -> None:

@@ -1,12 +1,12 @@
 """The style of all pictures, and the pictures of the experiments with the multi-task net."""
 
-import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import study_runs
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from pictures import check_picture, mark_of, outside
 
@@ -75,6 +75,7 @@ def test_one_panel_is_marked_like_a_whole_picture_and_above_its_title(tmp_path):
         style.label_above(first, "a title that is as wide as its panel, or nearly", +1, "0 to 1")
         style.mark_simulated(first)
         style.mark_simulated(second)
+    assert outside(figure) == []
     for axis in (first, second):
         (mark,) = (text for text in style.visible_texts(axis) if style.SIMULATED in text.get_text())
         assert mark_of(mark) == style.SIMULATED_MARK
@@ -83,7 +84,6 @@ def test_one_panel_is_marked_like_a_whole_picture_and_above_its_title(tmp_path):
     mark = next(text for text in style.visible_texts(first) if style.SIMULATED in text.get_text())
     first_line = mark.get_window_extent().y1 - mark.get_fontsize() * figure.dpi / 72
     assert first_line > title.get_window_extent().y1
-    assert outside(figure) == []
 
 
 def luminance(color: str) -> float:
@@ -115,21 +115,13 @@ def boxes_of_markers(axis) -> list[Bbox]:
 def overlaps(axis) -> list[str]:
     """Labels of a panel that lie on a marker or on another label."""
     texts = [text for text in axis.texts if isinstance(text, Annotation)]
-    boxes = [Annotation.get_window_extent(text) if text.arrow_patch is None else _words(text) for text in texts]
+    boxes = [Text.get_window_extent(text) for text in texts]  # of the words, without the line to the point
     markers = boxes_of_markers(axis)
     return [
         text.get_text()
         for place, (text, box) in enumerate(zip(texts, boxes, strict=True))
         if any(box.overlaps(other) for other in [*markers, *boxes[:place]])
     ]
-
-
-def _words(text: Annotation) -> Bbox:
-    """The box of the words alone, without the line to the point."""
-    leader, text.arrow_patch = text.arrow_patch, None
-    box = text.get_window_extent()
-    text.arrow_patch = leader
-    return box
 
 
 def test_labels_of_a_crowd_keep_off_markers_and_each_other(tmp_path):
@@ -176,12 +168,13 @@ def test_curves_are_readable_and_show_the_means(drawn, tmp_path, simulated):
 
 
 def test_the_joint_loss_is_the_weighted_sum_of_the_recorded_losses(drawn, tmp_path):
+    pair = weights.CONFIGURATIONS[:2]
     small = {"dataset": "simulated", "simulated_size": (60, 80, 2400), "epochs": 2, "embedding_dim": 4}
-    runs = [one.run(seed, small | {"layer_sizes": (12,)}) for one in weights.CONFIGURATIONS[:2] for seed in (0, 1)]
+    runs = [one.run(seed, small | {"layer_sizes": (12,)}) for one, seed in zip(pair, (0, 1), strict=True)]
     curves = read_curves(study_runs.train_here(runs, tmp_path, 1, print))
-    draw_curves(curves, weights.CONFIGURATIONS[:2], "", True, tmp_path / "x.png")
+    draw_curves(curves, pair, "", True, tmp_path / "x.png")
     joint, ranking, rating = (lines_of(axis) for axis in drawn[0].axes[:3])
-    for one in weights.CONFIGURATIONS[:2]:
+    for one in pair:
         expected = one.factorization_weight * ranking[one.name].get_ydata()
         expected = expected + one.regression_weight * rating[one.name].get_ydata()
         assert joint[one.name].get_ydata() == pytest.approx(expected, rel=1e-5)
@@ -191,21 +184,32 @@ def test_the_joint_loss_is_the_weighted_sum_of_the_recorded_losses(drawn, tmp_pa
 # the sweep
 
 
-@pytest.fixture
-def plane(drawn, tmp_path):
-    """Draw the sweep on data of this name: the figure, and its panels by title."""
+@pytest.fixture(scope="module")
+def planes() -> dict[str, Figure]:
+    """The picture of the sweep for data of different names, laid out and not written."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, *_, **__: kept.append(figure))
+        for data, seeds in (("ml-100k", 5), ("simulated", 5), ("ratings.csv", 1)):
+            kept: list[Figure] = []
+            numbers = study_runs.sweep_numbers(seeds)
+            sweep.draw(numbers, sweep.tabulate(numbers), described(data), Path("x.png"))
+            (found[data],) = kept
+    return found
 
-    def draw(data: str = "ml-100k", numbers=None) -> tuple[Figure, dict]:
-        numbers = study_runs.sweep_numbers() if numbers is None else numbers
-        sweep.draw(numbers, sweep.tabulate(numbers), described(data), tmp_path / "x.png")
-        return drawn[-1], {axis.get_title(loc="left"): axis for axis in drawn[-1].axes}
 
-    return draw
+def panels_of(figure: Figure) -> dict:
+    """{title: panel}"""
+    return {axis.get_title(loc="left"): axis for axis in figure.axes}
+
+
+def panel_of(figure: Figure, one: Configuration):
+    return panels_of(figure)["fixed weights" if one.weighting == "fixed" else one.weighting]
 
 
 @pytest.mark.parametrize("data", ["ml-100k", "simulated", "ratings.csv"])
-def test_the_sweep_is_readable_and_no_label_lies_on_a_marker(plane, data):
-    figure, panels = plane(data)
+def test_the_sweep_is_readable_and_no_label_lies_on_a_marker(planes, data):
+    figure, panels = planes[data], panels_of(planes[data])
     check_picture(figure, data == "simulated")
     assert [name.split()[0] for name in panels][:-1] == list(METHODS)
     assert {title: overlaps(axis) for title, axis in panels.items()} == {title: [] for title in panels}
@@ -215,12 +219,11 @@ def test_the_sweep_is_readable_and_no_label_lies_on_a_marker(plane, data):
     assert all("squared rating points; lower is better" in axis.get_xlabel() for axis in figure.axes[-2:])
 
 
-def test_every_mean_has_its_lambda_and_its_paired_intervals(plane):
+def test_every_mean_has_its_lambda_and_its_paired_intervals(planes):
     numbers = study_runs.sweep_numbers()
-    _, panels = plane(numbers=numbers)
-    compared = sweep.against_ends(numbers)
+    figure, compared = planes["ml-100k"], sweep.against_ends(numbers)
     for one in sweep.CONFIGURATIONS:
-        axis = panels["fixed weights" if one.weighting == "fixed" else one.weighting]
+        axis = panel_of(figure, one)
         place = numbers.loc[one.name, "both_mse"].mean(), numbers.loc[one.name, "both_mrr"].mean()
         beside = [text.get_text() for text in axis.texts if text.xy == pytest.approx(place)]
         assert beside == [f"{one.regression_weight:g}"]
@@ -228,21 +231,24 @@ def test_every_mean_has_its_lambda_and_its_paired_intervals(plane):
         bars = [bar for bar in bars if len(bar) == 2]
         for metric, column in (("mse", 0), ("mrr", 1)):
             expected = compared[one.name, metric].high - compared[one.name, metric].low
-            drawn_lengths = [abs(bar[1] - bar[0])[column] for bar in bars]
-            assert (math.isclose(max(drawn_lengths), expected, rel_tol=1e-6)) == (expected > 0)
+            longest = max((abs(bar[1] - bar[0])[column] for bar in bars), default=0)
+            assert longest == pytest.approx(expected, rel=1e-6)
 
 
-def test_one_seed_has_no_intervals(plane):
-    figure, panels = plane(numbers=study_runs.sweep_numbers(seeds=1))
-    dashed = {line for line in panels["dwa"].get_lines() if line.get_marker() == "None" and line.get_alpha() == 0.6}
-    assert dashed == set()
-    assert not any("interval" in text.get_text() for text in figure.texts)
+def test_one_seed_has_no_intervals(planes):
+    assert [any("interval" in text.get_text() for text in figure.texts) for figure in planes.values()] == [
+        True, True, False,
+    ]  # fmt: skip
+    bars = [
+        sum(line.get_alpha() == 0.6 for axis in figure.axes for line in axis.get_lines()) for figure in planes.values()
+    ]
+    assert bars == [2 * (len(sweep.CONFIGURATIONS) - 1)] * 2 + [0]  # all but the tasks alone
 
 
 @pytest.mark.parametrize("data", ["ml-100k", "simulated", "ratings.csv"])
-def test_champion_and_other_methods_are_drawn_on_their_own_data_alone(plane, data):
-    figure, panels = plane(data)
-    numbers = study_runs.sweep_numbers()
+def test_champion_and_other_methods_are_drawn_on_their_own_data_alone(planes, data):
+    figure, panels = planes[data], panels_of(planes[data])
+    numbers = study_runs.sweep_numbers(1 if data == "ratings.csv" else 5)
     alone = numbers.loc[sweep.ALONE.name, ["best_mse", "best_mrr"]].mean()
     names = {text.get_text() for text in list(panels.values())[-1].texts}
     assert names >= {"ranking alone", "rating alone", "each task alone,\ntwo networks"}
@@ -255,11 +261,11 @@ def test_champion_and_other_methods_are_drawn_on_their_own_data_alone(plane, dat
         assert marks[1:] == ([(CHAMPION.mse, CHAMPION.mrr)] if data == "ml-100k" else [])
 
 
-def test_tables_have_one_color_in_all_panels_and_another_shape(plane):
-    _, panels = plane()
+def test_tables_have_one_color_in_all_panels_and_another_shape(planes):
+    figure = planes["ml-100k"]
     looks = {True: set(), False: set()}
     for one in sweep.CONFIGURATIONS:
-        axis = panels["fixed weights" if one.weighting == "fixed" else one.weighting]
+        axis = panel_of(figure, one)
         labels = {text.xy: text.get_color() for text in axis.texts}
         for line in axis.get_lines():
             if line.get_marker() in ("o", "D") and len(line.get_xydata()) == 1:

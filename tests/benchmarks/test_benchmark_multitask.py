@@ -345,4 +345,6 @@ def test_the_whole_command(monkeypatch, small_data, tmp_path, capsys):
     assert set(results.of("quality", "MRR, sd over splits")) == {"ours", "ours, further splits"}
     assert list(results.of("epoch", "median"))[:2] == ["plain loop", "ours"]
     assert "times as fast" in capsys.readouterr().out
-    assert (tmp_path / "out" / "benchmark.png").stat().st_size > 10_000
+    assert all(results.is_simulated(part) for part in ("quality", "epoch", "evaluation"))
+    for name in ("benchmark.png", "learning_curve.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 10_000
