@@ -16,7 +16,7 @@ import experiments
 import grader
 import main
 import registry
-from analysis.peers import PEERS
+from analysis.peers import CHAMPION, PEERS
 from config import asking, cli
 from grading import student_package
 from grading.checks import all_checks
@@ -384,3 +384,4 @@ def test_every_weighting_has_a_row():
 def test_the_peers_have_the_same_figures_everywhere():
     text = (ROOT / "docs" / "champion.md").read_text(encoding="utf-8")
     assert [peer for peer in PEERS if f"{peer.value:.4f}" not in text] == []
+    assert f"**{CHAMPION.name}, both tasks** | **{CHAMPION.mrr:.4f}** | **{CHAMPION.mse:.4f}**" in text
