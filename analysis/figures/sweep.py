@@ -1,5 +1,6 @@
 """The picture of the sweep: MRR against MSE, a panel per weighting method."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -41,13 +42,13 @@ class References:
 
     @property
     def points(self) -> list[tuple[str, Point, dict]]:
-        """(name, (MSE, MRR), look) of the marks."""
+        """(name, (MSE, MRR), look) of the marks; those that are nan are left out."""
         star = {"marker": "*", "markersize": 1.5 * SIZE, "color": INK}
         found = [("each task alone,\ntwo networks", (self.alone["mse"], self.alone["mrr"]), star)]
         if self.champion:
             look = {"marker": "P", "markersize": 1.2 * SIZE, "color": PURPLE, "markeredgecolor": INK}
             found.append((self.champion.name, (self.champion.mse, self.champion.mrr), look))
-        return found
+        return [mark for mark in found if not any(map(math.isnan, mark[1]))]
 
 
 def draw_plane(
@@ -75,7 +76,8 @@ def draw_plane(
             axis.set_axis_off()
         for axis in panels[:, 0]:
             axis.set_ylabel(axis_label("MRR, test", +1))
-        for axis in panels[-1]:
+        for axis in panels.flat[len(methods) - 1 : len(methods) + 1]:  # the lowest of each column
+            axis.tick_params(labelbottom=True)
             axis.set_xlabel(axis_label("MSE, test", -1, "squared rating points"))
         _draw_key(figure)
         freeze(figure)
@@ -91,13 +93,12 @@ def _means(table: pd.DataFrame) -> list[Point]:
 def _set_limits(axis: Axes, table: pd.DataFrame, references: References) -> None:
     """Room for every mean, mark and line; bars may be longer and are cut."""
     points = [*_means(table.dropna(subset=["both_mse mean"])), *(point for _, point, _ in references.points)]
-    lines = {metric: [peer.value for peer in references.peers if peer.metric == metric] for metric in ("mse", "mrr")}
-    for values, set_limits in (
-        ([*(x for x, _ in points), *lines["mse"]], axis.set_xlim),
-        ([*(y for _, y in points), *lines["mrr"]], axis.set_ylim),
-    ):
-        margin = 0.08 * (max(values) - min(values)) or 0.01
-        set_limits(min(values) - margin, max(values) + margin)
+    for place, metric, set_limits in ((0, "mse", axis.set_xlim), (1, "mrr", axis.set_ylim)):
+        values = [point[place] for point in points]
+        values += [value for own, value, _, _ in _lines(references) if own == metric]
+        if values:
+            margin = 0.08 * (max(values) - min(values)) or 0.01
+            set_limits(min(values) - margin, max(values) + margin)
 
 
 def _draw_method(axis: Axes, table: pd.DataFrame, method: str, compared: Compared, references: References) -> None:
@@ -143,6 +144,7 @@ def _lines(references: References) -> list[tuple[str, float, str, bool]]:
     """(metric, value, name, whether it is a peer)."""
     tasks = {"mrr": "ranking alone", "mse": "rating alone"}
     found = [(metric, references.alone[metric], name, False) for metric, name in tasks.items()]
+    found = [line for line in found if not math.isnan(line[1])]
     return found + [(peer.metric, peer.value, peer.name, True) for peer in references.peers]
 
 

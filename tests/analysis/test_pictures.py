@@ -245,6 +245,14 @@ def test_one_seed_has_no_intervals(planes):
     assert bars == [2 * (len(sweep.CONFIGURATIONS) - 1)] * 2 + [0]  # all but the tasks alone
 
 
+def test_runs_without_numbers_leave_the_other_means_and_their_labels(drawn, tmp_path):
+    numbers = study_runs.sweep_numbers(2)
+    numbers.loc[sweep.ALONE.name] = np.nan
+    sweep.draw(numbers, sweep.tabulate(numbers), described("simulated"), tmp_path / "x.png")
+    labels = [text for axis in drawn[0].axes for text in axis.texts]
+    assert len(labels) == len(sweep.CONFIGURATIONS) - 1
+
+
 @pytest.mark.parametrize("data", ["ml-100k", "simulated", "ratings.csv"])
 def test_champion_and_other_methods_are_drawn_on_their_own_data_alone(planes, data):
     figure, panels = planes[data], panels_of(planes[data])
