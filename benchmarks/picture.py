@@ -72,8 +72,8 @@ def draw_learning_curve(results: Results, path: Path) -> None:
     ]
     caption = (
         "Means over the same splits; all items are ranked. Line: this project's network, which does both tasks, a dot "
-        "per epoch. Diamonds: methods for one task, after their fit. Dashed: the bounds of time to quality. Not drawn: "
-        f"{', '.join(left_out)}."
+        "per epoch. Diamonds: methods for one task, after their fit. Dashed: the bounds of time to quality, the "
+        f"figures of WARP and SVD++. Not drawn: {', '.join(left_out)}."
     )
     with picture(path, 4.3, caption=caption, simulated=results.is_simulated("quality")) as figure:
         panels = dict(zip(QUALITY, figure.subplots(1, len(QUALITY), sharex=True), strict=True))

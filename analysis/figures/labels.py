@@ -55,6 +55,10 @@ class Occupied:
     def add_text(self, text: Text) -> None:
         self.solid = np.vstack([self.solid, text.get_window_extent().extents])
 
+    def is_free(self, text: Text) -> bool:
+        """True where the text covers no marker and no other text."""
+        return not _overlap(text.get_window_extent().extents[None], self.solid).any()
+
     def are_ambiguous(self, boxes: np.ndarray, distances: np.ndarray, start: np.ndarray) -> np.ndarray:
         """(P,) bool: True where another marker is about as near to the text as its own."""
         others = self.named[~_contain(self.named, start)]

@@ -178,17 +178,29 @@ def _with_marks(axis: Axes, references: References) -> Occupied:
 
 
 def _label_references(axis: Axes, references: References) -> None:
-    """The names of the marks and of the lines: of horizontal ones at the right, of vertical ones at their foot."""
+    """The names of the marks and of the lines."""
     occupied = _with_marks(axis, references)
-    look = {"fontsize": SMALLEST, "zorder": 5, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
     for metric, value, name, is_peer in _lines(references):
-        if metric == "mrr":
-            place = {"x": 0.995, "y": value, "transform": axis.get_yaxis_transform(), "ha": "right", "va": "center"}
-        else:
-            place = {"x": value, "y": 0.02, "transform": axis.get_xaxis_transform(), "ha": "center", "va": "bottom"}
-            place |= {"rotation": 90}
-        occupied.add_text(axis.text(s=name, color=GRAY if is_peer else INK, **place, **look))
+        _name_line(occupied, metric, value, name, GRAY if is_peer else INK)
     place_labels(occupied, [Label(name, point, mark["markersize"]) for name, point, mark in references.points])
+
+
+def _name_line(occupied: Occupied, metric: str, value: float, name: str, color: str) -> None:
+    """Write the name on a line, at its right end or its foot where that is free, else at the other end."""
+    axis = occupied.axis
+    look = {"fontsize": SMALLEST, "zorder": 5, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
+    if metric == "mrr":
+        ends = [{"x": 0.995, "ha": "right"}, {"x": 0.005, "ha": "left"}]
+        look |= {"y": value, "va": "center", "transform": axis.get_yaxis_transform()}
+    else:
+        ends = [{"y": 0.02, "va": "bottom"}, {"y": 0.98, "va": "top"}]
+        look |= {"x": value, "ha": "center", "rotation": 90, "transform": axis.get_xaxis_transform()}
+    texts = [axis.text(s=name, color=color, **end, **look) for end in ends]
+    kept = next((text for text in texts if occupied.is_free(text)), texts[0])
+    for text in texts:
+        if text is not kept:
+            text.remove()
+    occupied.add_text(kept)
 
 
 def _draw_key(figure: Figure) -> None:

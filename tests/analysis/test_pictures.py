@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import study_runs
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from pictures import check_picture, mark_of, outside
 
@@ -113,8 +113,8 @@ def boxes_of_markers(axis) -> list[Bbox]:
 
 
 def overlaps(axis) -> list[str]:
-    """Labels of a panel that lie on a marker or on another label."""
-    texts = [text for text in axis.texts if isinstance(text, Annotation)]
+    """Texts in a panel that lie on a marker or on another text."""
+    texts = list(axis.texts)
     boxes = [Text.get_window_extent(text) for text in texts]  # of the words, without the line to the point
     markers = boxes_of_markers(axis)
     return [
