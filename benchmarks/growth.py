@@ -42,7 +42,6 @@ def measure_growth(record: Record, sizes: Sequence[str], script: Path) -> None:
         UserError: a process failed.
     """
     log(f"simulated ratings, batch {BATCH:,}, one thread; each size in a process of its own")
-    record_simulated(record, "simulated", True)
     for size in sizes:
         command = [sys.executable, str(script), "grow", *map(str, SIZES[size])]
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -61,6 +60,7 @@ def measure_growth(record: Record, sizes: Sequence[str], script: Path) -> None:
             f"{values['evaluation']:.2f} CPU s; peak {values['peak memory']:,.0f} MB, of which "
             f"{values['peak memory, imports']:,.0f} MB before any data; raw arrays {values['raw arrays']:,.0f} MB"
         )
+    record_simulated(record, "simulated", True)
 
 
 def grow(size: Sequence[int]) -> dict[str, tuple[float, str]]:

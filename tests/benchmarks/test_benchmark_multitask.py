@@ -232,7 +232,8 @@ class TestGrowth:
             ["b.py", "grow", "162541", "59047", "25000000"],
         ]
         assert rows[0] == ("1M", "ours", 4.0, "u")
-        assert len(rows) == 2 * len(names)
+        assert rows[-1] == ("simulated", "simulated", 1.0, "1 or 0")
+        assert len(rows) == 2 * len(names) + 1
 
     def test_the_deadline_stops_training(self, monkeypatch):
         """Rows per second count the steps taken; a step stopped before it began does not count."""

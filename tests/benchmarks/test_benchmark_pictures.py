@@ -85,5 +85,12 @@ def test_panels_of_simulated_ratings_are_marked_and_no_others(drawn, tmp_path):
     assert marked == ["Speed of training, one thread", "Memory"]
 
 
+def test_a_part_is_simulated_where_one_of_its_data_sets_is(tmp_path):
+    results = Results(tmp_path)
+    results.measure("any", lambda record: [record_simulated(record, name, name == "b") for name in ("a", "b")])
+    results.measure("quality", lambda record: record_simulated(record, "a", False))
+    assert [results.is_simulated(part) for part in ("any", "quality", "epoch")] == [True, False, False]
+
+
 def test_without_measurements_nothing_is_drawn(tmp_path):
     assert draw(Results(tmp_path), tmp_path) == []
