@@ -30,6 +30,7 @@ from training.console import log, run_command
 
 INTERRUPTED = "stopped; the same command goes on with what is not finished"
 DATA_FLAGS = ("dataset", "data_dir", "ratings", "rating_scale", "columns")  # they mean the same to all commands
+DYAD_FLAGS = ("feedback", "labels", "displayed")  # what names the data of dyadic alone
 DEFAULT_FOLDERS = {
     "weights": "multitask", "sweep": "multitask", "zoo": "zoo", "dyadic": "dyadic", "folds": "folds",
     "published": "published", "search": "search",
@@ -72,7 +73,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _check_quick(options: argparse.Namespace) -> None:
     """Fewer seeds, and no data but the simulated ones."""
-    ignored = [name for name in DATA_FLAGS if name != "data_dir" and getattr(options, name) is not None]
+    ignored = [name for name in (*DATA_FLAGS, *DYAD_FLAGS) if name != "data_dir" and name in _given(options, name)]
     if ignored and options.dataset != "simulated":
         raise UserError(f"--quick is on simulated data: leave out --{ignored[-1]}, or leave out --quick")
     if options.command != "folds":
@@ -106,8 +107,11 @@ def _make_parser() -> Parser:
     dyadic.add_argument(
         "--scale", type=float, default=0.1, metavar="FRACTION", help="size of the simulated platform (default: 0.1)"
     )
-    for name in ("min_user", "min_item"):
-        dyadic.add_argument(f"--{name}", type=int, metavar="K", help="as for main.py --model dyadic")
+    for name, kind, metavar in (
+        ("min_user", int, "K"), ("min_item", int, "K"),
+        ("feedback", str, "FILE"), ("labels", str, "NAME,NAME,NAME"), ("displayed", str, "NAME"),
+    ):  # fmt: skip
+        dyadic.add_argument(f"--{name}", type=kind, metavar=metavar, help="as for main.py --model dyadic")
     _add_options_of_search(search)
     report.add_argument("--folder", metavar="DIR", default="results", help="folder of the results (default: results)")
     exported = add("export", "the network of a run for other programs, as safetensors or ONNX")
@@ -196,17 +200,17 @@ def zoo(options: argparse.Namespace) -> None:
 
 
 def dyadic(options: argparse.Namespace) -> None:
-    """Four tasks together against each alone, on ratings under both mappings and on the simulated platform."""
+    """Four tasks together against each alone, on ratings or a file of feedback and on the simulated platform."""
     from analysis import dyadic as experiment
+    from analysis.dyadic_worlds import make_worlds, require_labels
 
     if options.quick:
-        worlds, learner = experiment.make_worlds(experiment.QUICK_RATINGS, experiment.QUICK_SCALE), experiment.QUICK
+        worlds, learner = make_worlds(experiment.QUICK_RATINGS, experiment.QUICK_SCALE), experiment.QUICK
     else:
-        least = {
-            name: getattr(options, name) for name in ("min_user", "min_item") if getattr(options, name) is not None
-        }
-        worlds, learner = experiment.make_worlds(data_settings(options) | least, options.scale), experiment.FIXED
-        experiment.require_labels(worlds)
+        named = _given(options, *DYAD_FLAGS, "min_user", "min_item")
+        given = data_settings(options) if options.feedback is None else _given(options, *DATA_FLAGS)
+        worlds, learner = make_worlds(given | named, options.scale), experiment.FIXED
+        require_labels(worlds)
     show(experiment.run(options.folder, worlds, options.seeds, options.jobs, learner, log=log))
 
 
@@ -286,12 +290,17 @@ def data_settings(options: argparse.Namespace) -> dict[str, object]:
     from dataset import load
     from registry import make_config
 
-    given = with_tuples({name: getattr(options, name) for name in DATA_FLAGS if getattr(options, name) is not None})
+    given = _given(options, *DATA_FLAGS)
     config = make_config(**given)
     data = load(**config.data_options)
     for note in data.notes:
         log(f"note: {note}")
     return given if config.own_files else given | {"dataset": data.name}
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, object]:
+    """Those of these options that the command has and the user gave, by name."""
+    return with_tuples({name: getattr(options, name) for name in names if getattr(options, name, None) is not None})
 
 
 def as_flags(settings: dict[str, object]) -> list[str]:

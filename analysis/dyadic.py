@@ -8,8 +8,8 @@ runs in a process of its own and leaves a file with its result.
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,17 +18,16 @@ import torch
 from scipy import stats
 
 from analysis import dyadic_tables as tables
+from analysis.dyadic_data import describe_stages
 from analysis.dyadic_tables import REFERENCE
-from analysis.runner import FunctionProcess, Job, Log, content_digest, run_jobs, short_digest
-from config.dyadic import MAPPINGS, TASKS, DyadicConfig, FeatureOptions, LearnerOptions
+from analysis.dyadic_worlds import World
+from analysis.runner import FunctionProcess, Job, Log, run_jobs, short_digest
+from config.dyadic import TASKS, FeatureOptions, LearnerOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
 from dyadic.features import add_features
-from dyadic.from_ratings import MAX_RATING
 from dyadic.metrics import TaskMetrics, best_threshold, compare, evaluate
 from dyadic.network import scores
-from dyadic.recipe import read_dyads
-from dyadic.simulate import SEED, simulate
 from dyadic.task import train
 from dyadic.tuning import folds
 from sources.files import write_atomically
@@ -45,20 +44,6 @@ QUICK_RATINGS, QUICK_SCALE = {"dataset": "simulated", "simulated_size": (300, 40
 THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))
 LEVEL = 0.01  # of significance, as in the paper
 Measured = dict[str, tuple[TaskMetrics, float]]  # {task: (metrics, threshold of F1)}
-
-
-@dataclass(frozen=True)
-class World:
-    """Data that the arms are compared on, with another split for each seed.
-
-    name: in tables and file names; unique within an experiment.
-    load: seed -> dyads; their features are not used. It is pickled: a function of a module, or a partial of one.
-    settings: what `load` depends on beside the seed, as JSON values. Units with other settings have other files.
-    """
-
-    name: str
-    load: Callable[[int], DyadicData]
-    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,53 +79,6 @@ class Unit:
         """The file of its result; the name depends on every setting, so that results never mix."""
         name = re.sub(r"[^\w.-]+", "-", self.world.name)
         return folder / f"{name}_seed={self.options.seed}_{short_digest(self.settings)}.json"
-
-
-def make_worlds(common: Mapping[str, object], scale: float) -> list[World]:
-    """Ratings under both mappings, and the simulated platform.
-
-    common: fields of DyadicConfig that name the ratings, with the resolved "dataset". scale: of the platform.
-    """
-    name = DyadicConfig(**common).data_name
-    ratings = [ratings_world(f"{name} {mapping}", {"mapping": mapping} | common) for mapping in MAPPINGS]
-    return [*ratings, simulated_world(scale)]
-
-
-def simulated_world(scale: float) -> World:
-    """The simulated platform; every seed simulates another one."""
-    return World("simulated-xing", partial(_simulate, scale), {"scale": scale, "seed": SEED})
-
-
-def _simulate(scale: float, seed: int) -> DyadicData:
-    data = simulate(scale, seed=SEED + seed)
-    return replace(data, notes=(*data.notes, "every seed is another platform, not only another split"))
-
-
-def ratings_world(name: str, values: Mapping[str, object]) -> World:
-    """Dyads of ratings; `values` are fields of config.dyadic.DyadicConfig."""
-    stored = {key: value for key, value in values.items() if key != "data_dir"}
-    stored |= {key: content_digest(path) for key, path in DyadicConfig(**values).own_files.items()}
-    return World(name, partial(_load, values), stored)
-
-
-def _load(values: Mapping[str, object], seed: int) -> DyadicData:
-    return read_dyads(DyadicConfig(**values, seed=seed))
-
-
-def require_labels(worlds: Sequence[World]) -> None:
-    """Check the dyads of one split of every world before any is learned.
-
-    Raises:
-        UserError: they cannot be made, or a label is the same in all of them, as on a scale that ends below 5.
-    """
-    for world in worlds:
-        data = world.load(0)
-        for task, labels in zip(data.label_names, data.labels.T, strict=True):
-            if labels.min() == labels.max():
-                raise UserError(
-                    f"{world.name}: all dyads have the label {labels[0]} of {task}: the mappings are made for "
-                    f"ratings up to {MAX_RATING}; rescale the ratings"
-                )
 
 
 def single_task(options: LearnerOptions, reading: str) -> dict[str, LearnerOptions]:
@@ -190,7 +128,7 @@ def run(
         folder: of the tables; the results of the units are in its subfolder "units".
         seeds: seeds 0 to seeds - 1 are run; options.seed is not used.
         jobs: units at a time, each on one thread.
-        options: the settings of all arms, as the arm "MTL" uses them.
+        options: the settings of all arms, as the arm "together" uses them.
         held_out: see `Unit`; False takes half the time, but its F1 is unfair to the arms with embeddings.
         log: takes one line per unit.
 
@@ -235,19 +173,21 @@ def measure_and_save(unit: Unit, path: Path) -> None:
 
 
 def measure(unit: Unit) -> dict:
-    """Train all arms on one split: {"world", "seed", "simulated", "notes", "statistics", "settings", "records"}.
+    """Train all arms on one split: {"world", "seed", "simulated", "notes", "data", "settings", "records"}.
 
-    A record is one task and metric of one arm with its comparison to REFERENCE; see `compare_arms`.
+    data: see `describe_stages`. A record is one task and metric of one arm with its comparison to REFERENCE; see
+    `compare_arms`.
     """
     torch.set_num_threads(1)  # several units run at a time; also, other numbers of threads round sums otherwise
-    data = add_features(unit.world.load(unit.options.seed), unit.features, quiet=True)
+    dyads = unit.world.load(unit.options.seed)
+    data = add_features(dyads, unit.features, quiet=True)
     part = next(folds(data, unit.features, seed=unit.options.seed)) if unit.held_out else None
     return {
         "world": unit.world.name,
         "seed": unit.options.seed,
         "simulated": data.simulated,
         "notes": data.notes,
-        "statistics": tables.statistics(data),
+        "data": describe_stages(unit.world, unit.options.seed, dyads),
         "settings": unit.settings,
         "records": compare_arms(measure_arms(data, part, unit.options)),
     }
@@ -255,7 +195,7 @@ def measure(unit: Unit) -> dict:
 
 def measure_arms(data: DyadicData, part: DyadicData | None, options: LearnerOptions) -> dict[str, Measured]:
     """{arm: {task: (metrics, threshold)}}; see `measure_run`."""
-    measured: dict[LearnerOptions, Measured] = {}  # both STL arms share the run of the embedding task
+    measured: dict[LearnerOptions, Measured] = {}  # both arms that learn alone share the run of the embedding task
     for runs in arms(options).values():
         for one in runs:
             measured[one] = measured.get(one) or measure_run(data, part, one)

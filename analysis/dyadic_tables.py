@@ -1,4 +1,4 @@
-"""Tables and a figure of the results of many units, in the layout of the paper's results table.
+"""Tables of the results of many units, in the layout of the paper's results table.
 
 Arms are compared within a seed; its users are the sample, as in the paper. Seeds with the same result are counted, not
 tested: users pooled over seeds would enter several times and would not be independent.
@@ -8,40 +8,28 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
+from analysis import dyadic_data, dyadic_paper
+from analysis.dyadic_data import by_world
+from analysis.figures import dyadic as figures
+from analysis.statistics import compare
 from analysis.tables import cell, markdown_rows, marked
 from config.dyadic import LearnerOptions
-from dyadic.data import DyadicData
 
 ARMS = {
-    "MTL": "one network, all losses, gradients of all tasks into the embeddings",
-    "MTL, emb_only": "one network, but only the loss of the embedding task reaches the embeddings",
-    "STL, features": "a network per task; those of clicks, bookmarks and replies have no embeddings",
-    "STL, private": "a network per task, each with embeddings of its own",
+    "together": "one network, all losses, gradients of all tasks into the embeddings",
+    "together, emb_only": "one network, but only the loss of the embedding task reaches the embeddings",
+    "alone, features": "a network per task; those of clicks, bookmarks and replies have no embeddings",
+    "alone, embeddings of its own": "a network per task, each with embeddings that no other task reaches",
 }
-REFERENCE = "MTL"
-COLORS = dict(zip(ARMS, ("#0072B2", "#56B4E9", "#D55E00", "#E69F00"), strict=True))
+REFERENCE = "together"
+WAYS = {"alone": "alone, features", "together": REFERENCE}  # the arms that stand beside the paper's results
 TASK_ROWS = ("click", "embedding", "bookmark", "reply")  # the paper's order
 METRIC_COLUMNS = {"f1": "F1", "auc": "AUC", "map@1": "MAP@1", "map@5": "MAP@5"}
 PANELS = ("auc", "map@5")
-# Moura et al., Table 1, their filtered data; the number of dyads is from the technical report behind the paper.
-PUBLISHED = {
-    "users": 5_949,
-    "offers": 25_184,
-    "dyads": 819_226,
-    "dyads a user, mean": 137.71,
-    "dyads a user, median": 120,
-    "dyads an offer, mean": 32.53,
-    "dyads an offer, median": 12,
-    "displayed a user": 115.04,
-    "clicked a user": 42.19,
-    "bookmarked a user": 1.38,
-    "replied a user": 3.40,
-    "sparsity": 0.9945,
-}
+FILES = ("table.md", "table.csv", "units.csv", "differences.csv", "statistics.csv", "users.csv", "published.csv")
+PICTURES = ("table.png", "users.png")
 LIMITS = """\
 **Limits of these tables.** They compare ways of learning under one fixed setting, the same for all arms and tuned for
 none; another setting may order the arms otherwise. In MovieLens 100K all three labels are functions of one rating (and
@@ -50,43 +38,19 @@ Simulated data are invented and show how the program behaves. The paper's own va
 its data were never published."""
 
 
-def statistics(data: DyadicData) -> dict[str, float | None]:
-    """The quantities of the paper's Table 1, with the keys of PUBLISHED; a rated item counts as displayed.
-
-    "displayed a user" is None where the data do not have it.
-    """
-    per_user = np.bincount(data.user_ids, minlength=data.num_users)
-    per_item = np.bincount(data.item_ids, minlength=data.num_items)
-    displayed = len(data) if data.ratings is not None else None
-    if data.displayed is not None:
-        displayed = np.count_nonzero(data.displayed)
-    labeled = data.labels.sum(0, dtype=np.int64) / data.num_users
-    values = [
-        data.num_users,
-        data.num_items,
-        len(data),
-        per_user.mean(),
-        np.median(per_user),
-        per_item.mean(),
-        np.median(per_item),
-        None if displayed is None else displayed / data.num_users,
-        *labeled,
-        1 - len(data) / (data.num_users * data.num_items),
-    ]
-    return {name: None if v is None else float(v) for name, v in zip(PUBLISHED, values, strict=True)}
-
-
 def write(results: Sequence[dict], folder: Path, options: LearnerOptions) -> list[Path]:
-    """table.md, table.csv, statistics.csv, units.csv and table.png; returns their paths."""
-    paths = [folder / name for name in ("table.md", "table.csv", "statistics.csv", "units.csv", "table.png")]
-    units, counts = unit_rows(results), statistics_table(results)
-    summary = summarize(units)
-    paths[0].write_text(as_markdown(results, summary, counts, options), encoding="utf-8")
-    summary.to_csv(paths[1], index=False)
-    counts.to_csv(paths[2], index_label="quantity")
-    units.to_csv(paths[3], index=False)
-    draw(summary, paths[4])
-    return paths
+    """Write FILES and PICTURES; returns their paths."""
+    paths = {name: folder / name for name in (*FILES, *PICTURES)}
+    units, counts, users = unit_rows(results), dyadic_data.statistics_table(results), dyadic_data.users_table(results)
+    summary, gaps = summarize(units), differences(units)
+    printed = dyadic_paper.beside_ours(summary, WAYS)
+    paths["table.md"].write_text(as_markdown(results, summary, counts, printed, options), encoding="utf-8")
+    for name, table in zip(FILES[1:], (summary, units, gaps, counts, users, printed), strict=True):
+        table.to_csv(paths[name], index=table is counts, index_label="quantity" if table is counts else None)
+    panels = {metric: METRIC_COLUMNS[metric] for metric in PANELS}
+    figures.draw_differences(gaps, REFERENCE, TASK_ROWS, panels, paths["table.png"])
+    figures.draw_users(users, paths["users.png"])
+    return list(paths.values())
 
 
 def unit_rows(results: Sequence[dict]) -> pd.DataFrame:
@@ -101,11 +65,11 @@ def summarize(units: pd.DataFrame) -> pd.DataFrame:
     """A row for every world, task, arm and metric, over seeds.
 
     mean, sd (n - 1)
-    ranksum_p, signed_rank_p             comparison with MTL, medians over seeds
+    ranksum_p, signed_rank_p             comparison with REFERENCE, medians over seeds
     ranksum_worse, signed_rank_worse     number of seeds in which this arm is worse by the test
-    ranksum_better, signed_rank_better   number of seeds in which MTL is worse by the test
-    marked                               the arm, or "MTL", that is worse by the rank-sum test in more than half of the
-                                         seeds; "" for neither
+    ranksum_better, signed_rank_better   number of seeds in which REFERENCE is worse by it
+    marked                               the arm, or REFERENCE, that is worse by the rank-sum test in more than half of
+                                         the seeds; "" for neither
     """
     rows = []
     for key, group in units.groupby(["world", "simulated", "task", "arm", "metric"], sort=False):
@@ -122,30 +86,38 @@ def summarize(units: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def statistics_table(results: Sequence[dict]) -> pd.DataFrame:
-    """A row per quantity; the paper's column, then one per world (means over seeds)."""
-    columns = {"paper": pd.Series(PUBLISHED, dtype=float)}
-    for world, group in _by_world(results).items():
-        columns[marked(world, group[0]["simulated"])] = (
-            pd.DataFrame([unit["statistics"] for unit in group]).astype(float).mean()
-        )
-    return pd.DataFrame(columns).loc[list(PUBLISHED)]
+def differences(units: pd.DataFrame) -> pd.DataFrame:
+    """A row for every world, task, metric and arm but REFERENCE: the arm minus REFERENCE, paired by seed.
+
+    "difference" is the mean over "seeds", "low" and "high" its 95 % t interval, not corrected; nan with one seed.
+    """
+    keys, rows = ["world", "simulated", "task", "metric"], []
+    for key, group in units.groupby(keys, sort=False):
+        by_arm = {arm: own.set_index("seed")["value"] for arm, own in group.groupby("arm", sort=False)}
+        reference = by_arm.pop(REFERENCE)
+        for arm, values in by_arm.items():
+            found = compare(values, reference, +1)
+            numbers = {name: getattr(found, name) for name in ("seeds", "difference", "low", "high")}
+            rows.append(dict(zip(keys, key, strict=True)) | {"arm": arm} | numbers)
+    return pd.DataFrame(rows)
 
 
-def as_markdown(results: Sequence[dict], summary: pd.DataFrame, counts: pd.DataFrame, options: LearnerOptions) -> str:
+def as_markdown(
+    results: Sequence[dict],
+    summary: pd.DataFrame,
+    counts: pd.DataFrame,
+    printed: pd.DataFrame,
+    options: LearnerOptions,
+) -> str:
+    """All tables. counts: of dyadic_data.statistics_table. printed: of dyadic_paper.beside_ours."""
     lines = ["# Four tasks learned together and apart", "", setting(options), ""]
     lines += [f"- **{arm}**: {meaning}" for arm, meaning in ARMS.items()]
-    for world, group in _by_world(results).items():
+    for world, group in by_world(results).items():
         lines += ["", f"## {marked(world, group[0]['simulated'])}", "", *_results_table(summary, world)]
         lines += ["", caption(world, group), "", *_notes(group)]
-    lines += ["", "## The data", "", *_counts_table(counts), ""]
-    lines += [
-        "Means over seeds, beside Table 1 of the paper. In dyads made from ratings, a rated movie is an offer and "
-        "counts as displayed. Columns marked SIMULATED DATA are invented and not evidence: simulated-xing is made to "
-        "match the paper's counts per user, and is denser than the paper's data where it is smaller.",
-        "",
-        LIMITS,
-    ]
+    lines += ["", "## The data", "", *dyadic_data.as_markdown(counts), "", dyadic_paper.FIGURE_1]
+    lines += ["", "## The paper's Figure 2 beside these results", ""]
+    lines += [*dyadic_paper.as_markdown(printed, METRIC_COLUMNS), "", LIMITS]
     return "\n".join(lines) + "\n"
 
 
@@ -185,33 +157,6 @@ def caption(world: str, group: Sequence[dict]) -> str:
     )
 
 
-def draw(summary: pd.DataFrame, path: Path) -> None:
-    """A panel per world and metric: means as dots, standard deviations as whiskers; a color per arm."""
-    worlds = summary[["world", "simulated"]].drop_duplicates()
-    figure = Figure(figsize=(11, 0.8 + 2.6 * len(worlds)), layout="constrained")
-    axes = figure.subplots(len(worlds), len(PANELS), squeeze=False)
-    for line, (world, simulated) in zip(axes, worlds.itertuples(index=False), strict=True):
-        for axis, metric in zip(line, PANELS, strict=True):
-            _draw_panel(axis, summary[(summary["world"] == world) & (summary["metric"] == metric)])
-            axis.set_xlabel(f"{METRIC_COLUMNS[metric]}, test dyads")
-            axis.set_ylabel("task")
-            axis.set_title(marked(world, simulated), fontsize=10)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS), frameon=False)
-    figure.suptitle("Four tasks learned together and apart: mean ± standard deviation over seeds", fontsize=10)
-    figure.savefig(path, dpi=120)
-
-
-def _draw_panel(axis, rows: pd.DataFrame) -> None:
-    for place, (arm, color) in enumerate(COLORS.items()):
-        own = rows[rows["arm"] == arm].set_index("task").loc[list(TASK_ROWS)]
-        height = np.arange(len(TASK_ROWS)) + 0.16 * (place - 1.5)
-        axis.errorbar(own["mean"], height, xerr=own["sd"].fillna(0), fmt="o", color=color, markersize=5, label=arm)
-    axis.set_yticks(range(len(TASK_ROWS)), TASK_ROWS)
-    axis.invert_yaxis()
-    axis.grid(axis="x", alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
 def _results_table(summary: pd.DataFrame, world: str) -> list[str]:
     rows = summary[summary["world"] == world].set_index(["task", "arm", "metric"])
     lines = []
@@ -238,26 +183,6 @@ def _cell(rows: pd.DataFrame, arm: str) -> str:
 
 def _mark(marked: bool, ranksum: int, signed_rank: int) -> str:
     return (" ↓" if marked else "") + (f" ({ranksum}, {signed_rank})" if ranksum or signed_rank else "")
-
-
-def _counts_table(counts: pd.DataFrame) -> list[str]:
-    rows = [[name, *(_count(name, value) for value in row)] for name, row in counts.iterrows()]
-    return markdown_rows(["", *counts.columns], rows)
-
-
-def _count(name: str, value: float) -> str:
-    if math.isnan(value):
-        return "n/a"
-    if name == "sparsity":
-        return f"{value:.2%}"
-    return f"{value:,.0f}" if name in ("users", "offers", "dyads") else f"{value:,.2f}"
-
-
-def _by_world(results: Sequence[dict]) -> dict[str, list[dict]]:
-    worlds: dict[str, list[dict]] = {}
-    for result in results:
-        worlds.setdefault(result["world"], []).append(result)
-    return worlds
 
 
 def _notes(group: Sequence[dict]) -> list[str]:

@@ -114,8 +114,9 @@ def measure_baselines(configs: Iterable[ZooConfig]) -> list[dict]:
 def tabulate(results: Sequence[dict], reference: str) -> pd.DataFrame:
     """A line per row, in the order of the results: for each column its mean, sd (n - 1) and p against `reference`.
 
-    "adjusted" is p after Holm's correction over all metrics of all rows; nan below TEST_SEEDS seeds. Numbers that a row
-    does not have are nan. The columns are pairs (title, "mean" | "sd" | "p" | "adjusted").
+    "adjusted" is p after Holm's correction over all metrics of all rows; nan below TEST_SEEDS seeds. "difference" is
+    the row minus `reference` on the same splits, "low" and "high" its 95 % t interval, not corrected. Numbers that a
+    row does not have are nan. The columns are pairs (title, "mean" | "sd" | "p" | "adjusted" | "difference" | ...).
     """
     numbers = pd.DataFrame([{"row": result["row"], "seed": result["seed"]} | _numbers(result) for result in results])
     numbers = numbers.set_index(["row", "seed"])
@@ -150,7 +151,7 @@ def write(table: pd.DataFrame, results: Sequence[dict], folder: Path, config: Zo
     flat = table.set_axis([f"{title} {kind}" for title, kind in table.columns], axis=1)
     flat.to_csv(flat_path, index_label="row")
     text_path.write_text(as_markdown(table, baselines, config, seeds), encoding="utf-8")
-    draw_table(table, baselines, describe(config, seeds), config.dataset == "simulated", picture_path)
+    draw_table(table, baselines, REFERENCE, describe(config, seeds), config.dataset == "simulated", picture_path)
     lines = [
         {"row": result["row"], "seed": result["seed"]} | result["metrics"] | _numbers(result) for result in results
     ]
@@ -216,10 +217,11 @@ def _sum_of_terms(metrics: dict[str, float]) -> float:
 
 
 def _summarize(own: pd.Series, against: Comparison | None) -> dict[str, float]:
-    """against: the comparison with the reference; None of the reference itself."""
-    sd = own.std(ddof=1) if len(own) > 1 else math.nan
-    p, adjusted = (math.nan, math.nan) if against is None else (against.p, against.adjusted)
-    return {"mean": own.mean(), "sd": sd, "p": p, "adjusted": adjusted}
+    """against: the comparison with the reference; None of the reference itself, which differs by 0 from itself."""
+    found = {"mean": own.mean(), "sd": own.std(ddof=1) if len(own) > 1 else math.nan}
+    if against is None:
+        return found | {"p": math.nan, "adjusted": math.nan} | dict.fromkeys(("difference", "low", "high"), 0.0)
+    return found | {name: getattr(against, name) for name in ("p", "adjusted", "difference", "low", "high")}
 
 
 def _cell(column: Column, values: pd.Series) -> str:

@@ -1,33 +1,76 @@
-"""The picture of the zoo: its networks side by side."""
+"""The picture of the zoo: how its networks differ from the one that all rows are compared with."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import BASELINE, NETWORK, axis_label, picture
+from analysis.figures.style import BASELINE, INK, NETWORK, SETTINGS, axis_label, picture
 
-PANELS = {"view AUC": 1, "like AUC": 1, "like given view AUC": 1, "log loss": -1, "seconds": -1}
+PANELS = {"view AUC": 1, "like AUC": 1, "like given view AUC": 1, "log loss": -1}
+SECONDS = "seconds"
 
 
-def draw_table(table: pd.DataFrame, baselines: set[str], caption: str, simulated: bool, path: Path) -> None:
-    """A panel per column, a line per row: means as dots, standard deviations as whiskers, baselines in gray.
+def draw_table(
+    table: pd.DataFrame, baselines: set[str], reference: str, caption: str, simulated: bool, path: Path
+) -> None:
+    """A line per row: its differences to `reference` in PANELS with paired intervals, and its seconds.
 
-    An AUC of one half and the constant prediction are left out: they would squeeze all other values together.
+    table: by row, with the columns (title, "mean" | "difference" | "low" | "high"), as analysis.zoo.tabulate makes it.
+    Scales are those of the networks; values of baselines that lie outside are printed at the edge.
     """
-    table = table.drop(index="constant", errors="ignore")
     rows = list(table.index)
-    colors = [BASELINE if row in baselines else NETWORK for row in rows]
-    with picture(path, 1.2 + 0.26 * len(rows), caption=caption, simulated=simulated) as figure:
-        axes = figure.subplots(1, len(PANELS), sharey=True)
-        for axis, (title, direction) in zip(axes, PANELS.items(), strict=True):
-            means, spread = table[title, "mean"], table[title, "sd"].fillna(0)
-            if "AUC" in title:
-                means = means.where(means != 0.5)
-            axis.hlines(range(len(rows)), means - spread, means + spread, colors=colors, linewidth=2, alpha=0.6)
-            axis.scatter(means, range(len(rows)), c=colors, s=28, zorder=3)
-            axis.set_xlabel(axis_label(title, direction))
-            axis.grid(False, axis="y")
-            axis.spines["left"].set_visible(False)
-            axis.tick_params(axis="y", length=0)
+    is_baseline = np.array([row in baselines for row in rows])
+    caption = (
+        f"{caption}. Difference to '{reference}' on the same splits: mean and 95 % t interval of the pairs, "
+        "not corrected for the number of comparisons. Gray: baselines; ◂ and ▸: further away."
+    )
+    title = f"The networks beside '{reference}'"
+    with picture(path, 1.4 + 0.27 * len(rows), title=title, caption=caption, simulated=simulated) as figure:
+        axes = figure.subplots(1, len(PANELS) + 1, sharey=True, width_ratios=[1] * len(PANELS) + [0.65])
+        for axis, (name, direction) in zip(axes, PANELS.items(), strict=False):
+            _draw_differences(axis, table[name], is_baseline)
+            axis.set_title(f"{reference}: {table[name].loc[reference, 'mean']:.4f}", fontsize=SETTINGS["font.size"])
+            axis.set_xlabel(axis_label(name, direction))
+        axes[-1].barh(range(len(rows)), table[SECONDS, "mean"], height=0.5, color=NETWORK)
+        axes[-1].set_xlabel(axis_label(SECONDS, -1))
+        for axis in axes:
+            _strip(axis)
         axes[0].set_yticks(range(len(rows)), rows)
-        axes[0].invert_yaxis()
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)
+
+
+def _draw_differences(axis: Axes, columns: pd.DataFrame, is_baseline: np.ndarray) -> None:
+    """Markers and whiskers of one column of the table; columns: "difference", "low", "high" by row."""
+    low, high = _limits(columns[~is_baseline])
+    axis.set_xlim(low, high)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0")
+    axis.axvline(0, color=INK, linewidth=1.2)
+    colors = np.where(is_baseline, BASELINE, NETWORK)
+    inside = columns["difference"].between(low, high).to_numpy()
+    places = np.arange(len(columns))
+    axis.hlines(places[inside], columns["low"][inside], columns["high"][inside], colors=colors[inside])
+    axis.scatter(columns["difference"][inside], places[inside], c=colors[inside], s=28, zorder=3)
+    for place, value in zip(places, columns["difference"], strict=True):
+        if value < low:
+            axis.text(low, place, f"◂ −{-value:.3f}", va="center", fontsize=SETTINGS["ytick.labelsize"])
+        elif value > high:
+            axis.text(high, place, f"{value:+.3f} ▸", va="center", ha="right", fontsize=SETTINGS["ytick.labelsize"])
+
+
+def _limits(columns: pd.DataFrame) -> tuple[float, float]:
+    """Of a panel: all values and intervals, zero, and a margin."""
+    values = np.append(columns[["difference", "low", "high"]].to_numpy().ravel(), 0.0)
+    low, high = np.nanmin(values), np.nanmax(values)
+    margin = 0.06 * (high - low) or 1e-3
+    return float(low - margin), float(high + margin)
+
+
+def _strip(axis: Axes) -> None:
+    """Lines of the grid for values alone."""
+    axis.grid(False, axis="y")
+    axis.spines["left"].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    axis.xaxis.set_major_locator(MaxNLocator(3))
