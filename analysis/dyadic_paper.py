@@ -71,7 +71,7 @@ def beside_ours(summary: pd.DataFrame, arms: Mapping[str, str]) -> pd.DataFrame:
         summary: of dyadic_tables.summarize.
         arms: the arm that stands for each of WAYS.
     """
-    ours = summary.set_index(["world", "task", "metric", "arm"])
+    ours = summary.set_index(["world", "task", "metric", "arm"]).sort_index()
     frames = [printed_figure()]
     for world, simulated in summary[["world", "simulated"]].drop_duplicates().itertuples(index=False):
         frame = frames[0][["task", "metric"]].assign(data=world, comparable=SIMULATED if simulated else OTHER_DATA)

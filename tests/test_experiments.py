@@ -9,6 +9,7 @@ from conftest import ROOT
 
 import experiments
 from analysis import dyadic, zoo
+from analysis.dyadic_worlds import make_worlds, require_labels
 from analysis.runner import Run
 from config.errors import UserError
 from dataset import load
@@ -153,20 +154,20 @@ def test_dyads_of_own_ratings_are_named_and_checked(elsewhere):
     filters = {"min_user": 5, "min_item": 5}
     for name, factor in (("own", 1.0), ("low", 0.5), ("high", 10.0)):
         write_ratings(elsewhere / "in" / f"{name}.csv", factor)
-    *worlds, platform = dyadic.make_worlds({"ratings": "in/own.csv"} | filters, 0.02)
+    *worlds, platform = make_worlds({"ratings": "in/own.csv"} | filters, 0.02)
     assert [world.name for world in worlds] == ["in/own.csv N", "in/own.csv P"]
     assert platform.name == "simulated-xing"
-    dyadic.require_labels(worlds)
+    require_labels(worlds)
     unit = dyadic.Unit(worlds[0], dyadic.DEFAULT_FEATURES, dyadic.QUICK)
     assert unit.path(elsewhere).parent == elsewhere
     assert unit.path(elsewhere).name.startswith("in-own.csv-N_seed=0_")
     data = worlds[0].load(0)
     assert not data.simulated
-    low = dyadic.make_worlds({"ratings": "in/low.csv"} | filters, 0.02)
+    low = make_worlds({"ratings": "in/low.csv"} | filters, 0.02)
     with pytest.raises(
         UserError, match=r"in/low\.csv N: all dyads have the label 0 of click: the mappings are made for"
     ):
-        dyadic.require_labels(low)
-    high = dyadic.make_worlds({"ratings": "in/high.csv", "rating_scale": (10.0, 50.0)} | filters, 0.02)
+        require_labels(low)
+    high = make_worlds({"ratings": "in/high.csv", "rating_scale": (10.0, 50.0)} | filters, 0.02)
     with pytest.raises(UserError, match="mapping N needs ratings of at most 5, and one is 50; rescale them"):
-        dyadic.require_labels(high)
+        require_labels(high)

@@ -46,7 +46,7 @@ def _draw_differences(axis: Axes, columns: pd.DataFrame, is_baseline: np.ndarray
     """Markers and whiskers of one column of the table; columns: "difference", "low", "high" by row."""
     low, high = _limits(columns[~is_baseline])
     axis.set_xlim(low, high)
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0")
+    axis.xaxis.set_major_formatter(lambda value, _: _signed(f"{value:+g}") if value else "0")
     axis.axvline(0, color=INK, linewidth=1.2)
     colors = np.where(is_baseline, BASELINE, NETWORK)
     inside = columns["difference"].between(low, high).to_numpy()
@@ -55,9 +55,13 @@ def _draw_differences(axis: Axes, columns: pd.DataFrame, is_baseline: np.ndarray
     axis.scatter(columns["difference"][inside], places[inside], c=colors[inside], s=28, zorder=3)
     for place, value in zip(places, columns["difference"], strict=True):
         if value < low:
-            axis.text(low, place, f"◂ −{-value:.3f}", va="center", fontsize=SETTINGS["ytick.labelsize"])
+            axis.text(low, place, _signed(f"◂ {value:+.3f}"), va="center", fontsize=SETTINGS["ytick.labelsize"])
         elif value > high:
             axis.text(high, place, f"{value:+.3f} ▸", va="center", ha="right", fontsize=SETTINGS["ytick.labelsize"])
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _limits(columns: pd.DataFrame) -> tuple[float, float]:

@@ -12,8 +12,9 @@ from dyadic_worlds import toy_dyads
 
 from analysis import dyadic as experiment
 from analysis import dyadic_tables as tables
-from analysis.dyadic import DEFAULT_FEATURES, FIXED, Unit, World, measure, measure_arms, run, simulated_world
+from analysis.dyadic import DEFAULT_FEATURES, FIXED, Unit, measure, measure_arms, run
 from analysis.dyadic_tables import ARMS
+from analysis.dyadic_worlds import World, simulated_world
 from config.dyadic import TASKS, LearnerOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
@@ -39,7 +40,8 @@ def load_invented(seed: int) -> DyadicData:
     return replace(load_tiny(seed), simulated=True, notes=("SIMULATED: made up",))
 
 
-REAL, INVENTED = World("tiny N", load_tiny), World("invented", load_invented)
+REAL = World("tiny N", load_tiny, load_unfiltered=load_tiny)
+INVENTED = World("invented", load_invented)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +63,8 @@ def test_every_arm_learns_the_four_tasks_with_the_same_budget():
             assert (one.lr, one.four_lambdas, one.iterations, one.epochs) == (1e-2, (1e-2,) * 4, "50000", 20)
             assert one.lr * one.batch_size == pytest.approx(0.64)
             assert one.eps == 0  # otherwise some arms would take fewer steps
-    assert [one.embedding_dim for one in runs["STL, features"]] == [0, 0, 0, 30]
-    assert [one.embedding_dim for one in runs["STL, private"]] == [30] * 4
+    assert [one.embedding_dim for one in runs["alone, features"]] == [0, 0, 0, 30]
+    assert [one.embedding_dim for one in runs["alone, embeddings of its own"]] == [30] * 4
 
 
 def test_a_run_that_two_arms_share_is_trained_once(monkeypatch):
@@ -71,7 +73,7 @@ def test_a_run_that_two_arms_share_is_trained_once(monkeypatch):
     monkeypatch.setattr(experiment, "score_dyads", lambda data, one: trained.append(one) or real(data, one))
     measured = measure_arms(add_features(load_tiny(0)), None, TINY)
     assert len(trained) == len(set(trained)) == 9
-    assert measured["STL, features"]["embedding"] is measured["STL, private"]["embedding"]
+    assert measured["alone, features"]["embedding"] is measured["alone, embeddings of its own"]["embedding"]
 
 
 @pytest.mark.parametrize("held_out", [True, False])
@@ -88,7 +90,7 @@ def test_labels_of_test_dyads_change_neither_scores_nor_thresholds(held_out):
     for arm in ARMS:
         for task in TASKS:
             assert ours[arm][task][1] == theirs[arm][task][1]
-    assert ours["MTL"]["click"][0].means != theirs["MTL"]["click"][0].means
+    assert ours["together"]["click"][0].means != theirs["together"]["click"][0].means
 
 
 def test_the_threshold_is_the_best_of_the_training_dyads(monkeypatch):
@@ -130,10 +132,10 @@ def test_a_unit_is_measured_once(written):
     names = {line.split(" ", 1)[1].split(";")[0] for line in first}
     assert names == {"tiny N, seed 0", "invented, seed 0", "tiny N, seed 1", "invented, seed 1"}
     assert all("min to go" in line for line in first)
-    before, lines = [path.read_bytes() for path in paths[:4]], []
+    before, lines = [path.read_bytes() for path in paths if path.suffix != ".png"], []
     assert run(folder, [REAL, INVENTED], seeds=2, options=TINY, log=lines.append) == paths
     assert lines == [f"4 of 4 units are finished already, in {folder / 'units'}"]
-    assert [path.read_bytes() for path in paths[:4]] == before
+    assert [path.read_bytes() for path in paths if path.suffix != ".png"] == before
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def made_up(values: np.ndarray) -> TaskMetrics:
 
 
 def results_of(shifts: list[dict[str, float]], spread: float) -> list[dict]:
-    """A result for each seed; the values per user of an arm are those of MTL plus its shift and a little noise."""
+    """A result for each seed; the values per user of an arm are those of the reference, its shift and noise."""
     results = []
     for seed, shift in enumerate(shifts):
         random = np.random.default_rng(seed)
@@ -225,7 +227,7 @@ def results_of(shifts: list[dict[str, float]], spread: float) -> list[dict]:
         records = experiment.compare_arms({arm: dict.fromkeys(TASKS, (made_up(values[arm]), 0.5)) for arm in ARMS})
         settings = {"level": 0.01, "held_out": False}
         about = {"world": "w", "seed": seed, "simulated": False, "notes": [], "settings": settings}
-        results.append(about | {"statistics": dict.fromkeys(tables.PUBLISHED, 1.0), "records": records})
+        results.append(about | {"records": records})
     return results
 
 
@@ -236,29 +238,29 @@ def cells(results: list[dict]) -> dict[str, str]:
 
 
 def test_the_worse_arm_is_marked():
-    shift = {"MTL, emb_only": +0.1, "STL, features": -0.1}
+    shift = {"together, emb_only": +0.1, "alone, features": -0.1}
     found = cells(results_of([shift] * 3, spread=0.1))
-    assert found["STL, features"].endswith("↓ (3, 3)")
-    assert found["MTL"].endswith("↓ (3, 3) than MTL, emb_only")
-    assert found["MTL"].count("↓") == 1
-    assert "↓" not in found["MTL, emb_only"]
-    assert "↓" not in found["STL, private"]  # no evidence either way
-    assert "(" not in found["STL, private"]
+    assert found["alone, features"].endswith("↓ (3, 3)")
+    assert found["together"].endswith("↓ (3, 3) than together, emb_only")
+    assert found["together"].count("↓") == 1
+    assert "↓" not in found["together, emb_only"]
+    assert "↓" not in found["alone, embeddings of its own"]  # no evidence either way
+    assert "(" not in found["alone, embeddings of its own"]
 
 
 def test_an_arrow_needs_more_than_half_of_the_seeds():
-    lower, higher, equal = {"STL, features": -0.1}, {"STL, features": +0.1}, {}
+    lower, higher, equal = {"alone, features": -0.1}, {"alone, features": +0.1}, {}
     for some in ([lower, equal], [higher, equal]):
         assert "↓" not in "".join(cells(results_of(some, 0.1)).values())
-    assert cells(results_of([higher, lower], 0.1))["STL, features"].endswith(" (1, 1)")
-    assert cells(results_of([lower, equal, lower], 0.1))["STL, features"].endswith("↓ (2, 2)")
+    assert cells(results_of([higher, lower], 0.1))["alone, features"].endswith(" (1, 1)")
+    assert cells(results_of([lower, equal, lower], 0.1))["alone, features"].endswith("↓ (2, 2)")
 
 
 def test_the_signed_rank_test_is_counted_and_gives_no_arrow():
     """The same small shift for every user is invisible to the rank-sum test, as users differ much more."""
-    found = cells(results_of([{"STL, private": -0.01, "STL, features": +0.01}] * 2, spread=0.4))
-    assert found["STL, private"].endswith(" (0, 2)")
-    assert found["MTL"].endswith(" (0, 2) than STL, features")
+    found = cells(results_of([{"alone, embeddings of its own": -0.01, "alone, features": +0.01}] * 2, spread=0.4))
+    assert found["alone, embeddings of its own"].endswith(" (0, 2)")
+    assert found["together"].endswith(" (0, 2) than alone, features")
     assert "↓" not in "".join(found.values())
 
 
@@ -286,42 +288,23 @@ def test_means_spread_and_median_p_by_hand():
 # written files
 
 
-def test_statistics_by_hand():
-    pairs = [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (2, 0), (2, 4)]
-    data = toy_dyads(pairs, [(1, 0, 0), (0, 0, 0), (1, 1, 0), (0, 0, 0), (1, 0, 1), (0, 0, 1), (0, 0, 0), (0, 0, 0)])
-    found = tables.statistics(data)
-    assert (found["users"], found["offers"], found["dyads"]) == (3, 5, 8)
-    assert (found["dyads a user, mean"], found["dyads a user, median"]) == pytest.approx((8 / 3, 2))
-    assert (found["dyads an offer, mean"], found["dyads an offer, median"]) == pytest.approx((8 / 5, 1))
-    marked = [found[f"{label} a user"] for label in ("clicked", "bookmarked", "replied")]
-    assert marked == pytest.approx([3 / 3, 1 / 3, 2 / 3])
-    assert found["sparsity"] == pytest.approx(1 - 8 / 15)
-    assert found["displayed a user"] is None  # nobody knows
-    shown = replace(data, displayed=np.array([1, 1, 0, 1, 0, 0, 1, 0], dtype=bool))
-    assert tables.statistics(shown)["displayed a user"] == pytest.approx(4 / 3)
-    rated = replace(data, ratings=np.ones(8))
-    assert tables.statistics(rated)["displayed a user"] == pytest.approx(8 / 3)
-
-
-def test_the_published_counts_are_consistent():
-    published = tables.PUBLISHED
-    assert published["dyads"] / published["users"] == pytest.approx(published["dyads a user, mean"], abs=0.005)
-    assert published["dyads"] / published["offers"] == pytest.approx(published["dyads an offer, mean"], abs=0.005)
-    density = published["dyads"] / (published["users"] * published["offers"])
-    assert 1 - density == pytest.approx(published["sparsity"], abs=5e-5)
-
-
 def test_all_files_are_written(written):
     folder, paths, _ = written
-    assert [path.name for path in paths] == ["table.md", "table.csv", "statistics.csv", "units.csv", "table.png"]
+    assert [path.name for path in paths] == [*tables.FILES, *tables.PICTURES]
     assert {path.name for path in folder.iterdir()} == {"units"} | {path.name for path in paths}
-    units, summary = pd.read_csv(paths[3]), pd.read_csv(paths[1])
+    found = {path.name: pd.read_csv(path) for path in paths if path.suffix == ".csv"}
+    units, summary = found["units.csv"], found["table.csv"]
     assert len(units) == 2 * len(summary) == 2 * 2 * 4 * 4 * 4  # seeds, worlds, tasks, arms, metrics
+    assert len(found["differences.csv"]) == 2 * 4 * 3 * 4  # the arms but one
+    assert len(found["published.csv"]) == (1 + 2) * 4 * 4  # the paper and the worlds
     row = summary.iloc[37]
     same = (units[["world", "task", "arm", "metric"]] == row[["world", "task", "arm", "metric"]]).all(axis=1)
     assert row["mean"] == pytest.approx(units[same]["value"].mean())
-    assert list(pd.read_csv(paths[2]).columns) == ["quantity", "paper", "tiny N", "invented (SIMULATED DATA)"]
-    assert paths[4].read_bytes()[:4] == b"\x89PNG"
+    columns = ["tiny N, before", "tiny N, after", "invented (SIMULATED DATA), after"]
+    assert list(found["statistics.csv"]) == ["quantity", "paper, before", "paper, after", *columns]
+    assert set(found["users.csv"].groupby(["world", "stage", "action"])["users"].sum()) == {8}
+    for name in tables.PICTURES:
+        assert (folder / name).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_text_of_the_table(written):
@@ -333,21 +316,14 @@ def test_the_text_of_the_table(written):
     assert "no result on it confirms or refutes the paper" in text
     assert "its data were never published" in text
     heads = [line for line in text.splitlines() if line.startswith("## ")]
-    assert heads == ["## tiny N", "## invented (SIMULATED DATA)", "## The data"]
+    own = ["## tiny N", "## invented (SIMULATED DATA)"]
+    assert heads == [*own, "## The data", "## The paper's Figure 2 beside these results"]
     captions = [line for line in text.splitlines() if "standard deviation over 2 seeds" in line]
     assert [line.split(":")[0] for line in captions] == ["tiny N", "invented (SIMULATED DATA)"]
     assert "chosen for F1 on the training dyads alone (on a third of them that a second network" in captions[0]
     assert "Users without an AUC, all of whose test dyads are of one class (mean over seeds): click" in captions[0]
     for arm in ARMS:
         assert text.count(f"| {arm} |") == 2 * 4
-
-
-def test_the_figure_marks_simulated_data(written, monkeypatch):
-    titles = []
-    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda self, title, **about: titles.append(title))
-    tables.draw(pd.read_csv(written[1][1]), written[0] / "again.png")
-    (written[0] / "again.png").unlink()
-    assert titles == ["tiny N"] * 2 + ["invented (SIMULATED DATA)"] * 2
 
 
 def test_the_caption_of_a_single_seed():

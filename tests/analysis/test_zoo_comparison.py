@@ -110,10 +110,10 @@ def test_a_row_with_too_few_seeds_is_left_out_of_the_tests():
 
 
 def test_the_table_in_words(tmp_path):
-    results = reference(5)
+    results = [one | {"row": comparison.REFERENCE} for one in reference(5)]
     results += [result("ours", s, 0.90 + s / 100 + s * s / 1e4, parameters=99) for s in range(5)]
     results += [result("popularity", s, 0.70, is_baseline=True) for s in range(5)]
-    table = comparison.tabulate(results, "ref")
+    table = comparison.tabulate(results, comparison.REFERENCE)
     config = make_config("mmoe", dataset="simulated")
     text = comparison.as_markdown(table, {"popularity"}, config, 5)
     assert "SIMULATED" in text
