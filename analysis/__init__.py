@@ -12,7 +12,8 @@ user_bias.py       what a user bias changes in a trained network
 sweep.py           experiment: many weights and weightings in the plane of both metrics
 peers.py           figures of other methods on MovieLens 100K
 zoo.py             experiment: the networks of the zoo side by side
-dyadic.py          experiment: four dyadic tasks together and apart; dyadic_tables.py writes its tables
+dyadic.py          experiment: four dyadic tasks together and apart
+dyadic_*.py        its data sets, its tables, and what the paper prints beside them
 search.py          experiment: trials of settings on validation parts
 spaces.py          the settings that a search tries
 samplers.py        how a search chooses its next trials: random draws, or TPE

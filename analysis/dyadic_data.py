@@ -23,8 +23,8 @@ CAPTION = (
     "each stage, as a random 30 % of the rows sets this mean. Of a file, clicked, bookmarked and replied are its "
     "--labels, in this order. The paper's data were never published: its columns are printed values, and those before "
     "the filter do not agree with one another (10,378,780 dyads are 13 a user, not 7). Columns marked SIMULATED DATA "
-    "are invented and not evidence: simulated-xing is made to match the paper's counts a user after the filter, which "
-    "nothing is left out of, and is denser than the paper's data where it is smaller. n/a: not known."
+    "are invented and not evidence: simulated-xing is made to match the paper's counts a user after the filter; "
+    "nothing is left out of it, and it is denser than the paper's data where it is smaller. n/a: not known."
 )
 
 
@@ -127,7 +127,7 @@ def _format(name: str, value: float) -> str:
     if math.isnan(value):
         return "n/a"
     if name == "sparsity":
-        return f"{value:.2%}"
+        return f"{100 * value:.5g}%"
     return f"{value:,.0f}" if name in WHOLE else f"{value:,.2f}".removesuffix(".00")
 
 

@@ -48,7 +48,8 @@ PROGRAMS = ("python", "pip", "pytest", "tensorboard", "torchrun", "bash", "ruff"
 # Names in the pages that are no files of the project: what runs write, and what a reader writes.
 WRITTEN_BY_RUNS = {
     "config.json", "metrics.csv", "result.json", "results.json", "last.pt", "best.pt", "events.out.tfevents.*",
-    "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "autograder.zip", "homework.zip",
+    "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "differences.csv", "published.csv",
+    "users.png", "autograder.zip", "homework.zip",
     ".NAME.npz",
     "users.csv", "items.csv", "README.txt", "data.npz",
     "trials.csv", "effects.csv", "best.json",

@@ -47,7 +47,7 @@ def test_the_table_before_and_after_by_hand(own_file):
     assert lines[0] == "|  | paper, before | paper, after | events, before | events, after |"
     assert lines[2] == "| users | 770,859 | 5,949 | 3 | 2 |"
     assert "| dyads a user, mean | 7 | 137.71 | 1.67 | 2 |" in lines
-    assert "| sparsity | 99.99% | 99.45% | 44.44% | 0.00% |" in lines
+    assert "| sparsity | 99.991% | 99.45% | 44.444% | 0% |" in lines
 
 
 def test_the_counts_of_the_figure_by_hand(own_file):
