@@ -104,14 +104,7 @@ def _make_parser() -> Parser:
     zoo.add_argument(
         "--like_from", type=float, default=4.0, metavar="RATING", help="lowest rating that is a like (default: 4)"
     )
-    dyadic.add_argument(
-        "--scale", type=float, default=0.1, metavar="FRACTION", help="size of the simulated platform (default: 0.1)"
-    )
-    for name, kind, metavar in (
-        ("min_user", int, "K"), ("min_item", int, "K"),
-        ("feedback", str, "FILE"), ("labels", str, "NAME,NAME,NAME"), ("displayed", str, "NAME"),
-    ):  # fmt: skip
-        dyadic.add_argument(f"--{name}", type=kind, metavar=metavar, help="as for main.py --model dyadic")
+    _add_options_of_dyadic(dyadic)
     _add_options_of_search(search)
     report.add_argument("--folder", metavar="DIR", default="results", help="folder of the results (default: results)")
     exported = add("export", "the network of a run for other programs, as safetensors or ONNX")
@@ -150,6 +143,16 @@ def _add_options_of_folds(command: Parser) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--folds", type=int, default=5, metavar="K", help="number of random folds (default: 5)")
     which.add_argument("--published", action="store_true", help="the folds u1 to u5 of MovieLens 100K")
+
+
+def _add_options_of_dyadic(command: Parser) -> None:
+    command.add_argument(
+        "--scale", type=float, default=0.1, metavar="FRACTION", help="size of the simulated platform (default: 0.1)"
+    )
+    for name in ("min_user", "min_item"):
+        command.add_argument(f"--{name}", type=int, metavar="K", help="as for main.py --model dyadic")
+    for name, metavar in (("feedback", "FILE"), ("labels", "NAME,NAME,NAME"), ("displayed", "NAME")):
+        command.add_argument(f"--{name}", metavar=metavar, help="as for main.py --model dyadic")
 
 
 def _add_options_of_search(command: Parser) -> None:

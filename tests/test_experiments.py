@@ -107,6 +107,10 @@ def test_all_commands_take_the_same_data(command, elsewhere):
         (["zoo", "--ratings", "own.csv", "--rating_scale", "1", "4"], "own.csv, line "),
         (["search", "--rating_scale", "1", "4"], "add --ratings FILE"),
         (["dyadic", "--columns", "user=kunde"], "add --ratings FILE"),
+        (["dyadic", "--quick", "--feedback", "own.csv"], "leave out --feedback, or"),
+        (["dyadic", "--feedback", "own.csv", "--ratings", "own.csv"], "are two sources of data"),
+        (["dyadic", "--feedback", "own.csv"], "a header without a column clicked"),
+        (["dyadic", "--displayed", "seen"], "--displayed names columns of --feedback, which is missing"),
     ],
 )
 def test_mistakes_in_data_are_found_before_any_run(arguments, sentence, elsewhere, capsys):
