@@ -119,11 +119,12 @@ def _count_rows(described: Mapping) -> list[dict]:
 
 def as_markdown(counts: pd.DataFrame) -> list[str]:
     """The lines of the table of data and its caption. counts: of `statistics_table`."""
-    rows = [[name, *(_format(name, value) for value in row)] for name, row in counts.iterrows()]
+    rows = [[name, *(format_count(name, value) for value in row)] for name, row in counts.iterrows()]
     return [*markdown_rows(["", *counts.columns], rows), "", CAPTION]
 
 
-def _format(name: str, value: float) -> str:
+def format_count(name: str, value: float) -> str:
+    """The text of a quantity of `statistics`."""
     if math.isnan(value):
         return "n/a"
     if name == "sparsity":

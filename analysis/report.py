@@ -180,7 +180,11 @@ def _table_and_picture(found: Found, name: str, alt: str) -> str:
     if not folder:
         return _missing(name)
     text = re.sub(r"^(#+) ", r"##\1 ", found.text(folder / "table.md"), flags=re.MULTILINE)
-    return "\n\n".join([_source(found, folder), _picture(found, folder / "table.png", alt), text])
+    parts = [_source(found, folder), _picture(found, folder / "table.png", alt), text]
+    users = folder / "users.png"  # of the dyadic learner alone
+    if users.is_file():
+        parts.append(_picture(found, users, "Users by their numbers of clicks, bookmarks and replies"))
+    return "\n\n".join(parts)
 
 
 def _settings(found: Found) -> str:

@@ -133,6 +133,13 @@ def test_the_page_is_self_contained_and_well_formed(full):
     assert len(root.findall(".//table")) == len(root.findall(".//div[@class='scroll']/table")) > 5
 
 
+def test_the_users_of_the_dyadic_learner_are_shown(full):
+    (full / "dyadic" / "users.png").write_bytes(PNG)
+    assert command("report") == 0
+    assert "](dyadic/users.png)" in (full / "report.md").read_text(encoding="utf-8")
+    assert len(read_html(full).findall(".//img")) == 5
+
+
 def test_markdown_and_html_have_the_same_content(full):
     assert command("report") == 0
     text = (full / "report.md").read_text(encoding="utf-8")
