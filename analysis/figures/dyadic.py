@@ -52,11 +52,11 @@ def draw_differences(
                 rows = gaps[(gaps["world"] == world) & (gaps["metric"] == metric)]
                 _draw_gaps(axis, rows, tasks)
                 axis.set_xlabel(axis_label(f"{name} minus that of '{reference}'", +1))
-                axis.set_title(_shorten(world), loc="left")
+                axis.set_title(_shorten(world), loc="left", parse_math=False)
                 if simulated and not all(worlds.values()):
                     mark_simulated(axis)
         axes[0, 0].set_ylim(len(tasks) - 0.5, -0.5)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS) + 1)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS))
 
 
 def _draw_gaps(axis: Axes, rows: pd.DataFrame, tasks: Sequence[str]) -> None:
@@ -91,7 +91,7 @@ def draw_users(users: pd.DataFrame, path: Path) -> None:
             for axis in line[1:] if simulated and not all(worlds.values()) else ():  # the first has the name
                 mark_simulated(axis)
             line[0].set_ylabel("users")
-            line[0].set_title(_shorten(world), loc="left")
+            line[0].set_title(_shorten(world), loc="left", parse_math=False)
 
 
 def _draw_bars(axis: Axes, rows: pd.DataFrame) -> None:
@@ -109,7 +109,7 @@ def _draw_bars(axis: Axes, rows: pd.DataFrame) -> None:
     ends = [str(end) for end in bin_ends(top)]
     axis.set_xticks(range(0, top + 1, step), ends[::step])
     axis.set_ylim(top=axis.get_ylim()[1] * 1.15)  # room for the text
-    axis.set_xlabel(f"{rows['label'].iloc[0]}: dyads of a user, at most")
+    axis.set_xlabel(f"{rows['label'].iloc[0]}: dyads of a user, at most", parse_math=False)
     axis.grid(axis="x", visible=False)
 
 

@@ -98,6 +98,10 @@ def test_a_picture_of_simulated_data_alone_is_marked_once(drawn):
     assert SIMULATED not in found
 
 
+def test_names_are_shown_as_they_are(drawn):
+    assert r"$a\bc$.csv" in words(draw_differences(drawn, units({r"$a\bc$.csv": False})))
+
+
 def test_one_seed_is_drawn_without_whiskers(drawn):
     rows = units({"one": False})
     figure = draw_differences(drawn, rows[rows["seed"] == 0])
