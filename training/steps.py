@@ -46,8 +46,7 @@ class GradientStepper:
             groups.append({"params": learned, "weight_decay": 0.0})
         self.optimizer = self.make_optimizer(groups, lr=config.lr, fused=True)
         self.checkpoint_parts = {"optimizer": self.optimizer, "weighting": self.weighting}
-        trained = [name for name in task.loss_names if config.weights[name] > 0]  # the others may go anywhere
-        self.first_losses = dict.fromkeys(trained, math.nan)
+        self.first_losses = dict.fromkeys(task.loss_names, math.nan)
 
     def make_optimizer(self, groups: list[dict], **options) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, **options)

@@ -135,7 +135,7 @@ def test_a_command_that_is_broken_is_the_same_command(words, width):
     words = ["python", "main.py", *words]
     shown = copyable("go on:   ", [shlex.quote(word) for word in words], width)
     assert shown.startswith("go on:")
-    assert shlex.split(shown.removeprefix("go on:")) == words
+    assert shlex.split(shown.removeprefix("go on:").replace("\\\n", "")) == words  # a shell joins such lines
     for line in shown.split("\n"):
         assert display_width(line) <= width or len(shlex.split(line.removesuffix(" \\"))) == 1
 
