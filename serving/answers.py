@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from config.text import printable
-from training.terminal import cut, display_width
+from training.terminal import cut, display_width, right
 
 if TYPE_CHECKING:
     from serving.run import TrainedRun
@@ -90,9 +90,4 @@ def _table(rows: list[dict], width: int | None) -> list[str]:
         *([cell(row[column]) for column in columns] for row in rows),
     ]
     widths = [max(map(display_width, column)) for column in zip(*cells, strict=True)]
-    return [cut("  " + "  ".join([*map(_right, line[:-1], widths[:-1]), line[-1]]), width) for line in cells]
-
-
-def _right(text: str, width: int) -> str:
-    """The text at the right of so many columns."""
-    return " " * (width - display_width(text)) + text
+    return [cut("  " + "  ".join([*map(right, line[:-1], widths[:-1]), line[-1]]), width) for line in cells]

@@ -10,7 +10,7 @@ import torch
 from config.base import RunConfig
 from training.loop import Outcome
 from training.protocols import Baselines, Row, RunData, Task, Training
-from training.terminal import Marked, blocks, copyable, cut, wrap
+from training.terminal import Marked, blocks, copyable, cut, display_width, left, right, wrap
 
 ONCE = ("reading", "baselines")  # what takes time once a run, not once an epoch
 BOX = """\
@@ -103,15 +103,17 @@ def metric_table(
     epoch of the best value, then the best value.
     """
     names = {column: " ".join(column.split("_", 1)) for column in list(history[-1])[1:]}
-    start = max(24, *(len(name) + 2 for name in names.values()))
+    start = max(24, *(display_width(name) + 2 for name in names.values()))
     titles = ["last", "best", "at epoch", *(["chosen"] if chosen else [])]
     rows = [titles, *(_summary(column, history, chosen, directions) for column in names)]
     for spare in ("at epoch", "best"):
         if width is not None and start + 10 * len(titles) > width:
             rows = [[cell for title, cell in zip(titles, row, strict=True) if title != spare] for row in rows]
             titles = rows[0]
+    if width is not None:
+        start = min(start, width - 10 * len(titles))
     lines = zip(["", *names.values()], rows, strict=True)
-    return [cut(f"{name:<{start}}{''.join(f'{cell:>10}' for cell in row)}", width) for name, row in lines]
+    return [left(cut(name, start), start) + "".join(f"{cell:>10}" for cell in row) for name, row in lines]
 
 
 def _summary(
@@ -145,7 +147,7 @@ def baseline_table(row: Row, task: Task, model: str, baselines: Baselines, width
     rows = {f"{model}, epoch {row['epoch']}": network} | baselines
     columns = [_column(metric, task.directions[metric], rows) for metric in task.compared]
     start = 2 + max(len(name) for name in rows)
-    names = [f"{name:<{start}}" for name in ("test part, beside", *rows)]
+    names = [left(name, start) for name in ("test part, beside", *rows)]
     notes = (f"note: {note}" for note in task.baseline_notes)
     return ["", *blocks([names, *columns], width), "* best of its column", *notes, ""]
 
@@ -157,7 +159,7 @@ def _column(metric: str, direction: int, rows: Mapping[str, Row]) -> list[str]:
     is_best = [bool(direction) and metric in row and direction * row[metric] == best for row in rows.values()]
     marked = [text + ("*" if best else " ") for text, best in zip(texts, is_best, strict=True)]
     cells = [metric.replace("_", " ") + " ", *marked]
-    return [cell.rjust(1 + max(map(len, cells))) for cell in cells]
+    return [right(cell, 1 + max(map(display_width, cells))) for cell in cells]
 
 
 def shortfalls(row: Row, task: Task, model: str, baselines: Baselines) -> list[str]:

@@ -78,7 +78,7 @@ class GradientStepper:
             rows += size
             # Summed on the device: reading a number in every step would make a GPU wait.
             sums.add_(torch.stack([losses[name] for name in names]), alpha=size)
-            if step == 0:
+            if epoch == 1 and step == 0:
                 first = sums / size
         if epoch == 1:
             self._note_first_losses(dict(zip(names, first.tolist(), strict=True)))

@@ -59,6 +59,16 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
+def left(text: str, width: int) -> str:
+    """The text at the left of so many columns."""
+    return text + " " * (width - display_width(text))
+
+
+def right(text: str, width: int) -> str:
+    """The text at the right of so many columns."""
+    return " " * (width - display_width(text)) + text
+
+
 def cut(text: str, width: int | None) -> str:
     """The beginning of a line that fits the width, with "..." where the rest is missing. None: all of it."""
     if width is None or display_width(text) <= width:
@@ -91,15 +101,15 @@ def copyable(label: str, words: Sequence[str], width: int | None) -> str:
     line = " ".join(words)
     if width is None or display_width(label + line) <= width:
         return label + line
-    parts = [words[0]]
-    for word in words[1:]:
-        if display_width(f"  {parts[-1]} {word} \\") <= width:
-            parts[-1] += f" {word}"
-        else:
-            parts.append(word)
-    if display_width(f"  {line}") <= width:
-        parts = [line]
-    return "\n  ".join([label.rstrip(), " \\\n    ".join(parts)])
+    lines = [f"  {line}"]
+    if display_width(lines[0]) > width:
+        lines = [f"  {words[0]}"]
+        for word in words[1:]:
+            if display_width(f"{lines[-1]} {word} \\") <= width:
+                lines[-1] += f" {word}"
+            else:
+                lines.append(f"    {word}")
+    return f"{label.rstrip()}\n" + " \\\n".join(lines)
 
 
 def blocks(columns: Sequence[Sequence[str]], width: int | None) -> list[str]:

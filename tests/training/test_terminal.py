@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from serving.answers import as_text
 from training.console import log, run_command
 from training.epoch_line import epoch_line, in_words, time_left
-from training.report import BOX, simulated_box
+from training.report import BOX, metric_table, simulated_box
 from training.terminal import (
     Marked,
     blocks,
@@ -151,7 +151,7 @@ def test_a_short_command_stays_beside_its_label():
     assert copyable("go on:   ", words, 24) == "go on:\n  python main.py \\\n    --resume run/a"
 
 
-@given(st.lists(st.integers(2, 25), min_size=1, max_size=12), st.integers(30, 120))
+@given(st.lists(st.integers(3, 25), min_size=1, max_size=12), st.integers(30, 120))
 @FEW
 def test_a_table_in_blocks_fits_and_keeps_every_cell(widths, width):
     columns = [["name ", "row  "], *([f"{number:>{size}}" for _ in range(2)] for number, size in enumerate(widths))]
@@ -195,6 +195,19 @@ def test_titles_of_any_script_are_aligned_and_cut():
     assert all(display_width(line) in (39, 40) for line in lines[1:])
     whole = as_text({"user": "1", "known": True, "rated": rated, "recommended": []})
     assert whole.count("千と千尋の神隠し" * 3) == 3
+
+
+def test_metrics_of_labels_in_any_script_are_aligned():
+    history = [{"epoch": 1, "test_auc": 0.5, "test_いいね_auc": 0.25, "test_いいね_given_view_user_auc": 1e9}]
+    lines = metric_table(history, None, {"auc": 1, "いいね_auc": 1, "いいね_given_view_user_auc": 1})
+    assert {display_width(line) for line in lines} == {33 + 30}
+    assert [line.split()[-3:] for line in lines[1:]] == [
+        ["0.5000", "0.5000", "1"], ["0.2500", "0.2500", "1"], ["1.00e+09", "1.00e+09", "1"],
+    ]  # fmt: skip
+    narrow = [metric_table(history, None, {"auc": 1}, width) for width in (60, 45, 40)]
+    assert [table[0].split() for table in narrow] == [["last", "best"], ["last"], ["last"]]
+    assert all(display_width(line) == 40 for line in narrow[-1])
+    assert narrow[-1][-1].endswith("...  1.00e+09")
 
 
 # the line of an epoch; tests/test_contract.py has its width for every model
