@@ -59,7 +59,7 @@ CHANGES: dict[str, tuple[dict, dict]] = {
     "feedback": ({}, {"dataset": "auto", "simulated_size": (943, 1682, 100_000), "feedback": "clicks.csv",
                       "labels": "click,save,buy"}),
     "monitor": ({"val_fraction": 0.2}, {"monitor": "log_loss"}),
-    "patience": ({"val_fraction": 0.2, "epochs": 9, "lr": 0.5}, {"patience": 1}),
+    "patience": ({"val_fraction": 0.2, "epochs": 9, "lr": 0.1}, {"patience": 1}),
     "factorization_weight": ({}, {"factorization_weight": 0.5}),
     "layer_sizes": ({}, {"layer_sizes": (12, 7)}),
     "negative_sampling": ({}, {"negative_sampling": "unseen"}),
