@@ -12,6 +12,7 @@ from config.base import GradientConfig
 from config.errors import UserError
 from registry import MODELS, make_config, recipe_for
 from training.data_parallel import DataParallelStepper
+from training.divergence import require_no_divergence
 from training.epoch_line import epoch_line
 from training.loop import Outcome, fit
 from training.report import report
@@ -165,6 +166,12 @@ class TestContract:
         stepper = training.make_stepper(training.model, training.task, config, CPU)
         row = stepper.run_epoch(1, [], lambda: False)
         assert all(math.isfinite(value) for name, value in row.items() if name.startswith("train_"))
+        require_no_divergence(row, stepper.first_losses, [])
+        assert stepper.first_losses
+        for name, first in stepper.first_losses.items():
+            assert 0 < first < 1e3
+            with pytest.raises(FloatingPointError, match=f"the loss {name} rose"):
+                require_no_divergence(row | {f"train_{name}": 101 * max(first, 1.0)}, stepper.first_losses, [])
         assert not isinstance(stepper, DataParallelStepper)
 
     def test_a_resumed_run_equals_an_uninterrupted_one(self, model, tmp_path):

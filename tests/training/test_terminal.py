@@ -6,6 +6,7 @@ import pty
 import re
 import shlex
 import struct
+import subprocess
 import sys
 import termios
 import threading
@@ -148,7 +149,11 @@ def test_a_short_command_stays_beside_its_label():
         == "go on:   python main.py --resume run/a"
     )
     assert copyable("go on:   ", words, 32) == "go on:\n  python main.py --resume run/a"
-    assert copyable("go on:   ", words, 24) == "go on:\n  python main.py \\\n    --resume run/a"
+    broken = copyable("go on:   ", words, 24)
+    assert broken == "go on:\n  python main.py \\\n    --resume run/a"
+    pasted = broken.split("\n", 1)[1].replace("python", "echo")
+    shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True)
+    assert shell.stdout == "main.py --resume run/a\n"
 
 
 @given(st.lists(st.integers(3, 25), min_size=1, max_size=12), st.integers(30, 120))
