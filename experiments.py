@@ -193,7 +193,7 @@ def zoo(options: argparse.Namespace) -> None:
 
     common = experiment.QUICK if options.quick else experiment.SETTINGS | data_settings(options)
     common = common | {"device": options.device, "like_from": options.like_from}
-    show(experiment.run(options.folder, common, options.seeds, options.jobs, log))
+    show(experiment.run(options.folder, common, options.seeds, options.jobs, log, options.quick))
 
 
 def dyadic(options: argparse.Namespace) -> None:
@@ -208,7 +208,10 @@ def dyadic(options: argparse.Namespace) -> None:
         }
         worlds, learner = experiment.make_worlds(data_settings(options) | least, options.scale), experiment.FIXED
         experiment.require_labels(worlds)
-    show(experiment.run(options.folder, worlds, options.seeds, options.jobs, learner, log=log))
+    files = experiment.run(
+        options.folder, worlds, options.seeds, options.jobs, learner, log=log, is_quick=options.quick
+    )
+    show(files)
 
 
 def folds(options: argparse.Namespace) -> None:

@@ -241,11 +241,12 @@ def _mark(marked: bool, ranksum: int, signed_rank: int) -> str:
 
 
 def _counts_table(counts: pd.DataFrame) -> list[str]:
-    rows = [[name, *(_count(name, value) for value in row)] for name, row in counts.iterrows()]
+    rows = [[name, *(format_count(name, value) for value in row)] for name, row in counts.iterrows()]
     return markdown_rows(["", *counts.columns], rows)
 
 
-def _count(name: str, value: float) -> str:
+def format_count(name: str, value: float) -> str:
+    """The text of a quantity of `statistics`."""
     if math.isnan(value):
         return "n/a"
     if name == "sparsity":

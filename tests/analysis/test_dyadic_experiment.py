@@ -21,6 +21,7 @@ from dyadic.features import add_features
 from dyadic.metrics import METRICS, TaskMetrics
 from dyadic.tuning import folds
 from training.console import silent
+from training.session import versions
 
 pytestmark = pytest.mark.slow  # every test needs runs of the experiment
 
@@ -313,7 +314,8 @@ def test_the_published_counts_are_consistent():
 
 def test_all_files_are_written(written):
     folder, paths, _ = written
-    assert [path.name for path in paths] == ["table.md", "table.csv", "statistics.csv", "units.csv", "table.png"]
+    names = ["table.md", "table.csv", "statistics.csv", "units.csv", "table.png", "dyadic.json"]
+    assert [path.name for path in paths] == names
     assert {path.name for path in folder.iterdir()} == {"units"} | {path.name for path in paths}
     units, summary = pd.read_csv(paths[3]), pd.read_csv(paths[1])
     assert len(units) == 2 * len(summary) == 2 * 2 * 4 * 4 * 4  # seeds, worlds, tasks, arms, metrics
@@ -322,6 +324,25 @@ def test_all_files_are_written(written):
     assert row["mean"] == pytest.approx(units[same]["value"].mean())
     assert list(pd.read_csv(paths[2]).columns) == ["quantity", "paper", "tiny N", "invented (SIMULATED DATA)"]
     assert paths[4].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_metadata(written):
+    found = json.loads(written[1][-1].read_text())
+    assert (found["data"], found["simulated"]) == ("tiny N, invented (SIMULATED DATA)", True)
+    assert (found["seeds"], found["runs"], found["versions"]) == ([0, 1], 4, versions())
+    counts = pd.read_csv(written[1][2], index_col="quantity")
+    for world, statistics in found["statistics"].items():
+        assert int(statistics["dyads"].replace(",", "")) == pytest.approx(counts.loc["dyads", world], abs=0.5)
+    assert found["settings"]["iterations"] == "60"
+    assert found["settings"]["thresholds"] == "0.01 to 0.99"
+    assert "seed" not in found["settings"]
+
+
+def test_a_unit_that_does_not_say_what_measured_it_is_measured_again(tmp_path):
+    unit = Unit(REAL, DEFAULT_FEATURES, TINY)
+    found = measure(unit)
+    unit.path(tmp_path).write_text(json.dumps({name: found[name] for name in found if name != "versions"}))
+    assert experiment.run_units([unit], tmp_path, 1, silent)[0]["versions"] == versions()
 
 
 def test_the_text_of_the_table(written):
