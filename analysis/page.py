@@ -33,6 +33,7 @@ ATTRIBUTES = {
 }
 # A text in a frame of characters. A terminal shows it well; a phone would cut its lines.
 FRAMED = re.compile(r"^```\n\+-+\+\n((?:\|.*\|\n)+)\+-+\+\n```$", re.MULTILINE)
+NO_CHARACTERS = {0xFFFE: "\N{REPLACEMENT CHARACTER}", 0xFFFF: "\N{REPLACEMENT CHARACTER}"}  # XML has none of them
 UNBROKEN = re.compile(r" ± |\d %|\bp (?:=|&lt;) \d|\([\d.]+, [\d.]+\)")  # a line does not end within these
 
 
@@ -46,7 +47,7 @@ def as_page(title: str, text: str, pictures: Mapping[str, bytes]) -> str:
     converter.preprocessors.deregister("html_block")
     converter.inlinePatterns.deregister("html")
     cleaner = _Cleaner(pictures)
-    cleaner.feed(converter.convert(FRAMED.sub(_quote, printable(text))))
+    cleaner.feed(converter.convert(FRAMED.sub(_quote, printable(text).translate(NO_CHARACTERS))))
     cleaner.close()
     body = UNBROKEN.sub(lambda match: match[0].replace(" ", "&#160;"), "".join(cleaner.parts))
     return TEMPLATES.get_template("report.html.j2").render(title=title, body=Markup(body))

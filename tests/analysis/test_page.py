@@ -26,6 +26,8 @@ HOSTILE = {
     "entities": "&lt;script&gt;alert(1)&lt;/script&gt; [x](&#106;avascript:alert(1)) &nbsp; &bogus;",
     "code": '```{."><script>alert(1)</script>}\ncode\n```\n\n```x" onclick="y\ncode\n```\n\n`<script>`',
     "table": "| a |\n|---|\n| <script>alert(1)</script> |\n| </td></table><script>x</script> |",
+    "no characters": "| a | b |\n|---|---|\n| \ufffe&#xffff;&#0; | \uffff |\n\n\uffff",
+    "numbers": '| a | b |\n|---|---|\n| 1 ± <script> | 1 ± 2" onclick="x |\n| 1 ± 22 & | -10 ± <b>&lt; |',
     "comment": "<!-- --><script>alert(1)</script><![CDATA[x]]><?php x ?><!DOCTYPE x>",
     "title": '![x](other.png "a\\" onerror=\\"alert(1)")',
     "control": "a\x1b[31mb\x00c\u202ed",
