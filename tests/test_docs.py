@@ -51,7 +51,7 @@ WRITTEN_BY_RUNS = {
     "table.md", "table.csv", "table.png", "runs.csv", "statistics.csv", "units.csv", "autograder.zip", "homework.zip",
     ".NAME.npz",
     "users.csv", "items.csv", "README.txt", "data.npz",
-    "trials.csv", "effects.csv", "best.json",
+    "trials.csv", "effects.csv", "best.json", "zoo.json", "dyadic.json",
     "ml-100k.zip", "u.data", "ml-100k/", ".ratings.csv.npz", ".simulated-*.npz",
 }  # fmt: skip
 EXAMPLE_MODELS = {"plain"}  # of zoo/plain.py, which docs/extending.md adds
