@@ -24,8 +24,8 @@ def collect(runs: Sequence[Run], results: Iterable[dict], data: Data, is_quick: 
     records = [RunFolder.open(Path(result["folder"])).read_config() for result in results]
     settings = shared_settings([run.config for run in runs])
     settings["device"] = join_distinct(record["settings"]["device"] for record in records)
-    if not data.simulated:
-        settings.pop("simulated_size", None)
+    unused = {"simulated_size": not data.simulated, "rating_scale": not runs[0].config.own_files}
+    settings = {name: value for name, value in settings.items() if not unused.get(name)}
     return assemble(
         data=data.name,
         simulated=data.simulated,

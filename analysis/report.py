@@ -223,7 +223,7 @@ def _unrecorded(found: Found) -> list[str]:
 
 def _columns_table(columns: dict[str, dict]) -> str:
     """A table with these columns {title: {row: value}}; rows without a value are left out."""
-    keys = dict.fromkeys(key for column in columns.values() for key, value in column.items() if value is not None)
+    keys = dict.fromkeys(key for column in columns.values() for key, value in column.items() if _as_text(value))
     rows = [[key, *(_as_text(column.get(key)) for column in columns.values())] for key in keys]
     return "\n".join(markdown_rows(["", *columns], rows))
 
@@ -232,6 +232,8 @@ def _as_text(value: object) -> str:
     """A value of a JSON file for a cell; "" where there is none."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, list):
         return ", ".join(map(_as_text, value))
     return "" if value is None else str(value)

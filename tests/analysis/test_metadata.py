@@ -60,3 +60,5 @@ def test_the_zoo_describes_its_runs(tmp_path, monkeypatch, tiny):
     assert found["statistics"]["users"] == "60"
     assert found["settings"]["device"] == "cpu"
     assert found["settings"]["like_from"] == 3.5
+    assert found["settings"]["simulated_size"] == [943, 1682, 100_000]
+    assert "rating_scale" not in found["settings"]  # of a file of one's own

@@ -23,7 +23,8 @@ PNG = b"\x89PNG\r\n\x1a\nnot a real picture"
 METADATA = {  # of the parts that are written by hand
     "zoo": metadata.assemble(
         data="ml-100k", simulated=False, is_quick=False, seeds=[1, 0], runs=28, statistics={"users": "943"},
-        settings={"epochs": 20, "tower_units": [32], "patience": None}, versions=[{"torch": "2"}, {"torch": "3"}],
+        settings={"epochs": 20, "tower_units": [32], "patience": None, "label_weights": [], "val_fraction": 1 / 9},
+        versions=[{"torch": "2"}, {"torch": "3"}],
     ),
     "dyadic": metadata.assemble(
         data="one, two", simulated=False, is_quick=False, seeds=[0], runs=2,
@@ -210,7 +211,9 @@ def test_data_and_settings_of_every_part_are_told(full):
     assert "| tower_units |  |  | 32 |  |" in used
     assert "| held_out |  |  |  | yes |" in used
     assert "| torch | 2 | 2 | 2, 3 | 2 |" in used
+    assert "| val_fraction | 0.05 | 0.05 | 0.111111 |  |" in used
     assert "patience" not in used  # nowhere set
+    assert "label_weights" not in used
     assert "`zoo`: 28 runs; seeds 0, 1 of split" in used
     assert "not recorded" not in data + used
 
