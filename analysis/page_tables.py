@@ -13,7 +13,7 @@ SPREAD = " ± "
 MISSING = ("", "n/a")
 LONGEST_PREFIX = 8  # characters before the first number of a cell; after a longer text, the cell is no number
 STAR, LONGEST_MARK = 2, 8  # characters after its last number: a star, and more that stays on the line
-WIDE_SIGNS = "+<=%↓mwMW"  # up to half as wide again as a digit
+WIDE, NARROW = "+<=%↓mwMW", "., "  # up to half as wide again as a digit; half as wide
 LONG_TEXT = 24  # characters; a longer text may be broken into lines
 WIDE_TABLE = 130  # characters; a wider table is smaller on paper, with deviations below their means
 
@@ -92,7 +92,7 @@ def _common_width(pieces: Sequence[str]) -> float | None:
     """The width of the widest, in digits; None where all are equally wide."""
     if len({re.sub(r"\d", "0", piece) for piece in pieces}) == 1:
         return None
-    return max(len(piece) + 0.5 * sum(map(piece.count, WIDE_SIGNS)) for piece in pieces)
+    return max(len(piece) + sum((sign in WIDE) - (sign in NARROW) for sign in piece) / 2 for piece in pieces)
 
 
 def _tears(pieces: Sequence[Sequence[str]], widths: Sequence[float | None]) -> bool:

@@ -1,6 +1,5 @@
 """Tables of the page: nothing is lost, points stand below one another, and columns are of the right kind."""
 
-import math
 import re
 import xml.etree.ElementTree as ET
 
@@ -30,16 +29,20 @@ def lay_out_column(*texts: str) -> list[ET.Element]:
 
 
 def drawn(node: ET.Element) -> str:
-    """The text of a cell with the room that its boxes add, where every character is as wide as a digit."""
+    """The text of a cell with the room that its boxes add: a digit is two characters, a point or a comma is one."""
     style = node.get("style", "min-width: 0ch;")
-    width = math.ceil(float(style.removeprefix("min-width: ").removesuffix("ch;")))
-    text = (node.text or "") + "".join(drawn(child) + (child.tail or "") for child in node)
+    width = round(2 * float(style.removeprefix("min-width: ").removesuffix("ch;")))
+    text = _widened(node.text) + "".join(drawn(child) + _widened(child.tail) for child in node)
     return text.rjust(width) if node.get("class") == "right" else text.ljust(width)
+
+
+def _widened(text: str | None) -> str:
+    return "".join(sign if sign in "., " else f"{sign}~" for sign in text or "")
 
 
 def points(cell: ET.Element) -> tuple[int, ...]:
     """Where the whole parts of the numbers of a cell end."""
-    return tuple(number.end("whole") for number in re.finditer(r"(?P<whole>[-+]?[\d,]+)(\.\d+)?", drawn(cell)))
+    return tuple(number.end("whole") for number in re.finditer(r"(?P<whole>[\d~,]*\d~)(\.[\d~]*)?", drawn(cell)))
 
 
 def test_points_stand_below_one_another():
