@@ -77,15 +77,14 @@ def _count_shared(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _cut(parts: Sequence[str], count: int) -> list[str]:
-    """[prefix, whole, fraction, joint, whole, fraction, ..., rest]; of a cell without a number: [its text, ""]."""
+    """[whole, fraction, joint, whole, fraction, ..., rest]; of a cell without a number: [its text, ""]."""
     if len(parts) == 1 or count == 0:
         return ["".join(parts), ""]
-    pieces = [parts[0]]
+    pieces = []
     for place in range(1, 2 * count, 2):
         whole, point, decimals = parts[place].partition(".")
         pieces += [whole, point + decimals, parts[place + 1]]
-    pieces[-1] = "".join(parts[2 * count :])
-    return pieces
+    return [parts[0] + pieces[0], *pieces[1:-1], "".join(parts[2 * count :])]
 
 
 def _common_width(pieces: Sequence[str]) -> float | None:
@@ -97,7 +96,7 @@ def _common_width(pieces: Sequence[str]) -> float | None:
 
 def _tears(pieces: Sequence[Sequence[str]], widths: Sequence[float | None]) -> bool:
     """True where room after a fraction would stand before a comma, as in "0.9  , 0.1"."""
-    ragged = [place for place, width in enumerate(widths) if width is not None and place % 3 == 2]
+    ragged = [place for place, width in enumerate(widths) if width is not None and place % 3 == 1]
     return any(row[place + 1].startswith((",", ")")) for row in pieces if len(row) > 2 for place in ragged)
 
 
@@ -109,7 +108,7 @@ def _fill(cell: ET.Element, pieces: Sequence[str], widths: Sequence[float | None
         if piece == SPREAD:
             parent = ET.SubElement(cell, "span", {"class": "spread"})
         width = widths[place] if len(numbers) > 1 else None
-        _append(parent, piece, width, "left" if place % 3 == 2 else "right")
+        _append(parent, piece, width, "left" if place % 3 == 1 else "right")
     _append(cell if widths[-1] is None else parent, rest, widths[-1], "left")
 
 
