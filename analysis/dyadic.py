@@ -21,6 +21,7 @@ from analysis import dyadic_tables as tables
 from analysis import metadata
 from analysis.dyadic_tables import REFERENCE
 from analysis.runner import FunctionProcess, Job, Log, content_digest, run_jobs, short_digest
+from analysis.tables import marked
 from config.dyadic import MAPPINGS, TASKS, DyadicConfig, FeatureOptions, LearnerOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
@@ -221,7 +222,7 @@ def describe(units: Sequence[Unit], results: Sequence[dict], is_quick: bool) -> 
     choice = {"thresholds": f"{least:g} to {most:g}", "held_out": unit.held_out, "level": LEVEL}
     data = {f"data of {one.world.name}": ", ".join(f"{k} {v}" for k, v in one.world.settings.items()) for one in units}
     return metadata.assemble(
-        data=", ".join(names),
+        data=", ".join(dict.fromkeys(marked(result["world"], result["simulated"]) for result in results)),
         simulated=any(result["simulated"] for result in results),
         is_quick=is_quick,
         seeds=[unit.options.seed for unit in units],

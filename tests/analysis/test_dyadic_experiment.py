@@ -330,7 +330,8 @@ def test_the_metadata(written):
     found = json.loads(written[1][-1].read_text())
     assert (found["data"], found["simulated"]) == ("tiny N, invented (SIMULATED DATA)", True)
     assert (found["seeds"], found["runs"], found["versions"]) == ([0, 1], 4, versions())
-    counts = pd.read_csv(written[1][2], index_col="quantity")
+    counts = pd.read_csv(written[0] / "statistics.csv", index_col="quantity")
+    assert list(found["statistics"]) == [name for name in counts if not name.startswith("paper")]
     for world, statistics in found["statistics"].items():
         assert int(statistics["dyads"].replace(",", "")) == pytest.approx(counts.loc["dyads", world], abs=0.5)
     assert found["settings"]["iterations"] == "60"
