@@ -48,7 +48,8 @@ function measure(inner) {
     const edges = box.getBoundingClientRect(), row = table.rows[1].cells;
     found.last = row[row.length - 1].getBoundingClientRect().right - edges.right;
     found.first = row[0].getBoundingClientRect().left - edges.left;
-    found.label = row[0].offsetWidth;
+    const labels = [...row].filter(cell => style(cell).position === 'sticky');
+    found.labels = Math.max(0, ...labels.map(cell => cell.getBoundingClientRect().right - edges.left));
     return found;
   });
   const boxes = [...inner.querySelectorAll('img, pre, blockquote, h1, h2, h3')].map(node => {
