@@ -27,6 +27,7 @@ from config.errors import EXIT_OK, UserError
 from sources.catalog import DATASETS
 from sources.locks import owned
 from training.console import log, run_command
+from training.terminal import copyable, fit_markdown, terminal_width
 
 INTERRUPTED = "stopped; the same command goes on with what is not finished"
 DATA_FLAGS = ("dataset", "data_dir", "ratings", "rating_scale", "columns")  # they mean the same to all commands
@@ -199,7 +200,7 @@ def zoo(options: argparse.Namespace) -> None:
 
     common = experiment.QUICK if options.quick else experiment.SETTINGS | data_settings(options)
     common = common | {"device": options.device, "like_from": options.like_from}
-    show(experiment.run(options.folder, common, options.seeds, options.jobs, log))
+    show(experiment.run(options.folder, common, options.seeds, options.jobs, log, options.quick))
 
 
 def dyadic(options: argparse.Namespace) -> None:
@@ -214,7 +215,10 @@ def dyadic(options: argparse.Namespace) -> None:
         given = data_settings(options) if options.feedback is None else _given(options, *DATA_FLAGS)
         worlds, learner = make_worlds(given | named, options.scale), experiment.FIXED
         require_labels(worlds)
-    show(experiment.run(options.folder, worlds, options.seeds, options.jobs, learner, log=log))
+    files = experiment.run(
+        options.folder, worlds, options.seeds, options.jobs, learner, log=log, is_quick=options.quick
+    )
+    show(files)
 
 
 def folds(options: argparse.Namespace) -> None:
@@ -261,7 +265,8 @@ def search(options: argparse.Namespace) -> None:
     sampler = make_sampler(space, options.sampler, log)
     trials = experiment.Trials(space, common, options.seeds, options.folder / "runs", options.jobs, log)
     show(experiment.run(trials, sampler, count, options.folder))
-    log(f"train with the best settings: python main.py --config {shlex.quote(str(options.folder / experiment.BEST))}")
+    best = shlex.quote(str(options.folder / experiment.BEST))
+    log(copyable("train with the best settings: ", ["python", "main.py", "--config", best], terminal_width(sys.stdout)))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -316,9 +321,13 @@ def as_flags(settings: dict[str, object]) -> list[str]:
 
 def show(paths: list[Path]) -> None:
     """Print the names of the files and the text of the table."""
+    from training.report import BOX, simulated_box
+
     for path in paths:
         log(f"wrote {path}")
-    log(next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8"))
+    text = next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8")
+    width = terminal_width(sys.stdout)
+    log(fit_markdown(text.replace(BOX, simulated_box(width)), width))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ def train(request: cli.Request, group) -> int:
     from training.interrupts import CtrlC
     from training.loop import fit
     from training.report import header, profile, report
+    from training.terminal import terminal_width
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with session.begin(request, group, MODELS, CHOICES) as (run_folder, record, config):
@@ -69,13 +70,14 @@ def train(request: cli.Request, group) -> int:
             if not group.is_main:
                 return follow(training, config, device, ctrl_c.pressed)
             assert run_folder is not None  # rank 0 has one
-            log(header(training, data, config, device, group.world_size, run_folder.path))
+            width = terminal_width(sys.stdout)
+            log(*header(training, data, config, device, group.world_size, run_folder.path, width))
             with release_followers(group):
                 run_folder.write_config(session.describe(config, record, data))
                 run_folder.write_data(data.pack())
                 outcome = fit(training, config, run_folder, device, silent if config.quiet else log, ctrl_c.pressed)
                 run_folder.write_result(session.summarize(outcome, training.model, device, group.world_size))
-        log(report(outcome, training.task, run_folder.path, config))
+        log(*report(outcome, training.task, run_folder.path, config, terminal_width(sys.stdout)))
         if config.profile:
             log(profile({"reading": seconds} | outcome.seconds, outcome.epochs_run))
         return EXIT_INTERRUPTED if outcome.ending == "interrupted" else EXIT_OK

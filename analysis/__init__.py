@@ -18,5 +18,5 @@ search.py          experiment: trials of settings on validation parts
 spaces.py          the settings that a search tries
 samplers.py        how a search chooses its next trials: random draws, or TPE
 answers.py         the homework's questions, answered from the runs
-report.py          all of it as one page, Markdown and HTML
+report.py          all of it as one page, Markdown and HTML; page.py and page_tables.py write the HTML
 """

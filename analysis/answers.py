@@ -94,7 +94,7 @@ def comparison_table(answers: dict[str, Comparisons]) -> str:
     for question in QUESTIONS:
         names = f"{question.own.name} / {question.other.name}"
         for (metric, reading), one in answers[question.title].items():
-            p = ("n/a", "n/a") if one.outcome == UNTESTED else (f"{one.p:.2g}", f"{one.adjusted:.2g}")
+            p = ("n/a", "n/a") if one.outcome == UNTESTED else (_p(one.p), _p(one.adjusted))
             numbers = (f"{one.own:.4f}", f"{one.other:.4f}", f"{one.difference:+.4f}", _interval(one))
             rows.append((names, metric.upper(), reading, *numbers, *p, one.sentence))
     note = (
@@ -119,6 +119,11 @@ def _numbers(metric: str, found: Comparisons) -> str:
         test = "" if one.outcome == UNTESTED else f" (95 % interval {_interval(one)}, {in_words(one.adjusted)})"
         parts.append(f"{words} {one.own:.4f} against {one.other:.4f}, difference {one.difference:+.4f}{test}")
     return f"- {metric.upper()} {'; '.join(parts)}."
+
+
+def _p(value: float) -> str:
+    """A p of the table; all have the same number of decimals."""
+    return in_words(value).removeprefix("p ").removeprefix("= ")
 
 
 def _interval(one: Comparison) -> str:

@@ -18,10 +18,12 @@ import torch
 from scipy import stats
 
 from analysis import dyadic_tables as tables
-from analysis.dyadic_data import describe_stages
+from analysis import metadata
+from analysis.dyadic_data import describe_stages, format_count, statistics_table
 from analysis.dyadic_tables import REFERENCE
 from analysis.dyadic_worlds import World
 from analysis.runner import FunctionProcess, Job, Log, run_jobs, short_digest
+from analysis.tables import marked
 from config.dyadic import TASKS, FeatureOptions, LearnerOptions
 from config.errors import UserError
 from dyadic.data import DyadicData
@@ -32,6 +34,7 @@ from dyadic.task import train
 from dyadic.tuning import folds
 from sources.files import write_atomically
 from training.console import log
+from training.session import versions
 
 DEFAULT_FEATURES = FeatureOptions()
 SINGLE_TASK_READINGS = ("features", "private")
@@ -42,6 +45,7 @@ QUICK_RATINGS, QUICK_SCALE = {"dataset": "simulated", "simulated_size": (300, 40
 # Wider than the paper's grid of 0.3 to 0.5: a ranking score has no natural zero, and with class weights of 1 the
 # probability of a rare label seldom reaches 0.3.
 THRESHOLDS = tuple(percent / 100 for percent in range(1, 100))
+METADATA = "dyadic.json"
 LEVEL = 0.01  # of significance, as in the paper
 Measured = dict[str, tuple[TaskMetrics, float]]  # {task: (metrics, threshold of F1)}
 
@@ -121,8 +125,9 @@ def run(
     features: FeatureOptions = DEFAULT_FEATURES,
     held_out: bool = True,
     log: Log = log,
+    is_quick: bool = False,
 ) -> list[Path]:
-    """Measure the units that are not finished, then write all tables; returns the paths of the tables.
+    """Measure the units that are not finished, then write all files; returns their paths.
 
     Args:
         folder: of the tables; the results of the units are in its subfolder "units".
@@ -139,7 +144,31 @@ def run(
     _check(worlds, seeds, jobs, options)
     seeded = [replace(options, seed=seed) for seed in range(seeds)]
     units = [Unit(world, features, one, held_out) for one in seeded for world in worlds]
-    return tables.write(run_units(units, folder / "units", jobs, log), folder, options)
+    results = run_units(units, folder / "units", jobs, log)
+    paths = tables.write(results, folder, options)
+    metadata.write(folder / METADATA, describe(units, results, is_quick))
+    return [*paths, folder / METADATA]
+
+
+def describe(units: Sequence[Unit], results: Sequence[dict], is_quick: bool) -> dict:
+    """The metadata of the units: a run is a unit, which trains all arms."""
+    unit = units[0]
+    counts = statistics_table(results)
+    names = [name for name in counts if not name.startswith("paper")]
+    learner = {name: value for name, value in asdict(unit.options).items() if name != "seed"}
+    least, most = THRESHOLDS[0], THRESHOLDS[-1]
+    choice = {"thresholds": f"{least:g} to {most:g}", "held_out": unit.held_out, "level": LEVEL}
+    data = {f"data of {one.world.name}": ", ".join(f"{k} {v}" for k, v in one.world.settings.items()) for one in units}
+    return metadata.assemble(
+        data=", ".join(dict.fromkeys(marked(result["world"], result["simulated"]) for result in results)),
+        simulated=any(result["simulated"] for result in results),
+        is_quick=is_quick,
+        seeds=[unit.options.seed for unit in units],
+        runs=len(units),
+        statistics={name: {row: format_count(row, value) for row, value in counts[name].items()} for name in names},
+        settings=learner | asdict(unit.features) | choice | data,
+        versions=[result["versions"] for result in results],
+    )
 
 
 def _check(worlds: Sequence[World], seeds: int, jobs: int, options: LearnerOptions) -> None:
@@ -173,7 +202,7 @@ def measure_and_save(unit: Unit, path: Path) -> None:
 
 
 def measure(unit: Unit) -> dict:
-    """Train all arms on one split: {"world", "seed", "simulated", "notes", "data", "settings", "records"}.
+    """Train all arms on one split; returns what the keys below say, as JSON values.
 
     data: see `describe_stages`. A record is one task and metric of one arm with its comparison to REFERENCE; see
     `compare_arms`.
@@ -189,6 +218,7 @@ def measure(unit: Unit) -> dict:
         "notes": data.notes,
         "data": describe_stages(unit.world, unit.options.seed, dyads),
         "settings": unit.settings,
+        "versions": versions(),
         "records": compare_arms(measure_arms(data, part, unit.options)),
     }
 
@@ -274,10 +304,11 @@ def _signed_rank_worse(own: np.ndarray, other: np.ndarray, p: float) -> str | No
 
 
 def _read(path: Path) -> dict | None:
-    """The result of a finished unit; None for any other."""
+    """The result of a finished unit; None for any other, such as one that does not say what it was measured with."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return result if "versions" in result else None
+    except (OSError, ValueError, TypeError):
         return None
 
 

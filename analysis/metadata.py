@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +10,78 @@ import numpy as np
 from analysis.foreign import plain_json
 from analysis.runner import Run
 from analysis.tables import marked, percent
+from config.base import RunConfig
 from config.errors import UserError
 from dataset import Data
 from sources.files import write_atomically
 from training.run_folder import RunFolder
 
 NEEDED = ("data", "simulated", "seeds", "runs", "statistics", "settings", "versions")
-VARIED = ("factorization_weight", "regression_weight", "shared_embeddings", "weighting", "seed")
 
 
 def collect(runs: Sequence[Run], results: Iterable[dict], data: Data, is_quick: bool) -> dict:
-    """The metadata of an experiment with the multi-task net. data: those of one of its seeds."""
+    """The metadata of an experiment of runs of main.py. data: those of one of its seeds; results: a folder per run."""
     records = [RunFolder.open(Path(result["folder"])).read_config() for result in results]
-    config = runs[0].config
-    shown = [field.name for field in fields(config) if field.metadata["option"].affects_result]
+    settings = shared_settings([run.config for run in runs])
+    settings["device"] = join_distinct(record["settings"]["device"] for record in records)
+    unused = {"simulated_size": not data.simulated, "rating_scale": not runs[0].config.own_files}
+    settings = {name: value for name, value in settings.items() if not unused.get(name)}
+    return assemble(
+        data=data.name,
+        simulated=data.simulated,
+        is_quick=is_quick,
+        seeds=[run.config.seed for run in runs],
+        runs=len(runs),
+        statistics=statistics(data),
+        settings=settings,
+        versions=[record["versions"] for record in records],
+    )
+
+
+def assemble(
+    *,
+    data: str,
+    simulated: bool,
+    is_quick: bool,
+    seeds: Iterable[int],
+    runs: int,
+    statistics: dict,
+    settings: dict,
+    versions: Sequence[dict[str, str]],
+) -> dict:
+    """The metadata of any experiment.
+
+    Args:
+        seeds: of all runs, in any order. versions: of all runs, as training.session.versions returns them.
+        statistics: {quantity: text}; of several data sets {data set: {quantity: text}}.
+        settings: what all runs share, as JSON values.
+    """
     return {
-        "data": data.name,
-        "simulated": data.simulated,
+        "data": data,
+        "simulated": simulated,
         "quick": is_quick,
-        "seeds": sorted({run.config.seed for run in runs}),
-        "runs": len(runs),
-        "statistics": statistics(data),
-        "settings": {name: getattr(config, name) for name in shown if name not in VARIED}
-        | {"layer_sizes": config.mlp_sizes, "device": _distinct(record["settings"]["device"] for record in records)},
-        "versions": {
-            name: _distinct(record["versions"][name] for record in records) for name in records[0]["versions"]
-        },
+        "seeds": sorted(set(seeds)),
+        "runs": runs,
+        "statistics": statistics,
+        "settings": settings,
+        "versions": {name: join_distinct(one[name] for one in versions) for name in versions[0]},
     }
+
+
+def shared_settings(configs: Sequence[RunConfig]) -> dict[str, object]:
+    """What affects the results and is the same in all configs that have it, but for the seed; defaults resolved."""
+    found: dict[str, object] = {}
+    varied = {"seed"}
+    for config in configs:
+        own = {field.name: getattr(config, field.name) for field in fields(config) if _affects_result(field)}
+        for name, value in (own | config.architecture).items():
+            if found.setdefault(name, value) != value:
+                varied.add(name)
+    return {name: value for name, value in found.items() if name not in varied}
+
+
+def _affects_result(field: Field) -> bool:
+    return field.metadata["option"].affects_result
 
 
 def write(path: Path, metadata: dict) -> None:
@@ -86,5 +131,5 @@ def describe(metadata: dict) -> str:
     )
 
 
-def _distinct(values: Iterable[str]) -> str:
+def join_distinct(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(values))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from markdown.extensions.toc import slugify
 
-from analysis import answers, foreign, metadata, sweep, weights
+from analysis import answers, dyadic, foreign, metadata, sweep, weights, zoo
 from analysis.page import as_page
 from analysis.tables import MARK, box, markdown_rows
 from config.errors import UserError
@@ -46,7 +46,7 @@ def compose(found: "Found") -> str:
         "The dyadic learner": lambda found: _table_and_picture(
             found, "dyadic", "Four tasks learned together and apart"
         ),
-        "The data": lambda found: _metadata_table(found, "statistics"),
+        "The data": _data,
         "Settings, seeds and versions": _settings,
     }
     lines = [f"# {TITLE}", "", *_warning(found)]
@@ -76,6 +76,7 @@ def _make(found: "Found", title: str, make: Section) -> str:
 class Found:
     """The folder of every experiment, None where it has not been run, and its metadata.
 
+    unrecorded: {experiment: the file of metadata that it lacks}, of those that ran before there were such files.
     pictures: {link: PNG} of those that the sections show so far.
     """
 
@@ -86,16 +87,20 @@ class Found:
         self.sweep = self._find("multitask", sweep.METADATA)
         self.zoo = self._find("zoo", "table.md")
         self.dyadic = self._find("dyadic", "table.md")
-        if not any((self.weights, self.sweep, self.zoo, self.dyadic)):
+        parts = {
+            "weights": (self.weights, weights.METADATA),
+            "sweep": (self.sweep, sweep.METADATA),
+            "zoo": (self.zoo, zoo.METADATA),
+            "dyadic": (self.dyadic, dyadic.METADATA),
+        }
+        if not any(folder for folder, _ in parts.values()):
             raise UserError(
                 f"there is nothing to report in {root}: run an experiment first, such as python experiments.py weights "
                 "--quick, or name another --folder"
             )
-        self.metadata = {
-            name: self._metadata(path / module.METADATA)
-            for name, path, module in (("weights", self.weights, weights), ("sweep", self.sweep, sweep))
-            if path
-        }
+        paths = {name: folder / file for name, (folder, file) in parts.items() if folder}
+        self.metadata = {name: self._metadata(path) for name, path in paths.items() if path.exists()}
+        self.unrecorded = {name: path for name, path in paths.items() if name not in self.metadata}
 
     def _find(self, name: str, file: str) -> Path | None:
         folders = (self.root / name, self.root / f"{name}-quick")
@@ -125,11 +130,11 @@ class Found:
 
 def _warning(found: Found) -> list[str]:
     """The box, and the parts with simulated data."""
-    parts = [f"`{name}`" for name, described in found.metadata.items() if described["simulated"]]
-    if found.zoo and BOX in found.text(found.zoo / "table.md"):
-        parts.append("`zoo`")
-    if found.dyadic and MARK in found.text(found.dyadic / "table.md"):
-        parts.append("`dyadic` (the marked columns and headings)")
+    simulated = {name: described["simulated"] for name, described in found.metadata.items()}
+    marks = {"zoo": BOX, "dyadic": MARK}
+    simulated |= {name: marks[name] in found.text(path.parent / "table.md") for name, path in found.unrecorded.items()}
+    words = {"dyadic": "`dyadic` (the marked columns and headings)"}
+    parts = [words.get(name, f"`{name}`") for name, is_simulated in simulated.items() if is_simulated]
     if not parts:
         return []
     return [*box(True), f"Parts with simulated data: {', '.join(parts)}.", ""]
@@ -187,27 +192,55 @@ def _table_and_picture(found: Found, name: str, alt: str) -> str:
     return "\n\n".join(parts)
 
 
+def _data(found: Found) -> str:
+    """The statistics: a table of the experiments with one data set each, and one for each experiment with several."""
+    statistics = {name: described["statistics"] for name, described in found.metadata.items()}
+    several = {name: one for name, one in statistics.items() if one and all(isinstance(v, dict) for v in one.values())}
+    single = {name: one for name, one in statistics.items() if name not in several}
+    tables = [_columns_table(single)] if single else []
+    for name, columns in several.items():
+        tables += [f"`{name}`, on several data sets; means over seeds:", _columns_table(columns)]
+    return "\n\n".join([*tables, *_unrecorded(found)])
+
+
 def _settings(found: Found) -> str:
-    text = _metadata_table(found, "settings", "versions")
+    """The settings, with the number of runs and the seeds below."""
+    columns = {name: described["settings"] | described["versions"] for name, described in found.metadata.items()}
+    parts = [_columns_table(columns)] if columns else []
     for name, described in found.metadata.items():
         seeds = ", ".join(map(str, described["seeds"]))
-        text += (
-            f"\n\n`{name}`: {described['runs']} runs; seeds {seeds} of split, initial weights and order of the rows."
+        parts.append(
+            f"`{name}`: {described['runs']} runs; seeds {seeds} of split, initial weights and order of the rows."
         )
-    return text
+    return "\n\n".join([*parts, *_unrecorded(found)])
 
 
-def _metadata_table(found: Found, *parts: str) -> str:
-    """These parts of the metadata as a table, a column per experiment."""
-    if not found.metadata:
-        return _missing("weights")
-    columns = {
-        name: {key: value for part in parts for key, value in described[part].items()}
-        for name, described in found.metadata.items()
-    }
-    keys = dict.fromkeys(key for column in columns.values() for key in column)
-    rows = [[key, *(str(column.get(key, "")) for column in columns.values())] for key in keys]
+def _unrecorded(found: Found) -> list[str]:
+    """A line for each experiment that has no file of metadata."""
+    return [
+        f"`{name}`: data and settings were not recorded. Run `python experiments.py {name}"
+        f"{' --quick' if path.parent.name.endswith('-quick') else ''}` with the same options again: it keeps finished "
+        f"runs and writes `{found.link(path)}`."
+        for name, path in found.unrecorded.items()
+    ]
+
+
+def _columns_table(columns: dict[str, dict]) -> str:
+    """A table with these columns {title: {row: value}}; rows without a value are left out."""
+    keys = dict.fromkeys(key for column in columns.values() for key, value in column.items() if _as_text(value))
+    rows = [[key, *(_as_text(column.get(key)) for column in columns.values())] for key in keys]
     return "\n".join(markdown_rows(["", *columns], rows))
+
+
+def _as_text(value: object) -> str:
+    """A value of a JSON file for a cell; "" where there is none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(map(_as_text, value))
+    return "" if value is None else str(value)
 
 
 def _picture(found: Found, path: Path, alt: str) -> str:

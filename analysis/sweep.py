@@ -94,13 +94,12 @@ def against_ends(numbers: pd.DataFrame) -> dict[tuple[str, str], Comparison]:
 def as_markdown(table: pd.DataFrame, numbers: pd.DataFrame, described: dict) -> str:
     """The table with its explanation. described: of `metadata.collect`."""
     titles = (
-        "tables", "weighting", "λ_F, λ_R", "epoch", "test MRR", "against ranking alone", "test MSE",
+        "tables (λ_F, λ_R), weighting", "epoch", "test MRR", "against ranking alone", "test MSE",
         "against rating alone", "on the front",
     )  # fmt: skip
     compared, rows = against_ends(numbers), []
     for name, row in table.iterrows():
-        weights = f"{row['factorization_weight']:g}, {row['regression_weight']:g}"
-        cells = [row["tables"], row["weighting"], weights, row_cell(row, "both_epoch", ".0f")]
+        cells = [str(name), row_cell(row, "both_epoch", ".0f")]
         for metric in METRICS:
             cells += [row_cell(row, f"both_{metric}"), _against(compared[name, metric])]
         rows.append([*cells, "●" if row["on front"] else ""])

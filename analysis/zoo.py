@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis import metadata
 from analysis.figures.zoo import draw_table
 from analysis.runner import Log, Run, run_all
 from analysis.statistics import LEVEL, Comparison, compare, correct
-from analysis.tables import box, cell, markdown_rows, marked
+from analysis.tables import box, cell, markdown_rows, marked, percent
 from config.errors import UserError
 from config.zoo import RATING_LABELS, ZooConfig
 from registry import make_config
@@ -42,6 +43,7 @@ ROWS = {
 }
 REFERENCE = "single task"
 TEST_SEEDS = 5  # a spread that is estimated from fewer differences says little
+METADATA = "zoo.json"
 FILES = ("table.csv", "table.md", "table.png", "runs.csv")
 
 
@@ -73,7 +75,7 @@ COLUMNS = (
 )
 
 
-def run(folder: Path, common: dict, seeds: int, jobs: int, log: Log) -> list[Path]:
+def run(folder: Path, common: dict, seeds: int, jobs: int, log: Log, is_quick: bool) -> list[Path]:
     """Run ROWS and the baselines on the same splits, then write all files; returns their paths.
 
     common: settings of main.py that all runs share.
@@ -84,8 +86,21 @@ def run(folder: Path, common: dict, seeds: int, jobs: int, log: Log) -> list[Pat
     runs = [Run(row, make_config(**common | own, seed=seed)) for seed in range(seeds) for row, own in ROWS.items()]
     require_likes(runs[0].config)
     results = run_all(runs, folder / "runs", jobs, log)
+    described = describe_data(runs, results, is_quick)
     results += measure_baselines([run.config for run in runs if run.row == REFERENCE])
-    return write(tabulate(results, REFERENCE), results, folder, runs[0].config, seeds)
+    paths = write(tabulate(results, REFERENCE), results, folder, runs[0].config, seeds)
+    metadata.write(folder / METADATA, described)
+    return [*paths, folder / METADATA]
+
+
+def describe_data(runs: Sequence[Run], results: Sequence[dict], is_quick: bool) -> dict:
+    """The metadata of the runs; the statistics of the ratings include the fraction of likes."""
+    config = runs[0].config
+    data = RECIPE.load_data(config)
+    described = metadata.collect(runs, results, data, is_quick)
+    likes = ((data.seen + data.test).ratings >= config.like_from).float().mean().item()
+    described["statistics"][f"fraction of likes (from {config.like_from:g})"] = percent(likes, 1)
+    return described
 
 
 def require_likes(config: ZooConfig) -> None:

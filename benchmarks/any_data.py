@@ -9,6 +9,7 @@ A named data set or one file is split at random, 95/5, with the seeds SPLITS; a 
 
 import math
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,8 @@ from multitask.decisions import cut_validation
 from registry import recipe_for
 from sources.download import Unreachable
 from training.console import log, silent
-from training.report import BOX
+from training.report import simulated_box
+from training.terminal import blocks, terminal_width
 
 DIRECTIONS = {"MRR": +1, "MSE": -1, "RMSE": -1}
 SECONDS = {"choosing": "CPU s to choose", "fit": "CPU s to fit", "sum": "CPU s in all"}
@@ -88,7 +90,8 @@ def _load(config: RunConfig, splits: Sequence[int]) -> dict[int, Data]:
 
 def _measure(record: Record, config: RunConfig, data: Mapping[int, Data], peers: Sequence[TunedPeer]) -> None:
     first = next(iter(data.values()))
-    log(caption(data))
+    width = terminal_width(sys.stdout)
+    log(caption(data, width))
     cells = len(first.users) * len(first.items)
     results: Results = {NETWORK: [measure_network(replace(config, seed=seed), data[seed]) for seed in data]}
     for peer in peers:
@@ -96,7 +99,7 @@ def _measure(record: Record, config: RunConfig, data: Mapping[int, Data], peers:
             results[peer.name] = [measure_peer(peer, data[seed], seed) for seed in data]
         else:
             log(f"without {peer.name}: it has room for {peer.max_cells:,} pairs of a user and an item, not {cells:,}")
-    log("\n".join(table(results)))
+    log(*table(results, width))
     leads = find_leads(results)
     log("\n".join([*describe(leads, data), *choices(results)]))
     record_simulated(record, first.name, first.simulated)
@@ -138,15 +141,15 @@ def in_words(settings: Mapping[str, float | str]) -> str:
     return ", ".join(f"{name} {value if isinstance(value, str) else f'{value:g}'}" for name, value in settings.items())
 
 
-def caption(data: Mapping[int, Data]) -> str:
-    """The data set, its sizes, and what its test part holds that no method can know."""
+def caption(data: Mapping[int, Data], width: int | None = None) -> str:
+    """The data set, its sizes, and what its test part holds that no method can know; width: of the terminal."""
     first = next(iter(data.values()))
     lines = ["", f"{marked(first.name, first.simulated)}: {len(first.users):,} users x {len(first.items):,} items, "]
     lines[-1] += f"{len(first.seen):,} train and {len(first.test):,} test rows"
     if len(data) > 1:
         lines[-1] += f"; mean ± sd over the random splits of seeds {', '.join(map(str, data))}"
     if first.simulated:
-        lines[:1] = ["", BOX]
+        lines[:1] = ["", simulated_box(width)]
     lines += [f"note: {note}" for note in first.notes]
     unknown = [count_unknown(part) for part in data.values()]
     if any(unknown):
@@ -161,15 +164,17 @@ def count_unknown(data: Data) -> int:
     return int((~(users[data.test.user_ids.long()] & items[data.test.item_ids.long()])).sum())
 
 
-def table(results: Results) -> list[str]:
-    """A line per method: mean and standard deviation of each metric, and mean seconds."""
+def table(results: Results, width: int | None = None) -> list[str]:
+    """A line per method: mean and standard deviation of each metric, and mean seconds; see `blocks` for the width."""
     titles = [*DIRECTIONS, *SECONDS.values()]
-    lines = [f"{'':<22}" + "".join(f"{title:>17}" for title in titles)]
+    rows = [["", *titles]]
     for name, found in results.items():
         cells = [_cell([result.values[metric] for result in found if metric in result.values]) for metric in DIRECTIONS]
         cells += [f"{statistics.fmean(result.values[name] for result in found):.2f}" for name in SECONDS]
-        lines.append((f"{name:<22}" + "".join(f"{text:>17}" for text in cells)).rstrip())
-    return lines
+        rows.append([name, *cells])
+    names, *columns = zip(*rows, strict=True)
+    aligned = ([f"{text:>17}" for text in column] for column in columns)
+    return blocks([[f"{name:<22}" for name in names], *aligned], width)
 
 
 def _cell(values: Sequence[float]) -> str:

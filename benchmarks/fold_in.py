@@ -8,6 +8,7 @@
 others and needs no user; item and user biases are fitted on others and given. Nothing is chosen on hidden rows.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ from multitask.svd import multiply
 from training.console import log
 from training.protocols import Task
 from training.streams import stream
+from training.terminal import blocks, terminal_width
 
 CPU = torch.device("cpu")
 NEW_FRACTION, GIVEN_FRACTION = 0.1, 0.8
@@ -109,9 +111,9 @@ def measure_fold_in(configs: Mapping[str, RunConfig], data: Data, seeds: Sequenc
         found = [_measure(replace(config, seed=seed), hold_out(data, seed)) for seed in seeds]
         log(f"\n{name}: {data!r}; held-out users of seeds {', '.join(map(str, seeds))}")
         columns = list(dict.fromkeys(metric for row in found[0].values() for metric in row))
-        log(f"{'':<22}" + "".join(f"{column:>18}" for column in columns))
-        for method in found[0]:
-            log(f"{method:<22}" + "".join(f"{_cell(found, method, column):>18}" for column in columns))
+        methods = [f"{method:<22}" for method in ("", *found[0])]
+        cells = [[column, *(_cell(found, method, column) for method in found[0])] for column in columns]
+        log(*blocks([methods, *([f"{text:>18}" for text in column] for column in cells)], terminal_width(sys.stdout)))
 
 
 def _cell(found: Sequence[Figures], method: str, metric: str) -> str:

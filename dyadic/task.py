@@ -1,5 +1,6 @@
 """The task of the dyadic learner and its stepper, the stochastic gradient descent of Algorithm 1."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from dyadic.updates import (
     triple_losses,
 )
 from sources.ids import encode_pairs
+from training.divergence import require_no_divergence
 from training.protocols import History, Row, Stop
 from training.steps import Stopped, progress_bar
 
@@ -148,6 +150,7 @@ class DyadicSGD:
     """
 
     notes: tuple[str, ...] = ()
+    may_converge = True  # --eps
 
     def __init__(self, model: DyadicNet, task: DyadicTask, config: LearnerOptions, device: torch.device | str) -> None:
         self.model, self.task, self.options = model, task, task.options
@@ -155,12 +158,16 @@ class DyadicSGD:
         self.quiet = config.quiet if isinstance(config, DyadicConfig) else True
         self.count = steps_per_epoch(self.options, task.sampler, task.data)
         self.fixed = task.sampler.draw(FIXED_TRIPLES, *FIXED_KEY)
+        self.first_losses = dict.fromkeys(self.options.active, math.nan)
 
     def has_converged(self, history: History) -> bool:
         return bool(history) and history[-1]["stop_max_delta"] <= self.options.eps
 
     def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:
         triples = self.task.sampler.draw(self.count, self.options.seed, epoch)
+        if epoch == 1:
+            before = triple_losses(self.model, self.task.inputs, self.fixed, self.options).data
+            self.first_losses = {task: float(before[TASKS.index(task)]) for task in self.options.active}
         trained = self._train(triples, epoch, stop)
         fixed = triple_losses(self.model, self.task.inputs, self.fixed, self.options)
         return (
@@ -176,7 +183,7 @@ class DyadicSGD:
         size = -(-CHUNK_TRIPLES // self.options.batch_size) * self.options.batch_size
         chunks = [triples[start : start + size] for start in range(0, len(triples), size)]
         data, regularization = np.zeros(len(TASKS)), np.zeros(len(TASKS))
-        for chunk in progress_bar(chunks, epoch, len(chunks), self.quiet):
+        for chunk in progress_bar(chunks, epoch, len(chunks), size, self.quiet):
             if stop():
                 raise Stopped
             losses = run_epoch(self.model, self.task.inputs, chunk, self.options)
@@ -214,6 +221,7 @@ def train(data: DyadicData, options: LearnerOptions, device: str = "cpu", quiet:
     for epoch in bar:
         try:
             row = stepper.run_epoch(epoch, history, lambda: False)
+            require_no_divergence(row, stepper.first_losses, history)
         except FloatingPointError as error:
             raise UserError(f"{error} in epoch {epoch}: lower --lr (now {options.lr:g})") from None
         history.append({"epoch": epoch} | row)

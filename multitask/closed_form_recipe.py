@@ -159,6 +159,7 @@ class BlockStepper:
     """Fits the blocks; after each epoch the model holds them."""
 
     notes: tuple[str, ...] = ()
+    may_converge = False
 
     def __init__(
         self,
@@ -170,6 +171,7 @@ class BlockStepper:
     ) -> None:
         self.model, self.config = model, config
         self.train = task.data.train.to(torch.device("cpu"))
+        self.first_losses = {"regression": self.train.ratings.square().mean().item()}  # of predicting 0
         self.fits = make_fits(task.data, config)
         self.closed_form = SavedBlock(closed_form_block(self.train, config))
         self.checkpoint_parts: dict[str, Any] = {"closed-form ranking": self.closed_form}

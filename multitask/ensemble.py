@@ -29,6 +29,8 @@ class EnsembleStepper:
         build_networks: returns the K networks with their configs.
     """
 
+    may_converge = False
+
     def __init__(
         self,
         model: MultiTaskNet,
@@ -41,6 +43,12 @@ class EnsembleStepper:
         self.networks, self.steppers, self.checkpoint_parts = make_steppers(build_networks(), device)
         self.notes = tuple(dict.fromkeys(note for stepper in self.steppers for note in stepper.notes))
         average_into(self.networks, self.model)
+
+    @property
+    def first_losses(self) -> dict[str, float]:
+        """The means over the networks, as those of run_epoch."""
+        found = [stepper.first_losses for stepper in self.steppers]
+        return {name: sum(losses[name] for losses in found) / len(found) for name in found[0]}
 
     def has_converged(self, history: History) -> bool:
         return False

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from config.text import printable
+from training.terminal import cut, display_width, right
 
 if TYPE_CHECKING:
     from serving.run import TrainedRun
@@ -53,16 +54,19 @@ def _rated(run: "TrainedRun", raw_user: str, k: int) -> list[dict]:
     ]
 
 
-def as_text(answer: dict) -> str:
-    """The result of `describe_user` as lines for a terminal, which obeys nothing in ids and titles."""
+def as_text(answer: dict, width: int | None = None) -> str:
+    """The result of `describe_user` as lines for a terminal, which obeys nothing in ids and titles.
+
+    width: columns of the terminal; titles that do not fit are cut. None: whole lines.
+    """
     user = printable(answer["user"], in_one_line=True)
     if not answer["known"]:
         lines = [f"User {user} is not in these data; these items occur most often:", ""]
-        return "\n".join([*lines, *_table(answer["recommended"])])
+        return "\n".join([*lines, *_table(answer["recommended"], width)])
     has_ratings = any("rating" in row for row in answer["rated"])
     verb = "rated highest" if has_ratings else "responded to most"
-    lines = [f"User {user} {verb}:", "", *_table(answer["rated"])]
-    lines += ["", "and has not seen:", "", *_table(answer["recommended"])]
+    lines = [f"User {user} {verb}:", "", *_table(answer["rated"], width)]
+    lines += ["", "and has not seen:", "", *_table(answer["recommended"], width)]
     return "\n".join(lines)
 
 
@@ -70,7 +74,7 @@ def _name(run: "TrainedRun", item: int) -> dict[str, str]:
     return {"item": str(run.items[item]), "title": run.task.data.titles[item]}
 
 
-def _table(rows: list[dict]) -> list[str]:
+def _table(rows: list[dict], width: int | None) -> list[str]:
     """Lines of a text table: the column names, then one line per row; the title is the last column."""
 
     def cell(value) -> str:
@@ -85,6 +89,5 @@ def _table(rows: list[dict]) -> list[str]:
         [column.replace("_", " ") for column in columns],
         *([cell(row[column]) for column in columns] for row in rows),
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numbers, title = slice(0, -1), -1
-    return ["  " + "  ".join([*map(str.rjust, line[numbers], widths), line[title]]) for line in cells]
+    widths = [max(map(display_width, column)) for column in zip(*cells, strict=True)]
+    return [cut("  " + "  ".join([*map(right, line[:-1], widths[:-1]), line[-1]]), width) for line in cells]

@@ -15,8 +15,9 @@ from serving.fold_in import read_new_users, require_new_users
 from serving.run import TrainedRun, load_run
 from serving.tables import read_pairs, require_writable, write_table
 from training.console import log
-from training.report import BOX
+from training.report import simulated_box
 from training.session import newest_run
+from training.terminal import terminal_width
 
 MAX_PRINTED = 20  # new users whose lists are printed
 
@@ -93,6 +94,7 @@ def _print(question: Question, run: TrainedRun, users: Sequence[str]) -> None:
         answers = [header | one for one in found]
         print(json.dumps(answers[0] if len(answers) == 1 else answers, indent=2))
         return
-    log("\n".join([*([BOX] if simulated else []), f"{run.path}, {run.checkpoint} epoch"]))
+    width = terminal_width(sys.stdout)
+    log(*([simulated_box(width)] if simulated else []), f"{run.path}, {run.checkpoint} epoch")
     for one in found:
-        log(f"\n{as_text(one)}")
+        log("", as_text(one, width))

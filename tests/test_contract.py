@@ -12,7 +12,10 @@ from config.base import GradientConfig
 from config.errors import UserError
 from registry import MODELS, make_config, recipe_for
 from training.data_parallel import DataParallelStepper
-from training.loop import fit
+from training.divergence import require_no_divergence
+from training.epoch_line import epoch_line
+from training.loop import Outcome, fit
+from training.report import report
 from training.run_folder import RunFolder
 from training.session import describe
 
@@ -57,7 +60,7 @@ CHANGES: dict[str, tuple[dict, dict]] = {
     "feedback": ({}, {"dataset": "auto", "simulated_size": (943, 1682, 100_000), "feedback": "clicks.csv",
                       "labels": "click,save,buy"}),
     "monitor": ({"val_fraction": 0.2}, {"monitor": "log_loss"}),
-    "patience": ({"val_fraction": 0.2, "epochs": 9, "lr": 0.5}, {"patience": 1}),
+    "patience": ({"val_fraction": 0.2, "epochs": 9, "lr": 0.1}, {"patience": 1}),
     "factorization_weight": ({}, {"factorization_weight": 0.5}),
     "layer_sizes": ({}, {"layer_sizes": (12, 7)}),
     "negative_sampling": ({}, {"negative_sampling": "unseen"}),
@@ -163,6 +166,12 @@ class TestContract:
         stepper = training.make_stepper(training.model, training.task, config, CPU)
         row = stepper.run_epoch(1, [], lambda: False)
         assert all(math.isfinite(value) for name, value in row.items() if name.startswith("train_"))
+        require_no_divergence(row, stepper.first_losses, [])
+        assert stepper.first_losses
+        for name, first in stepper.first_losses.items():
+            assert 0 < first < 1e3
+            with pytest.raises(FloatingPointError, match=f"the loss {name} rose"):
+                require_no_divergence(row | {f"train_{name}": 101 * max(first, 1.0)}, stepper.first_losses, [])
         assert not isinstance(stepper, DataParallelStepper)
 
     def test_a_resumed_run_equals_an_uninterrupted_one(self, model, tmp_path):
@@ -194,6 +203,29 @@ class TestContract:
         assert set(task.console_metrics) | set(task.compared) <= set(task.directions)
         measured = {name.removeprefix("test_") for name in outcome.history[-1] if name.startswith("test_")}
         assert measured == set(task.directions)
+
+    def test_what_it_prints_fits_a_terminal(self, model):
+        config, _, training = prepare(config_of(model))
+        task = training.task
+        parts = ("train", "reg", "fixed", *task.splits)
+        columns = [name for part in parts for name in task.tags if name.startswith(f"{part}_")]
+        history = [{"epoch": epoch} | dict.fromkeys(columns, 0.5) for epoch in (1, 2)]
+        metrics, left = task.console_metrics, "about 2 min left"
+        whole = set(epoch_line(history[0], metrics, 100, 1.0, left).split())
+        for width in range(60, 201):
+            line = epoch_line(history[0], metrics, 100, 1.0, left, width)
+            assert len(line) <= width
+            assert f"{task.splits[0]} " in line
+            assert f"{metrics[0]} 0.5000" in line
+            assert width < 80 or line.endswith(left)
+            assert set(line.split()) <= whole | set(left.split())
+        baselines = {name: dict.fromkeys(task.compared, 0.5) for name in ("popularity", "user + item mean")}
+        outcome = Outcome(history, 2, "val_x", "finished", 2, {}, baselines if task.compared else {})
+        for width in (*range(60, 201, 20), 79):
+            lines = "\n".join(report(outcome, task, Path("run/a"), config, width)).split("\n")
+            tables = [line for line in lines if line.count("0.5") > 1 or line.startswith("test part")]
+            assert len(tables) >= len(columns)
+            assert max(map(len, tables)) <= width
 
 
 # Networks of many experts: each takes many seconds. MMoE stands for them in the fast tests.

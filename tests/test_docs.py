@@ -52,7 +52,7 @@ WRITTEN_BY_RUNS = {
     "users.png", "autograder.zip", "homework.zip",
     ".NAME.npz",
     "users.csv", "items.csv", "README.txt", "data.npz",
-    "trials.csv", "effects.csv", "best.json",
+    "trials.csv", "effects.csv", "best.json", "zoo.json", "dyadic.json",
     "ml-100k.zip", "u.data", "ml-100k/", ".ratings.csv.npz", ".simulated-*.npz",
 }  # fmt: skip
 EXAMPLE_MODELS = {"plain"}  # of zoo/plain.py, which docs/extending.md adds

@@ -1,5 +1,6 @@
 """The command line of the experiments."""
 
+import json
 import os
 import subprocess
 import sys
@@ -34,8 +35,13 @@ def test_the_table_of_the_zoo_from_the_command_line(tmp_path, monkeypatch, capsy
     for row in ("MMoE, view only", "single task", "*popularity*", "*user + item mean*"):
         assert f"| {row} |" in out
     assert {path.name for path in (tmp_path / "results" / "zoo-quick").iterdir()} == {
-        "runs", "table.csv", "table.md", "table.png", "runs.csv",
+        "runs", "table.csv", "table.md", "table.png", "runs.csv", "zoo.json",
     }  # fmt: skip
+    described = json.loads((tmp_path / "results" / "zoo-quick" / "zoo.json").read_text())
+    assert (described["runs"], described["simulated"], described["quick"]) == (2, True, True)
+    assert described["statistics"]["ratings"] == "2,400"
+    assert described["settings"]["expert_units"] == [4]
+    assert "labels" not in described["settings"]  # the rows differ in them
 
 
 def test_two_experiments_do_not_share_a_results_folder(elsewhere, capsys):

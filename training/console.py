@@ -15,6 +15,7 @@ from config.text import printable
 from training.failures import explain_failure
 from training.local_rank import is_local_main
 from training.model_errors import explain, has_traceback
+from training.terminal import Marked, colored, has_colors, terminal_width, wrap
 
 WAIT_FOR_LOCAL_MAIN = 10.0  # seconds; torchrun ends the waiting rank as soon as the other one has ended
 
@@ -45,7 +46,7 @@ def run_command(
         return EXIT_OK
     except KeyboardInterrupt:
         if is_local_main():
-            _print_error(f"{name}: {interrupted}")
+            _print_error(f"{name}: ", interrupted)
         return _after_local_main(EXIT_INTERRUPTED)
     except ReportedError as error:
         note_for_torchrun(str(error))
@@ -71,7 +72,7 @@ def _sentence(error: Exception, with_traceback: bool | None) -> str | None:
 def report_error(name: str, sentence: str) -> None:
     """Print an error once per machine, also where torchrun looks for it."""
     if is_local_main():
-        _print_error(f"{name}: error: {sentence}")
+        _print_error(f"{name}: {colored('error', 'error') if has_colors(sys.stderr) else 'error'}: ", sentence)
         note_for_torchrun(sentence)
 
 
@@ -89,23 +90,33 @@ def note_for_torchrun(sentence: str) -> None:
         Path(summary).write_text(json.dumps({"message": {"message": sentence, "extraInfo": extra}}))
 
 
-def log(line: str) -> None:
-    """Print a line or several, with what a terminal would obey written out; UserError where the output is full."""
+def log(*texts: str) -> None:
+    """Print lines, with what a terminal would obey written out; UserError where the output is full.
+
+    A terminal gets Marked ones in their color, and breaks between words where a line is too wide for it.
+    """
+    width, in_color = terminal_width(sys.stdout), has_colors(sys.stdout)
+    shown = [wrap(printable(text), width) for text in texts]
+    if in_color:
+        shown = [
+            colored(text, mark.color) if isinstance(mark, Marked) else text
+            for text, mark in zip(shown, texts, strict=True)
+        ]
     try:
-        print(printable(line), flush=True)
+        print("\n".join(shown), flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise _full(error) from None
 
 
-def silent(line: str) -> None:
+def silent(*texts: str) -> None:
     """A log that prints nothing."""
 
 
-def _print_error(line: str) -> None:
+def _print_error(start: str, sentence: str) -> None:
     with suppress(OSError):  # the exit code still tells
-        print(printable(line), file=sys.stderr, flush=True)
+        print(start + printable(sentence), file=sys.stderr, flush=True)
 
 
 def _flush_output() -> None:

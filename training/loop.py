@@ -5,6 +5,7 @@ is done again, to the last bit, when the run is resumed.
 """
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config.base import GradientConfig, RunConfig
 from config.errors import UserError
+from training.divergence import require_no_divergence
+from training.epoch_line import epoch_line, time_left
 from training.model_errors import explain
 from training.protocols import Baselines, History, Log, Row, Stop, Task, Training
 from training.run_folder import RunFolder
 from training.steps import Stopped
 from training.tensorboard import draw_charts, draw_epoch, draw_summary, without_tracebacks_of_the_writer
+from training.terminal import Marked, terminal_width
 from training.warm_start import start_from
 
 
@@ -68,8 +72,9 @@ def fit(
         stop: asked after every step; True ends the run at its last finished epoch.
 
     Raises:
-        UserError: a loss or a score is not finite, the folder cannot be written, the checkpoint does not fit, the
-            monitored metric does not exist, or more epochs are finished already than config.epochs.
+        UserError: training has diverged (see training.divergence), a score is not finite, the folder cannot be
+            written, the checkpoint does not fit, the monitored metric does not exist, or more epochs are finished
+            already than config.epochs.
     """
     history: History = []
     with _explained(run, config, history):
@@ -128,6 +133,7 @@ class _Session:
             log(note)
         self.parts = {"model": training.model, **self.stepper.checkpoint_parts}
         self.clock = _Clock()
+        self.durations: list[float] = []  # seconds of each epoch of this session
         self.baselines: Baselines = {}
         self.history = history  # changed in place: the caller sees the finished epochs whatever happens
         self.return_to_checkpoint()
@@ -176,15 +182,23 @@ class _Session:
                 self.run.require_same_folder()
                 draw_epoch(writer, self.task, self.model, row, self.baselines)
                 self._save(row)
-            self.log(_epoch_line(row, self.task.console_metrics, self.config.epochs, self.clock.lap()))
+            self._log_epoch(row)
         return "finished"
+
+    def _log_epoch(self, row: Row) -> None:
+        """Print the line of an epoch, marked where it is the best so far."""
+        duration = self.clock.lap()
+        self.durations.append(duration)
+        epochs, may_stop = self.config.epochs, self.best.patience is not None or self.stepper.may_converge
+        left = time_left(self.durations, epochs - len(self.history), may_stop)
+        width = terminal_width(sys.stdout)
+        line = epoch_line(row, self.task.console_metrics, epochs, duration, left, width)
+        self.log(Marked(line, "good") if self.best.epoch == row["epoch"] else line)
 
     def _run_epoch(self, epoch: int) -> Row:
         with self.clock("training"):
             losses = self.stepper.run_epoch(epoch, self.history, self.stop)
-        for name, value in losses.items():
-            if name.startswith("train_") and not math.isfinite(value):
-                raise FloatingPointError(f"the loss {name.removeprefix('train_')} became {value}")
+        require_no_divergence(losses, self.stepper.first_losses, self.history)
         with self.clock("evaluation"):
             row = {"epoch": epoch} | losses | self._evaluate()
         if self.history and (unknown := [name for name in row if name not in self.history[0]]):
@@ -258,13 +272,3 @@ class _Clock:
 
 def _measure_baselines(task: Task) -> Baselines:
     return {name: task.metrics(baseline, "test") for name, baseline in task.baselines().items()}
-
-
-def _epoch_line(row: Row, console_metrics: tuple[str, ...], epochs: int, seconds: float) -> str:
-    shown: dict[str, list[str]] = {}
-    for column, value in row.items():
-        split, _, name = column.partition("_")
-        if split == "train" or name in console_metrics:
-            shown.setdefault(split, []).append(f"{name} {value:.4f}")
-    line = " | ".join(f"{split} {' '.join(values)}" for split, values in shown.items())
-    return f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs} | {line} | {seconds:.2f} s"

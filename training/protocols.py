@@ -91,7 +91,7 @@ class Task(Protocol):
 
     @property
     def console_metrics(self) -> tuple[str, ...]:
-        """The metrics in the line of an epoch."""
+        """The metrics in the line of an epoch, the most important first: a narrow terminal lacks the last ones."""
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -203,11 +203,22 @@ class Stepper(Protocol):
     def checkpoint_parts(self) -> Mapping[str, Any]:
         """What a checkpoint holds of it: {name: what has state_dict and load_state_dict}."""
 
+    @property
+    def first_losses(self) -> Mapping[str, float]:
+        """The losses that training lowers, at the first step of epoch 1: {loss: value}; nan before that epoch.
+
+        Training has diverged where "train_<loss>" is far above it; see training.divergence.
+        """
+
     def run_epoch(self, epoch: int, history: History, stop: Stop) -> Row:
         """Train for one epoch and return columns of its row, "train_<loss>" and others; raises Stopped."""
 
+    @property
+    def may_converge(self) -> bool:
+        """True where the method has a stopping rule of its own."""
+
     def has_converged(self, history: History) -> bool:
-        """True where a stopping rule of the method itself is met."""
+        """True where this rule is met."""
 
 
 class MakeStepper(Protocol):

@@ -10,6 +10,7 @@ import torch
 from config.base import RunConfig
 from training.loop import Outcome
 from training.protocols import Baselines, Row, RunData, Task, Training
+from training.terminal import Marked, blocks, copyable, cut, display_width, left, right, wrap
 
 ONCE = ("reading", "baselines")  # what takes time once a run, not once an epoch
 BOX = """\
@@ -20,86 +21,135 @@ BOX = """\
 
 
 def header(
-    training: Training, data: RunData, config: RunConfig, device: torch.device, num_processes: int, path: Path
-) -> str:
-    """What a run prints before its first epoch."""
-    lines = [BOX] if data.simulated else []
+    training: Training,
+    data: RunData,
+    config: RunConfig,
+    device: torch.device,
+    num_processes: int,
+    path: Path,
+    width: int | None = None,
+) -> list[str]:
+    """What a run prints before its first epoch, on a terminal of this width."""
+    lines: list[str] = [simulated_box(width)] if data.simulated else []
     lines += [f"note: {note}" for note in (*data.notes, *training.notes)]
     threads = "1 thread" if config.threads == 1 else f"{config.threads} threads"
     processes = f", {num_processes} processes" if num_processes > 1 else ""
     parameters = sum(parameter.numel() for parameter in training.model.parameters())
     lines.append(repr(data))
     lines.append(f"{parameters:,} parameters, {device}, {threads}{processes}, run folder {path}")
-    return "\n".join(lines)
+    return lines
 
 
-def report(outcome: Outcome, task: Task, path: Path, config: RunConfig) -> str:
-    """What a run prints at its end: the table of metrics, how the run ended, and what to type next."""
+def simulated_box(width: int | None = None) -> Marked:
+    """The box that announces simulated data, on a terminal of this width."""
+    edge, *said, _ = BOX.split("\n")
+    if width is None or width >= len(edge):
+        return Marked(BOX, "warning")
+    inner = width - 6
+    edge = f"+{'-' * (width - 2)}+"
+    lines = [part for line in said for part in wrap(line.strip("| "), inner).split("\n")]
+    return Marked("\n".join([edge, *(f"|  {line:<{inner}}  |" for line in lines), edge]), "warning")
+
+
+def report(outcome: Outcome, task: Task, path: Path, config: RunConfig, width: int | None = None) -> list[str]:
+    """What a run prints at its end, on a terminal of this width: tables, how the run ended, and what to type next."""
     data, history = task.data, outcome.history
-    folder = shlex.quote(str(path))
-    lines = ["", BOX] if data.simulated else [""]
+    lines: list[str] = ["", simulated_box(width)] if data.simulated else [""]
     if history:
-        lines += metric_table(history, outcome.best_epoch, task.directions)
+        lines += metric_table(history, outcome.best_epoch, task.directions, width)
         lines.append(_choice_note(outcome.best_epoch))
         row = history[(outcome.best_epoch or 0) - 1]
-        lines += baseline_table(row, task, config.model, outcome.baselines)
+        lines += baseline_table(row, task, config.model, outcome.baselines, width)
         lines += shortfalls(row, task, config.model, outcome.baselines)
     lines.append(f"{outcome.ending} after {len(history)} of {config.epochs} epochs; everything about it is in {path}")
+    return lines + _commands(outcome, data, path, width)
+
+
+def _commands(outcome: Outcome, data: RunData, path: Path, width: int | None) -> list[str]:
+    """What to type next, as lines that can be copied."""
+    folder, history = shlex.quote(str(path)), outcome.history
+    resume = ["python", "main.py", "--resume", folder]
+    lines = []
     if outcome.ending == "stopped early" and not outcome.epochs_run:
+        best = outcome.best_epoch or 0
         lines.append(
-            f"nothing was trained: {outcome.monitored} has not improved since epoch {outcome.best_epoch or 0}, and "
-            f"--patience is spent; a larger one goes on: python main.py --resume {folder} --patience "
-            f"{len(history) - (outcome.best_epoch or 0) + 10}"
+            f"nothing was trained: {outcome.monitored} has not improved since epoch {best}, and --patience is spent; a "
+            "larger one goes on"
         )
+        lines.append(copyable("go on:   ", [*resume, "--patience", str(len(history) - best + 10)], width))
     if outcome.ending == "interrupted":
-        lines.append(f"go on:   python main.py --resume {folder}")
+        lines.append(copyable("go on:   ", resume, width))
     if history:
-        lines.append(f"ask it:  python main.py --recommend={shlex.quote(data.users[0])} --logdir {folder}")
-    lines.append(f"curves:  tensorboard --logdir {shlex.quote(str(path.parent))}")
-    return "\n".join(lines)
+        question = f"--recommend={shlex.quote(data.users[0])}"
+        lines.append(copyable("ask it:  ", ["python", "main.py", question, "--logdir", folder], width))
+    curves = ["tensorboard", "--logdir", shlex.quote(str(path.parent))]
+    return [*lines, copyable("curves:  ", curves, width)]
 
 
 def _choice_note(best_epoch: int | None) -> str:
     """What the columns of the metric table are for."""
     if best_epoch:
-        return f"chosen: epoch {best_epoch}, by the validation part; these test figures are for reporting"
+        note = f"chosen: epoch {best_epoch}, by the validation part; these test figures are for reporting"
+        return Marked(note, "good")
     return "best: over all epochs, seen on the test set; it is for reading the curves, not for reporting"
 
 
-def metric_table(history: list[dict[str, float]], chosen: int | None, directions: Mapping[str, int]) -> list[str]:
+def metric_table(
+    history: list[dict[str, float]], chosen: int | None, directions: Mapping[str, int], width: int | None = None
+) -> list[str]:
     """Every loss and metric: its last and its best value, and its value at the chosen epoch where there is one.
 
-    Nothing is best of what should be neither high nor low.
+    Nothing is best of what should be neither high nor low. A terminal too narrow for the width of all columns lacks the
+    epoch of the best value, then the best value.
     """
     names = {column: " ".join(column.split("_", 1)) for column in list(history[-1])[1:]}
-    width = max(24, *(len(name) + 2 for name in names.values()))
-    lines = [f"{'':<{width}}{'last':>10}{'best':>10}{'at epoch':>10}" + (f"{'chosen':>10}" if chosen else "")]
-    for column, words in names.items():
-        part, _, name = column.partition("_")
-        direction = directions.get(name, 0) if part != "train" else -1
-        values = [row[column] for row in history]
-        line = f"{words:<{width}}{values[-1]:>10.4f}"
-        if direction:
-            best = max(range(len(values)), key=lambda epoch: _or_least(direction * values[epoch]))
-            line += f"{values[best]:>10.4f}{best + 1:>10}"
-        else:
-            line += f"{'-':>10}{'-':>10}"
-        lines.append(line + (f"{values[chosen - 1]:>10.4f}" if chosen else ""))
-    return lines
+    start = max(24, *(display_width(name) + 2 for name in names.values()))
+    titles = ["last", "best", "at epoch", *(["chosen"] if chosen else [])]
+    rows = [titles, *(_summary(column, history, chosen, directions) for column in names)]
+    for spare in ("at epoch", "best"):
+        if width is not None and start + 10 * len(titles) > width:
+            rows = [[cell for title, cell in zip(titles, row, strict=True) if title != spare] for row in rows]
+            titles = rows[0]
+    if width is not None:
+        start = min(start, width - 10 * len(titles))
+    lines = zip(["", *names.values()], rows, strict=True)
+    return [left(cut(name, start), start) + "".join(f"{cell:>10}" for cell in row) for name, row in lines]
 
 
-def baseline_table(row: Row, task: Task, model: str, baselines: Baselines) -> list[str]:
-    """The test metrics of one epoch beside those of the baselines, the best of a column marked; none: no lines."""
+def _summary(
+    column: str, history: list[dict[str, float]], chosen: int | None, directions: Mapping[str, int]
+) -> list[str]:
+    """The cells of a column of the history: its last value, its best one with its epoch, and that of a chosen epoch."""
+    part, _, name = column.partition("_")
+    direction = directions.get(name, 0) if part != "train" else -1
+    values = [row[column] for row in history]
+    cells = [_number(values[-1]), "-", "-"]
+    if direction:
+        best = max(range(len(values)), key=lambda epoch: _or_least(direction * values[epoch]))
+        cells[1:] = [_number(values[best]), str(best + 1)]
+    return [*cells, _number(values[chosen - 1])] if chosen else cells
+
+
+def _number(value: float) -> str:
+    """Four decimals; a number too long for its column as 2.64e+13."""
+    text = f"{value:.4f}"
+    return text if len(text) < 10 else f"{value:.2e}"
+
+
+def baseline_table(row: Row, task: Task, model: str, baselines: Baselines, width: int | None = None) -> list[str]:
+    """The test metrics of one epoch beside those of the baselines, the best of a column marked; none: no lines.
+
+    Columns that do not fit the width of a terminal follow below.
+    """
     if not baselines:
         return []
     network = {name: row[f"test_{name}"] for name in task.directions}
     rows = {f"{model}, epoch {row['epoch']}": network} | baselines
     columns = [_column(metric, task.directions[metric], rows) for metric in task.compared]
-    width = 2 + max(len(name) for name in rows)
-    lines = [""]
-    for name, *cells in zip(["test part, beside", *rows], *columns, strict=True):
-        lines.append(f"{name:<{width}}{''.join(cells)}".rstrip())
-    return [*lines, "* best of its column", *(f"note: {note}" for note in task.baseline_notes), ""]
+    start = 2 + max(len(name) for name in rows)
+    names = [left(name, start) for name in ("test part, beside", *rows)]
+    notes = (f"note: {note}" for note in task.baseline_notes)
+    return ["", *blocks([names, *columns], width), "* best of its column", *notes, ""]
 
 
 def _column(metric: str, direction: int, rows: Mapping[str, Row]) -> list[str]:
@@ -109,7 +159,7 @@ def _column(metric: str, direction: int, rows: Mapping[str, Row]) -> list[str]:
     is_best = [bool(direction) and metric in row and direction * row[metric] == best for row in rows.values()]
     marked = [text + ("*" if best else " ") for text, best in zip(texts, is_best, strict=True)]
     cells = [metric.replace("_", " ") + " ", *marked]
-    return [cell.rjust(1 + max(map(len, cells))) for cell in cells]
+    return [right(cell, 1 + max(map(display_width, cells))) for cell in cells]
 
 
 def shortfalls(row: Row, task: Task, model: str, baselines: Baselines) -> list[str]:

@@ -195,10 +195,13 @@ def describe(config: RunConfig, record: dict[str, Any], data: RunData) -> dict[s
         "command": record.get("command", shlex.join(["python", *sys.argv])),
         "settings": config.to_dict(),
         "data": record.get("data", about | {"fingerprint": data.fingerprint}),
-        "versions": {
-            "python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__
-        },
-    }  # fmt: skip
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that figures may depend on."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
 
 
 def summarize(outcome: Outcome, model: torch.nn.Module, device: torch.device, num_processes: int) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class GradientStepper:
     """
 
     notes: tuple[str, ...] = ()
+    may_converge = False
     all_reduce: AllReduce | None = None  # sums gradients over processes (data_parallel.py)
 
     def __init__(self, model: nn.Module, task: GradientTask, config: GradientConfig, device: torch.device) -> None:
@@ -45,6 +46,7 @@ class GradientStepper:
             groups.append({"params": learned, "weight_decay": 0.0})
         self.optimizer = self.make_optimizer(groups, lr=config.lr, fused=True)
         self.checkpoint_parts = {"optimizer": self.optimizer, "weighting": self.weighting}
+        self.first_losses = dict.fromkeys(task.loss_names, math.nan)
 
     def make_optimizer(self, groups: list[dict], **options) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, **options)
@@ -64,7 +66,7 @@ class GradientStepper:
         sums = torch.zeros(len(names), dtype=torch.double, device=self.device)
         rows = 0
         steps = self.task.num_batches
-        bar = progress_bar(self.task.batches(epoch), epoch, steps, self.quiet)
+        bar = progress_bar(self.task.batches(epoch), epoch, steps, self.config.batch_size, self.quiet)
         for step, batch in enumerate(bar):
             if stop():
                 bar.close()
@@ -76,8 +78,26 @@ class GradientStepper:
             rows += size
             # Summed on the device: reading a number in every step would make a GPU wait.
             sums.add_(torch.stack([losses[name] for name in names]), alpha=size)
+            if epoch == 1 and step == 0:
+                first = sums / size
+        if epoch == 1:
+            self._note_first_losses(dict(zip(names, first.tolist(), strict=True)))
         means = (sums / rows).tolist()
         return {f"train_{name}": mean for name, mean in zip(names, means, strict=True)} | self.weighting.report()
+
+    def _note_first_losses(self, values: dict[str, float]) -> None:
+        """Take the losses of the first batch. A squared error counts at least as much as that of predicting 0.
+
+        Else a batch that happens to hold no extreme rating would make those of the rest look like divergence.
+        """
+        for name in self.first_losses:
+            of_zero = self._squared_ratings() if name in self.task.squared_errors else 0.0
+            self.first_losses[name] = max(values[name], of_zero)
+
+    def _squared_ratings(self) -> float:
+        """The mean square of all ratings."""
+        ratings = self.task.data.interactions.ratings
+        return ratings.norm().item() ** 2 / ratings.numel()
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.task.losses(self.model, batch)
@@ -119,6 +139,20 @@ def split_by_decay(model: nn.Module, weight_decay: float, embedding_decay: float
     ]
 
 
-def progress_bar(steps: Iterable, epoch: int, total: int, quiet: bool) -> tqdm:
-    """A bar for one epoch, shown on terminals only."""
-    return tqdm(steps, f"epoch {epoch}", total, leave=False, unit="step", disable=quiet or not sys.stderr.isatty())
+def progress_bar(steps: Iterable, epoch: int, total: int, rows: int, quiet: bool) -> tqdm:
+    """A bar for one epoch, shown on terminals only, with rows a second; rows: in a step."""
+    hidden = quiet or not sys.stderr.isatty()
+    return _EpochBar(
+        steps, f"epoch {epoch}", total, leave=False, disable=hidden, unit=" rows", unit_scale=rows, dynamic_ncols=True,
+        bar_format="{desc} |{bar}| {percentage:3.0f}%  {elapsed}  {whole_rate} rows/s",
+    )  # fmt: skip
+
+
+class _EpochBar(tqdm):
+    """A bar whose format may name `whole_rate`: steps times `unit_scale` a second, as "527,114"."""
+
+    @property
+    def format_dict(self) -> dict:
+        known = super().format_dict
+        steps = known["n"] / known["elapsed"] if known["elapsed"] else 0.0
+        return known | {"whole_rate": f"{steps * known['unit_scale']:,.0f}"}

@@ -6,9 +6,9 @@
     user mean          the mean of each label over the rows of a user
     user + item mean   item mean, and how far the rows of a user lie above or below it
 
-In a chain, the rows of a later label are those with the label before it, and "user + item mean" has no user term for
-the first label: drawn negatives have the users of the positives, so that users hardly differ in it. Labels that form no
-chain are counted each on its own, over all rows.
+In a chain, the rows of a later label are those with the label before it. Where negatives are drawn, "user + item mean"
+has no user term for the first label: they have the users of the positives, so that users hardly differ in it. Labels
+that form no chain are counted each on its own, over all rows.
 
 They have the methods of a network and are evaluated by the same code.
 """
@@ -85,7 +85,7 @@ def make_baselines(labeller: Labeller, train: Interactions, chain: str) -> dict[
             popular = any_label.items * (base / any_label.base.clamp(min=TINY))  # P(any label) P(label | any label)
         else:
             popular = no_items if is_later else items
-        has_users = is_later or chain == "none"
+        has_users = is_later or chain == "none" or not labeller.negatives
         for name, of_users, of_items in (
             ("constant", no_users, no_items),
             ("popularity", no_users, popular),

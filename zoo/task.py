@@ -56,6 +56,7 @@ class LabelTask:
 
     primary_metric = "auc"
     squared_errors: tuple[str, ...] = ()
+    baseline_notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -164,13 +165,6 @@ class LabelTask:
         """The baselines by name, from the training rows; on the device of the data."""
         made = make_baselines(self._labeller, self.data.train, self.chain)
         return {name: baseline.to(self.data.train.user_ids.device) for name, baseline in made.items()}
-
-    @property
-    def baseline_notes(self) -> tuple[str, ...]:
-        """What to know of a first label whose rows are those of the data alone: users do differ in it."""
-        if self.chain == "none" or self._labeller.negatives:
-            return ()
-        return (f"user + item mean has no user term for {self.labels[0]}, the first label of a chain; user mean has",)
 
     def embeddings(self, model: nn.Module) -> dict[str, Tensor]:
         """Every item table of `model` by its module name: {"encoder.Q": (num_items, d)}."""

@@ -22,6 +22,7 @@ from dyadic.features import add_features
 from dyadic.metrics import METRICS, TaskMetrics
 from dyadic.tuning import folds
 from training.console import silent
+from training.session import versions
 
 pytestmark = pytest.mark.slow  # every test needs runs of the experiment
 
@@ -290,7 +291,7 @@ def test_means_spread_and_median_p_by_hand():
 
 def test_all_files_are_written(written):
     folder, paths, _ = written
-    assert [path.name for path in paths] == [*tables.FILES, *tables.PICTURES]
+    assert [path.name for path in paths] == [*tables.FILES, *tables.PICTURES, "dyadic.json"]
     assert {path.name for path in folder.iterdir()} == {"units"} | {path.name for path in paths}
     found = {path.name: pd.read_csv(path) for path in paths if path.suffix == ".csv"}
     units, summary = found["units.csv"], found["table.csv"]
@@ -305,6 +306,26 @@ def test_all_files_are_written(written):
     assert set(found["users.csv"].groupby(["world", "stage", "action"])["users"].sum()) == {8}
     for name in tables.PICTURES:
         assert (folder / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_metadata(written):
+    found = json.loads(written[1][-1].read_text())
+    assert (found["data"], found["simulated"]) == ("tiny N, invented (SIMULATED DATA)", True)
+    assert (found["seeds"], found["runs"], found["versions"]) == ([0, 1], 4, versions())
+    counts = pd.read_csv(written[0] / "statistics.csv", index_col="quantity")
+    assert list(found["statistics"]) == [name for name in counts if not name.startswith("paper")]
+    for world, statistics in found["statistics"].items():
+        assert int(statistics["dyads"].replace(",", "")) == pytest.approx(counts.loc["dyads", world], abs=0.5)
+    assert found["settings"]["iterations"] == "60"
+    assert found["settings"]["thresholds"] == "0.01 to 0.99"
+    assert "seed" not in found["settings"]
+
+
+def test_a_unit_that_does_not_say_what_measured_it_is_measured_again(tmp_path):
+    unit = Unit(REAL, DEFAULT_FEATURES, TINY)
+    found = measure(unit)
+    unit.path(tmp_path).write_text(json.dumps({name: found[name] for name in found if name != "versions"}))
+    assert experiment.run_units([unit], tmp_path, 1, silent)[0]["versions"] == versions()
 
 
 def test_the_text_of_the_table(written):

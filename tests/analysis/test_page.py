@@ -1,6 +1,7 @@
 """What somebody else puts into a results folder neither runs nor shows up as anything but text."""
 
 import os
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from analysis.foreign import PNG_SIGNATURE, plain, plain_json, read_csv, read_inside, read_markdown, read_picture
 from analysis.page import ATTRIBUTES, TAGS, as_page
 from config.errors import UserError
+from training.report import BOX
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",
@@ -24,11 +26,19 @@ HOSTILE = {
     "entities": "&lt;script&gt;alert(1)&lt;/script&gt; [x](&#106;avascript:alert(1)) &nbsp; &bogus;",
     "code": '```{."><script>alert(1)</script>}\ncode\n```\n\n```x" onclick="y\ncode\n```\n\n`<script>`',
     "table": "| a |\n|---|\n| <script>alert(1)</script> |\n| </td></table><script>x</script> |",
+    "no characters": "| a | b |\n|---|---|\n| \ufffe&#xffff;&#0; | \uffff |\n\n\uffff",
+    "numbers": '| a | b |\n|---|---|\n| 1 ± <script> | 1 ± 2" onclick="x |\n| 1 ± 22 & | -10 ± <b>&lt; |',
     "comment": "<!-- --><script>alert(1)</script><![CDATA[x]]><?php x ?><!DOCTYPE x>",
     "title": '![x](other.png "a\\" onerror=\\"alert(1)")',
     "control": "a\x1b[31mb\x00c\u202ed",
     "heading": '# <script>alert(1)</script> {#id onclick="x"}\n\n## "onclick="alert(1)',
     "placeholder": "\x02wzxhzdk:0\x03 \x02amp\x03 \x02klzzwxh:0000\x03",
+}
+# What the page adds to tables, and to the boxes that they scroll in.
+OWN = {
+    "class": re.compile("scroll|frame|picture|wide|grouped|left|right|spread|number|marked|noted|text|long"),
+    "scope": re.compile("col"),
+    "tabindex": re.compile("0"),
 }
 
 
@@ -41,14 +51,17 @@ def test_a_page_holds_only_what_is_allowed(case):
     root = ET.fromstring(page)  # well-formed
     assert root.find("./head/title").text == "<b>Title</b>"
     for node in root.find("./body/main").iter():
-        assert node.tag in TAGS | {"main", "div"}
+        assert node.tag in TAGS | {"main", "div", "span"}
         for name, value in node.attrib.items():
             if name == "src":
                 assert value.startswith("data:image/png;base64,")
-            elif (node.tag, name) not in {("div", "class"), ("th", "scope")}:
-                assert ATTRIBUTES[name].fullmatch(value)
+            elif name in OWN:
+                assert OWN[name].fullmatch(value)
+            else:
+                assert ATTRIBUTES[name].fullmatch(value) or re.fullmatch(r"min-width: [\d.]+ch;", value)
     assert len(root.findall(".//img")) == 1
-    assert [link.get("href") for link in root.findall(".//a") if link.get("href")] == ["#own"]
+    links = [link.get("href") for link in root.findall(".//a") if link.get("href")]
+    assert links == ["#Picture-1", "#Picture-1-closed", "#own"]
     policy = root.find("./head/meta[@http-equiv='Content-Security-Policy']").get("content")
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert "script" not in policy
@@ -59,6 +72,34 @@ def test_html_in_the_text_is_shown_as_text():
     text = "".join(page.find("./body").itertext())
     assert "before <script>alert(1)</script> after" in text
     assert "<div>block</div>" in text
+
+
+def test_a_picture_opens_and_closes_by_links():
+    page = ET.fromstring(as_page("T", "![a](a.png)\n\n![b](b.png)", {"a.png": PNG_SIGNATURE, "b.png": PNG_SIGNATURE}))
+    ids = [node.get("id") for node in page.iter() if node.get("id")]
+    assert len(ids) == len(set(ids)) == 4
+    for picture in page.findall(".//span[@class='picture']"):
+        opening, closing = picture.findall("./a")
+        assert opening.find("./img") is not None
+        assert opening.get("href") == f"#{picture.get('id')}"
+        assert closing.text == "close"
+        assert closing.get("href")[1:] in ids
+
+
+def test_a_framed_text_becomes_a_quotation_that_wraps():
+    page = ET.fromstring(as_page("T", f"```\n{BOX}\n```\n\nafter\n\n```\n+ 1\n```", {}))
+    (warning,) = page.findall(".//blockquote")
+    words = " ".join("".join(warning.itertext()).split())
+    assert words.startswith("SIMULATED DATA. These are not MovieLens ratings: the program made them up. Their figures")
+    assert "|" not in words
+    (code,) = page.findall(".//pre")
+    assert "+ 1" in "".join(code.itertext())
+
+
+def test_numbers_stay_with_what_belongs_to_them():
+    text = "".join(ET.fromstring(as_page("T", "0.1 ± 0.2, 5 %, p < 0.001, p = 0.5, (0.99, 0.01), a b", {})).itertext())
+    shown = "0.1~±~0.2, 5~%, p~<~0.001, p~=~0.5, (0.99,~0.01), a b"
+    assert shown.replace("~", "\N{NO-BREAK SPACE}") in text
 
 
 def test_included_markdown_has_no_html_links_and_pictures_of_its_own(tmp_path):

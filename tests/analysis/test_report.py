@@ -14,11 +14,24 @@ import study_runs
 from conftest import ROOT
 
 import experiments
-from analysis import answers, configuration, sweep, user_bias, weights
+from analysis import answers, configuration, metadata, sweep, user_bias, weights
+from analysis.tables import MARK
 from multitask.recipe import MultiTaskRecipe
 from training.report import BOX
 
 PNG = b"\x89PNG\r\n\x1a\nnot a real picture"
+METADATA = {  # of the parts that are written by hand
+    "zoo": metadata.assemble(
+        data="ml-100k", simulated=False, is_quick=False, seeds=[1, 0], runs=28, statistics={"users": "943"},
+        settings={"epochs": 20, "tower_units": [32], "patience": None, "label_weights": [], "val_fraction": 1 / 9},
+        versions=[{"torch": "2"}, {"torch": "3"}],
+    ),
+    "dyadic": metadata.assemble(
+        data="one, two", simulated=False, is_quick=False, seeds=[0], runs=2,
+        statistics={"one": {"dyads": "12,345"}, "two": {"dyads": "6,789"}},
+        settings={"eps": 0.0, "held_out": True}, versions=[{"torch": "2"}],
+    ),
+}  # fmt: skip
 
 
 def no_bias(runs, results) -> pd.DataFrame:
@@ -87,6 +100,7 @@ def made_once(tmp_path_factory, tiny) -> Path:
         (results / name).mkdir()
         (results / name / "table.md").write_text(text)
         (results / name / "table.png").write_bytes(PNG)
+        study_runs.write_json(results / name / f"{name}.json", METADATA[name])
     return results
 
 
@@ -127,7 +141,7 @@ def test_the_page_is_self_contained_and_well_formed(full):
     ids = [node.get("id") for node in root.iter() if node.get("id")]
     links = [node.get("href") for node in root.findall(".//a")]
     assert len(ids) == len(set(ids))
-    assert len(links) == 7
+    assert len(links) == 7 + 2 * len(pictures)  # the list of sections; to open and to close a picture
     assert all(link.startswith("#") and link[1:] in ids for link in links)
     assert all(cell.get("scope") == "col" for cell in root.findall(".//th"))
     assert len(root.findall(".//table")) == len(root.findall(".//div[@class='scroll']/table")) > 5
@@ -180,9 +194,56 @@ def test_simulated_data_are_marked_and_others_are_not(full):
         table.write_text(table.read_text().replace(BOX, "").replace("SIMULATED", ""))
     assert command("report") == 0
     assert "SIMULATED" not in (full / "report.md").read_text()
-    (full / "zoo" / "table.md").write_text(f"```\n{BOX}\n```\n")
+    study_runs.write_json(full / "zoo" / "zoo.json", METADATA["zoo"] | {"simulated": True})
+    study_runs.write_json(full / "dyadic" / "dyadic.json", METADATA["dyadic"] | {"simulated": True})
     assert command("report") == 0
-    assert "Parts with simulated data: `zoo`." in (full / "report.md").read_text()
+    parts = "Parts with simulated data: `zoo`, `dyadic` (the marked columns and headings)."
+    assert parts in (full / "report.md").read_text()
+
+
+def section(folder: Path, title: str) -> str:
+    """The text of a section of report.md."""
+    return (folder / "report.md").read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_data_and_settings_of_every_part_are_told(full):
+    assert command("report") == 0
+    data, used = section(full, "The data"), section(full, "Settings, seeds and versions")
+    assert "|  | weights | sweep | zoo |\n" in data
+    assert "| users | 60 | 60 | 943 |" in data
+    assert "`dyadic`, on several data sets; means over seeds:\n\n|  | one | two |\n" in data
+    assert "| dyads | 12,345 | 6,789 |" in data
+    assert "|  | weights | sweep | zoo | dyadic |\n" in used
+    assert "| epochs | 2 | 2 | 20 |  |" in used
+    assert "| tower_units |  |  | 32 |  |" in used
+    assert "| held_out |  |  |  | yes |" in used
+    assert "| torch | 2 | 2 | 2, 3 | 2 |" in used
+    assert "| val_fraction | 0.05 | 0.05 | 0.111111 |  |" in used
+    assert "patience" not in used  # nowhere set
+    assert "label_weights" not in used
+    assert "`zoo`: 28 runs; seeds 0, 1 of split" in used
+    assert "not recorded" not in data + used
+
+
+def test_parts_from_before_there_were_metadata(full):
+    (full / "zoo" / "zoo.json").unlink()
+    (full / "zoo" / "table.md").write_text(f"```\n{BOX}\n```\n")
+    (full / "dyadic" / "dyadic.json").unlink()
+    (full / "dyadic").rename(full / "dyadic-quick")
+    (full / "dyadic-quick" / "table.md").write_text(f"## world {MARK}\n")
+    assert command("report") == 0
+    text = (full / "report.md").read_text()
+    assert "data: `weights`, `sweep`, `zoo`, `dyadic` (the marked columns and headings)." in text
+    for title in ("The data", "Settings, seeds and versions"):
+        lines = [line for line in section(full, title).splitlines() if "not recorded" in line]
+        assert len(lines) == 2
+        assert "Run `python experiments.py zoo` with the same options again" in lines[0]
+        assert "`zoo/zoo.json`" in lines[0]
+        assert "Run `python experiments.py dyadic --quick` with" in lines[1]
+    shutil.rmtree(full / "multitask-quick")
+    shutil.rmtree(full / "dyadic-quick")
+    assert command("report") == 0
+    assert section(full, "The data").strip().startswith("`zoo`: data and settings were not recorded.")
 
 
 @pytest.mark.parametrize("missing", ["weights", "sweep", "zoo", "dyadic"])
@@ -241,6 +302,10 @@ BAD = "<script>alert(1)</script>![x](/etc/passwd)[y](javascript:alert(1))\x1b[2J
 
 
 def test_results_of_somebody_else_bring_nothing_but_text(full):
+    study_runs.write_json(
+        full / "zoo" / "zoo.json", METADATA["zoo"] | {"settings": {BAD: BAD}, "statistics": {BAD: BAD}}
+    )
+    study_runs.write_json(full / "dyadic" / "dyadic.json", METADATA["dyadic"] | {"statistics": {BAD: {BAD: BAD}}})
     weights_json, secret = full / "multitask-quick" / "weights.json", full.parent.resolve() / "secret.txt"
     described = json.loads(weights_json.read_text())
     described |= {"data": BAD, "versions": {BAD: BAD}, "statistics": {BAD: [BAD]}}
@@ -257,6 +322,8 @@ def test_results_of_somebody_else_bring_nothing_but_text(full):
     assert not root.findall(".//script")
     assert len(root.findall(".//img")) == 4
     assert all(link.get("href").startswith("#") for link in root.findall(".//a"))
+    allowed = re.compile(r"text-align: \w+;|min-width: [\d.]+ch;")
+    assert all(allowed.fullmatch(node.get("style")) for node in root.iter() if node.get("style"))
     assert "<script>alert(1)</script>" in "".join(root.find("./body").itertext())
     text = (full / "report.md").read_text(encoding="utf-8")
     assert not [mark for mark in ("<script", "<div", "![x]", "\x1b") if mark in text]
@@ -271,6 +338,7 @@ def test_results_that_lead_elsewhere_are_refused(full, capsys):
         ("zoo/table.png", "is a link that leads out of results"),
         ("multitask-quick/curves.csv", "is a link that leads out of results"),
         ("multitask-quick/weights.json", "is a link that leads out of results"),
+        ("zoo/zoo.json", "is a link that leads out of results"),
     ):
         path, kept = full / name, (full / name).read_bytes()
         path.unlink()
@@ -285,13 +353,14 @@ def test_results_that_lead_elsewhere_are_refused(full, capsys):
 
 
 def test_metadata_of_other_types_are_no_traceback(full, capsys):
-    path = full / "multitask-quick" / "weights.json"
-    sound = json.loads(path.read_text())
     wrong = {"seeds": 7, "settings": [[]], "statistics": None, "runs": {"x": 1}, "data": [[]], "versions": "x"}
-    for field, value in wrong.items():
-        study_runs.write_json(path, sound | {field: value})
-        assert command("report") in (0, 2)
-        assert capsys.readouterr().err.count("\n") <= 1
+    for name in ("multitask-quick/weights.json", "dyadic/dyadic.json"):
+        sound = json.loads((full / name).read_text())
+        for field, value in wrong.items():
+            study_runs.write_json(full / name, sound | {field: value})
+            assert command("report") in (0, 2)
+            assert capsys.readouterr().err.count("\n") <= 1
+        study_runs.write_json(full / name, sound)
 
 
 @pytest.mark.slow

@@ -203,7 +203,7 @@ def test_the_table_shows_front_and_outcomes(numbers):
     lines = [line for line in sweep.as_markdown(table, numbers, described).split("\n") if line.startswith("| s")]
     assert len(lines) == len(table)
     assert [line.endswith("| ● |") for line in lines] == table["on front"].tolist()
-    (line,) = (line for line in lines if line.startswith("| shared | fixed | 0.01, 0.99 |"))
+    (line,) = (line for line in lines if line.startswith(f"| {name} |"))
     assert "worse (-0.0" in line
     assert "better (-0.0" in line
 

@@ -173,6 +173,7 @@ MISTAKES = {
     "taken is not empty": [*WORLD, "--logdir", "taken"],
     "there is no file nowhere.csv": ["--ratings", "nowhere.csv"],
     "the loss factorization became nan in epoch 1": [*WORLD, "--lr", "1e30"],
+    "the loss regression rose from 1": [*WORLD, "--lr", "100"],
 }
 
 
