@@ -204,6 +204,10 @@ class Data:
         return self.seen + self.test
 
     @property
+    def training_rows(self) -> Interactions:
+        return self.train
+
+    @property
     def feedback_names(self) -> tuple[str, ...]:
         """What the columns of `Interactions.ratings` are."""
         return self.labels or ("rating",)

@@ -11,7 +11,7 @@ Symbols: U users, T test items of all users, n items.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,7 +30,8 @@ SORT_FROM = 64
 # Pairs per call of `forward`; each needs a few hundred bytes of activations.
 BLOCK_PAIRS = 2**16
 
-TAG_GROUPS = {"test": "eval", "val": "validation"}  # split -> group of its curves in TensorBoard
+# Groups of curves in TensorBoard: of the metrics that stand for their tasks, and of the others, on the test part.
+MAIN_METRICS, FURTHER_METRICS = "eval", "further metrics"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Metric:
 
     function: computes the metric; its arguments are those of its table.
     direction: +1 if higher is better, -1 if lower is better, 0 if neither.
-    title: its name in TensorBoard: "eval/<title>" on test, "validation/<title>" on validation.
+    title: its name in TensorBoard: "eval/<title>" or "further metrics/<title>" on test, "validation/<title>" on
+        validation.
     """
 
     function: Callable[..., float]
@@ -47,13 +49,14 @@ class Metric:
     title: str
 
 
-def metric_tags(metrics: Mapping[str, Metric]) -> dict[str, str]:
-    """The TensorBoard tags of all columns of some metrics: {"test_mrr": "eval/Mean Reciprocal Rank", ..}."""
-    return {
-        f"{split}_{name}": f"{group}/{metric.title}"
-        for split, group in TAG_GROUPS.items()
-        for name, metric in metrics.items()
-    }
+def metric_tags(metrics: Mapping[str, Metric], main: Collection[str]) -> dict[str, str]:
+    """The TensorBoard tags of all columns of some metrics: {"test_mrr": "eval/Mean Reciprocal Rank", ..}.
+
+    main: the metrics that stand for their tasks; TensorBoard shows them first, under "eval/".
+    """
+    groups = {name: MAIN_METRICS if name in main else FURTHER_METRICS for name in metrics}
+    test = {f"test_{name}": f"{groups[name]}/{metric.title}" for name, metric in metrics.items()}
+    return test | {f"val_{name}": f"validation/{metric.title}" for name, metric in metrics.items()}
 
 
 @dataclass(frozen=True)

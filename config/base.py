@@ -78,6 +78,8 @@ class RunConfig(Options):
 
     model: ClassVar[str]  # the value of --model
     summary: ClassVar[str]  # one line for the list of models in the help
+    # What runs of this model are compared by: HPARAMS of TensorBoard shows these also where they have their defaults.
+    compared_settings: ClassVar[tuple[str, ...]] = ("model", "seed")
 
     epochs: int = option(20, "passes over the training part", "training", low=1, high=10**6, resumable=True)
     seed: int = option(0, "seed of split, weights, order and negatives", "training", low=0, high=LARGEST_SEED)

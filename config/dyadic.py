@@ -170,6 +170,7 @@ class DyadicConfig(RunConfig, DyadOptions, FeatureOptions, LearnerOptions):
 
     model: ClassVar[str] = "dyadic"
     summary: ClassVar[str] = "neighborhood features and four tasks by one SGD (Moura et al.)"
+    compared_settings: ClassVar = ("learn", "seed")
 
     feedback: str | None = option(
         None, "your own file of 0/1 labels; its header names user, item and the --labels", "data", metavar="FILE"

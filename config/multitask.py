@@ -16,6 +16,7 @@ class MultiTaskConfig(GradientConfig):
 
     model: ClassVar[str] = "multitask"
     summary: ClassVar[str] = "the course's net: matrix factorization and a rating MLP"
+    compared_settings: ClassVar = ("shared_embeddings", "factorization_weight", "regression_weight", "seed")
 
     factorization_weight: float = option(0.99, "lambda_F, weight of the ranking loss", TASKS, metavar="LAMBDA", above=0)
     regression_weight: float = option(

@@ -113,6 +113,10 @@ class DyadicData:
         return Interactions(*columns, torch.from_numpy(self.labels).float(), self.num_users, self.num_items)
 
     @property
+    def training_rows(self) -> Interactions:
+        return self.interactions[torch.from_numpy(self.train)]
+
+    @property
     def feedback_names(self) -> tuple[str, ...]:
         """What the columns of `Interactions.ratings` are."""
         return self.label_names

@@ -27,6 +27,7 @@ from dyadic.updates import (
     steps_per_epoch,
     triple_losses,
 )
+from evaluation import FURTHER_METRICS, MAIN_METRICS
 from sources.ids import encode_pairs
 from training.divergence import require_no_divergence
 from training.protocols import History, Row, Stop
@@ -45,6 +46,7 @@ class DyadicTask:
         thresholds: of the four probabilities, for F1.
     """
 
+    family = "dyadic"
     splits = ("test",)
     compared: tuple[str, ...] = ()
     advice: ClassVar[dict[str, str]] = {}
@@ -67,14 +69,16 @@ class DyadicTask:
         self._keys = keys[self._order]
         self.directions = {f"{task}_{metric}": +1 for task in options.active for metric in METRICS}
         self.primary_metric = f"{options.active[0]}_auc"
-        self.console_metrics = tuple(f"{task}_auc" for task in options.active)
+        self.headlines = {task: (task, f"{task}_auc") for task in options.active}
+        self.console_metrics = tuple(metric for _, metric in self.headlines.values())
 
     @property
     def tags(self) -> dict[str, str]:
         losses = {f"train_{task}": f"loss/{task}" for task in (*TASKS, "total")}
         regularizers = {f"reg_{task}": f"reg/{task}" for task in TASKS}
         fixed = {f"fixed_{task}": f"fixed triples/{task}" for task in TASKS}
-        metrics = {f"test_{name}": f"eval/{name.replace('_', ' ')}" for name in self.directions}
+        groups = {name: MAIN_METRICS if name in self.console_metrics else FURTHER_METRICS for name in self.directions}
+        metrics = {f"test_{name}": f"{group}/{name.replace('_', ' ')}" for name, group in groups.items()}
         return losses | regularizers | fixed | {"stop_max_delta": "stop/max_delta"} | metrics
 
     def build_network(self) -> DyadicNet:
@@ -137,7 +141,7 @@ class DyadicTask:
     @property
     def excluded(self) -> Interactions:
         """The training dyads: the others are what an offer can be chosen from."""
-        return self.data.interactions[torch.from_numpy(self.data.train)]
+        return self.data.training_rows
 
     def fold_in(self, model: DyadicNet, users: np.ndarray, rows: Interactions) -> tuple[nn.Module, "DyadicTask"]:
         raise NotImplementedError("a dyad has features, which are known for the dyads in the data alone")

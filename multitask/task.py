@@ -35,9 +35,11 @@ class WatchAndRate:
         seed: each epoch's order and negatives come from (seed, epoch), so that a resumed run repeats them exactly.
     """
 
+    family = ""  # the sheet names the tags
     primary_metric = "mrr"
     directions: ClassVar = {name: metric.direction for name, metric in METRICS.items()}
     console_metrics = ("mrr", "mse")
+    headlines: ClassVar = {"ranking": ("factorization", "mrr"), "rating": ("regression", "mse")}
     compared = ("mrr", "hit_rate@10", "ndcg@10", "auc", "mse")
     advice: ClassVar = {
         "mrr": "more --epochs" + (" or --preset champion" if has_module("multitask.closed_form_recipe") else ""),
@@ -50,7 +52,7 @@ class WatchAndRate:
         "train_factorization": "training/Factorization Loss",
         "train_regression": "training/MSE",
         "train_joint": "training/Joint Loss",
-        **metric_tags(METRICS),
+        **metric_tags(METRICS, console_metrics),
     }
 
     def __init__(

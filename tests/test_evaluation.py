@@ -238,8 +238,10 @@ def test_every_metric_has_a_direction_and_a_title_of_its_own(table):
 
 
 def test_tags_are_the_title_in_the_group_of_the_split():
-    tags = metric_tags(METRICS)
-    assert (tags["test_mrr"], tags["val_hit_rate@10"]) == ("eval/Mean Reciprocal Rank", "validation/Hit Rate@10")
+    tags = metric_tags(METRICS, main=("mrr", "mse"))
+    assert (tags["test_mrr"], tags["test_mse"]) == ("eval/Mean Reciprocal Rank", "eval/MSE")
+    assert (tags["test_auc"], tags["val_hit_rate@10"]) == ("further metrics/AUC", "validation/Hit Rate@10")
+    assert [tag for tag in tags.values() if tag.startswith("eval/")] == ["eval/Mean Reciprocal Rank", "eval/MSE"]
     assert len(tags) == 2 * len(METRICS) == len(set(tags.values()))
 
 

@@ -23,7 +23,7 @@ from training.model_errors import explain
 from training.protocols import Baselines, History, Log, Row, Stop, Task, Training
 from training.run_folder import RunFolder
 from training.steps import Stopped
-from training.tensorboard import draw_charts, draw_epoch, draw_summary, without_tracebacks_of_the_writer
+from training.tensorboard import draw_epoch, draw_page, draw_summary, without_tracebacks_of_the_writer
 from training.terminal import Marked, terminal_width
 from training.warm_start import start_from
 
@@ -153,17 +153,15 @@ class _Session:
         with self.clock("baselines"):
             self.baselines = _measure_baselines(self.task)
         self.clock.lap()
-        if not already:
-            writer.add_text("data", repr(self.task.data), 0)
-            draw_charts(writer, self.task, self.baselines)
-            writer.flush()  # the writer opens its file by name each time: nothing is left for a folder that goes away
+        if already < self.config.epochs:
+            draw_page(writer, self.task, self.config, self.run.read_config(), self.baselines, already)
         ending = self._run_epochs(writer)
         if self.best.epoch is not None:
             self.run.restore("best", self.device, {"model": self.model})
         if self.history and (len(self.history) > already or not self.run.has_summary()):
             is_best = self.best.epoch is not None
             self.run.require_no_links()
-            draw_summary(writer, self.task, self.model, self.config, self.history[-1], is_best)
+            draw_summary(writer, self.task, self.model, self.config, self.history[-1], is_best, self.run.path)
         return ending
 
     def _run_epochs(self, writer: SummaryWriter) -> str:

@@ -64,6 +64,10 @@ class RunData(Protocol):
         """All rows, with their ratings or labels."""
 
     @property
+    def training_rows(self) -> Interactions:
+        """Those that a network is trained on."""
+
+    @property
     def feedback_names(self) -> tuple[str, ...]:
         """What the columns of their ratings are: "rating", or the labels."""
 
@@ -80,6 +84,14 @@ class Task(Protocol):
 
     @property
     def data(self) -> RunData: ...
+
+    @property
+    def family(self) -> str:
+        """What its TensorBoard tags begin with, before the name of the data; "": they are as in `tags`."""
+
+    @property
+    def headlines(self) -> Mapping[str, tuple[str, str]]:
+        """{what is learned: (its training loss, its main metric)}: what TensorBoard shows first."""
 
     @property
     def primary_metric(self) -> str:
@@ -107,13 +119,13 @@ class Task(Protocol):
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """The TensorBoard tag of every column of a history row."""
+        """The TensorBoard tag of every column of a history row; see `family`."""
 
     def metrics(self, model: Any, split: str) -> dict[str, float]:
         """{metric: value} on one of the splits."""
 
     def diagnostics(self, model: Any) -> dict[str, float]:
-        """{TensorBoard tag: value}, drawn beside the metrics."""
+        """{TensorBoard tag: value}, drawn beside the metrics; see `family`."""
 
     def baselines(self) -> Mapping[str, nn.Module]:
         """{name: module} of predictions without a network. `metrics` leaves out what a baseline cannot do."""

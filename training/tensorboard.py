@@ -1,20 +1,31 @@
-"""What a run shows in TensorBoard: curves, settings beside final metrics (HPARAMS), item embeddings (PROJECTOR)."""
+"""What a run shows in TensorBoard: curves, charts (CUSTOM SCALARS), a page (TEXT), HPARAMS, items (PROJECTOR).
 
+Groups of tags are listed in the order of the alphabet, on the page of HPARAMS too, which shows the first five metrics:
+hence "eval" for the main metrics, and names that come later for everything else.
+"""
+
+import hashlib
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from config.base import RunConfig
-from training.protocols import Baselines, Row, Task
+from training.projector import item_columns, narrowed
+from training.protocols import Baselines, Row, RunData, Task
+from training.run_page import changed_settings, run_page, shown
 
-MAX_PROJECTOR_WIDTH = 128  # columns of the item tables in PROJECTOR: wider ones take seconds to write and to open
+BASELINES = "test baselines"
+COURSE_DATA = "ml-100k"  # HPARAMS names other data
+MAX_TRIAL_NAME = 20  # characters that fit into HPARAMS' column of names, whose width is fixed
 
 
 @contextmanager
@@ -28,14 +39,12 @@ def without_tracebacks_of_the_writer() -> Iterator[None]:
         threading.excepthook = show
 
 
-def draw_charts(writer: SummaryWriter, task: Task, baselines: Baselines) -> None:
-    """Charts for the CUSTOM SCALARS page: each compared metric of the network with those of the baselines."""
-    charts = {}
-    for metric, values in _by_metric(task, baselines).items():
-        tags = [task.tags[f"test_{metric}"], *values]
-        charts[task.tags[f"test_{metric}"].split("/", 1)[1]] = ["Multiline", [f"{re.escape(tag)}$" for tag in tags]]
-    if charts:
-        writer.add_custom_scalars({"test part, beside the baselines": charts})
+def draw_page(
+    writer: SummaryWriter, task: Task, config: RunConfig, record: dict[str, Any], baselines: Baselines, epoch: int
+) -> None:
+    """The page of TEXT, once in every session of a run: a resumed one may have other settings. record: config.json."""
+    writer.add_text("run", run_page(task, config, record, baselines), epoch)
+    writer.flush()  # the writer opens its file by name each time: nothing is left for a folder that goes away
 
 
 def draw_epoch(writer: SummaryWriter, task: Task, model: nn.Module, row: Row, baselines: Baselines) -> None:
@@ -44,65 +53,120 @@ def draw_epoch(writer: SummaryWriter, task: Task, model: nn.Module, row: Row, ba
     A point of the baselines in every epoch makes a line as long as the curves while the run is going on, and a resumed
     run drops and repeats them like all others.
     """
+    if row["epoch"] == 1:
+        _draw_charts(writer, task, row, baselines)
+    prefix = _prefix(task)
     points = {_tag(column, task): value for column, value in row.items() if column != "epoch"}
-    for lines in _by_metric(task, baselines).values():
-        points |= lines
-    for tag, value in (points | task.diagnostics(model)).items():
+    for name, values in baselines.items():
+        points |= {f"{prefix}{BASELINES}/{key}/{name}": values[key] for key in task.compared if key in values}
+    points |= {f"{prefix}{tag}": value for tag, value in task.diagnostics(model).items()}
+    for tag, value in points.items():
         writer.add_scalar(tag, value, row["epoch"])
     writer.flush()  # before the checkpoint: a resumed run drops points after its checkpoint and never misses one before
 
 
+def _draw_charts(writer: SummaryWriter, task: Task, row: Row, baselines: Baselines) -> None:
+    """The layout of CUSTOM SCALARS: for each task its training loss, and to the right its main metric on the test part.
+
+    Then each compared metric. Baselines are lines in the charts of metrics; the patterns of their tags hold for any
+    baseline, because TensorBoard joins only charts that are equal in all runs.
+    """
+    layout: dict[str, dict[str, list[Any]]] = {}
+
+    def chart(*patterns: str) -> list[Any]:
+        return ["Multiline", list(patterns)]
+
+    def metric_chart(metric: str) -> list[Any]:
+        lines = [f"{re.escape(f'{_prefix(task)}{BASELINES}/{metric}')}/.+$"]
+        return chart(_exactly(f"test_{metric}", task), *(lines if _is_compared(metric, task, baselines) else []))
+
+    for name, (loss, metric) in task.headlines.items():
+        category = layout.setdefault(f"{_prefix(task)}{name}: training loss, test metric", {})
+        if f"train_{loss}" in row:
+            category[f"training: {_title(f'train_{loss}', task)}"] = chart(_exactly(f"train_{loss}", task))
+        category[f"test: {_title(f'test_{metric}', task)}"] = metric_chart(metric)
+    compared = [metric for metric in task.compared if _is_compared(metric, task, baselines)]
+    if compared:
+        layout[f"{_prefix(task)}test part, beside the baselines"] = {
+            _title(f"test_{metric}", task): metric_chart(metric) for metric in compared
+        }
+    writer.add_custom_scalars(layout)
+
+
 def draw_summary(
-    writer: SummaryWriter, task: Task, model: nn.Module, config: RunConfig, row: Row, is_best: bool
+    writer: SummaryWriter, task: Task, model: nn.Module, config: RunConfig, row: Row, is_best: bool, path: Path
 ) -> None:
-    """Settings beside final metrics, and the item embeddings with titles and genres."""
-    flat = {name: value if type(value) in (int, float, str) else str(value) for name, value in _compared(config)}
-    final = {tag: row[name] for name, tag in task.tags.items() if name in row}
-    # The HPARAMS page reads its numbers from these tags. The summary of the experiment is left out: TensorBoard would
+    """Settings of the run in `path` beside its last metrics; and the item embeddings, with what is known of items."""
+    # HPARAMS takes all scalars of a run as its metrics. The summary of the experiment is left out: TensorBoard would
     # take that of one arbitrary run for all. writer.add_hparams would write it, and create a stray run folder as well.
-    _, start, end = hparams(flat, final)
     file_writer = writer._get_file_writer()
-    file_writer.add_summary(start)
-    file_writer.add_summary(end)
-    data = task.data
-    # The metadata table has one line per item and tabs between columns: no text may hold either, and none may be empty.
-    columns = (data.items, data.titles, data.genres)
-    labels = [[" ".join(text.split()) or "-" for text in line] for line in zip(*columns, strict=True)]
-    for name, table in task.embeddings(model).items():
+    file_writer.add_summary(hparams_pb(_settings(config, task.data), trial_id=_trial_name(path)))
+    file_writer.add_summary(hparams({}, {})[2])  # the session has ended
+    tables = task.embeddings(model)
+    columns = item_columns(task.data) if tables else {}
+    lines = [list(line) for line in zip(*columns.values(), strict=True)]
+    for name, table in tables.items():
         tag = f"{name}_best" if is_best else name
-        writer.add_embedding(
-            narrowed(table), labels, global_step=row["epoch"], tag=tag, metadata_header=["id", "title", "genres"]
-        )
+        writer.add_embedding(narrowed(table), lines, global_step=row["epoch"], tag=tag, metadata_header=list(columns))
 
 
-def narrowed(table: Tensor, width: int = MAX_PROJECTOR_WIDTH) -> Tensor:
-    """A wide table (n, d) in its leading principal components (n, width), which nearly keep all distances."""
-    if table.shape[1] <= width:
-        return table
-    centered = (table.detach() - table.detach().mean(dim=0)).cpu().double()
-    axes = torch.linalg.eigh(centered.T @ centered).eigenvectors
-    return (centered @ axes.flip(1)[:, :width]).float()
+def _settings(config: RunConfig, data: RunData) -> dict[str, Any]:
+    """The settings that HPARAMS shows: those that runs of a model are compared by, and others than the defaults.
+
+    Constant ones would be axes, too. An empty cell is the default. TensorBoard keeps the first value that it sees, so
+    none may change on resume.
+    """
+    resumable = {field.name for field in fields(config) if field.metadata["option"].resumable}
+    hidden = resumable | set(config.file_fields())  # the name of the data says what the paths say
+    values = {name: getattr(config, name) for name in config.compared_settings}
+    values |= {name: value for name, value, _ in changed_settings(config) if name not in hidden}
+    values |= {} if data.name == COURSE_DATA else {"data": _data_label(data)}
+    return {name: value if type(value) in (bool, int, float) else shown(value) for name, value in values.items()}
 
 
-def _by_metric(task: Task, baselines: Baselines) -> dict[str, dict[str, float]]:
-    """{compared metric: {tag of a baseline: value}}, without metrics that no baseline has."""
-    found = {
-        metric: {f"baselines/{metric}/{name}": row[metric] for name, row in baselines.items() if metric in row}
-        for metric in task.compared
-    }
-    return {metric: values for metric, values in found.items() if values}
+def _trial_name(path: Path) -> str:
+    """A name that fits into its column: long ones lose the names of settings; "" leaves the run's own.
+
+    TensorBoard takes the mean over trials of one name, so the end tells folders apart.
+    """
+    name = path.name
+    if len(name) <= MAX_TRIAL_NAME:
+        return ""
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:3]
+    short = re.sub(r"[^_=]+=", "", name)
+    return f"{short[: MAX_TRIAL_NAME - len(digest) - 1]} {digest}"
+
+
+def _data_label(data: RunData) -> str:
+    """The name of the data, of files of one's own without their folders: a slash would begin another group of tags."""
+    return ", ".join(Path(name).name for name in data.name.split(" / "))
+
+
+def _prefix(task: Task) -> str:
+    """What its tags begin with: family and data, as curves of other labels on other data belong into other charts.
+
+    The sheet names the tags of the course's net, so they have none.
+    """
+    return f"{task.family} {_data_label(task.data)}: " if task.family else ""
 
 
 def _tag(column: str, task: Task) -> str:
     """The tag of a column. Losses and metrics have one in the task's tags; all others come from the weighting."""
     if column.startswith(("train_", "val_", "test_")):
-        return task.tags[column]
-    return task.tags.get(column, f"weighting/{column}")
+        return f"{_prefix(task)}{task.tags[column]}"
+    return f"{_prefix(task)}{task.tags.get(column, f'weighting/{column}')}"
 
 
-def _compared(config: RunConfig) -> list[tuple[str, object]]:
-    """The settings that decide the result; TensorBoard keeps the first value it sees, so none may change on resume."""
-    options = {field.name: field.metadata["option"] for field in fields(config)}
-    names = [name for name, known in options.items() if known.affects_result and not known.resumable]
-    values = [("model", config.model), *((name, getattr(config, name)) for name in names)]
-    return [(name, value) for name, value in values if value is not None]
+def _title(column: str, task: Task) -> str:
+    """The name of a column's curve without its group."""
+    return task.tags[column].split("/", 1)[1]
+
+
+def _exactly(column: str, task: Task) -> str:
+    """A pattern for the tag of a column and no other."""
+    return f"{re.escape(_tag(column, task))}$"
+
+
+def _is_compared(metric: str, task: Task, baselines: Baselines) -> bool:
+    """True where a baseline has a line in the chart of the metric."""
+    return metric in task.compared and any(metric in values for values in baselines.values())

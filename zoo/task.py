@@ -54,6 +54,7 @@ class LabelTask:
         UserError: a label has one value only in the validation or the test split.
     """
 
+    family = "zoo"
     primary_metric = "auc"
     squared_errors: tuple[str, ...] = ()
     baseline_notes: tuple[str, ...] = ()
@@ -80,8 +81,9 @@ class LabelTask:
         self.pairs = tuple(pairwise(labels)) if chain != "none" else ()
         described = self._describe_metrics()
         self.directions = {name: metric.direction for name, metric in described.items()}
+        self.headlines = {label: (label, f"{label}_auc") for label in labels}
         losses = {f"train_{name}": f"training/{name} loss" for name in (*self.loss_names, "joint")}
-        self.tags = losses | metric_tags(described)
+        self.tags = losses | metric_tags(described, [metric for _, metric in self.headlines.values()])
         self.compared = self._compared_with_baselines()
         self.console_metrics = (*(f"{label}_auc" for label in labels), "log_loss")
         self.advice = dict.fromkeys(self.console_metrics, "more --epochs, a lower --lr or --patience 5")

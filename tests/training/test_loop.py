@@ -315,9 +315,9 @@ def test_the_summary_is_in_the_same_folder(without_validation, tmp_path):
     tables = sorted(path.rglob("metadata.tsv"))
     assert len(tables) == 1
     lines = tables[0].read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "id\ttitle\tgenres"
+    assert lines[0] == "id\ttitle\tfirst genre\tratings\tmean rating"
     assert len(lines) == 1 + len(without_validation.items)
-    assert "SIMULATED" in str(events.Tensors("data/text_summary")[0].tensor_proto)
+    assert "SIMULATED" in str(events.Tensors("run/text_summary")[0].tensor_proto)
     assert {p.name for p in path.iterdir() if p.is_dir()} == {"00003"}  # the projector's; no stray run folder
     assert not list(path.rglob("*.part"))
 
