@@ -60,7 +60,9 @@ WRITTEN_BY_READERS = {
     "zoo/plain.py", "my.csv", "clicks.csv", "shown.csv", "shop.csv", "u1.base", "u1.test", "pairs.csv", "new.csv",
 }  # fmt: skip
 SUFFIXES = {".py", ".md", ".json", ".csv", ".png", ".txt", ".cff", ".html", ".pt", ".zip", ".npz", ".toml"}
-TAG_FAMILIES = ("eval/", "validation/", "training/", "weighting/", "gates/", "baselines/")
+TAG_FAMILIES = (
+    "eval/", "further metrics/", "validation/", "training/", "weighting/", "gates/", "test baselines/",
+)  # fmt: skip
 FLAGS_OF_OTHERS = {"--index-url", "--check"}  # of pip and ruff
 
 SMALL = ["--dataset", "simulated", "--simulated_size", "60", "80", "2400"]
@@ -304,7 +306,8 @@ def is_known_path(code: str, page: Path) -> bool:
 
 @EVERY_PAGE
 def test_every_tensorboard_tag_in_the_text_exists(page):
-    named = {code for code in inline_code(page) if code.startswith(("eval/", "training/", "validation/"))}
+    groups = ("eval/", "further metrics/", "training/", "validation/")
+    named = {code for code in inline_code(page) if code.startswith(groups)}
     named = {code for code in named if not Path(code).suffix and not code.endswith("/")}
     assert named <= tensorboard_tags()
 

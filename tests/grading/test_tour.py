@@ -1,0 +1,92 @@
+"""The notebook docs/tour.ipynb: it runs from top to bottom, on simulated and on real data, and holds no outputs."""
+
+import json
+import os
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from answers import answers_in
+from conftest import ROOT
+
+from grading.student_package import FOLDER, make_package
+
+PAGE = ROOT / "docs" / "tour.ipynb"
+CELLS = json.loads(PAGE.read_text(encoding="utf-8"))["cells"]
+SETTINGS = {
+    "(943, 1682, 100_000)": "(60, 80, 2400)",
+    "EPOCHS = 10": "EPOCHS = 2",
+    "SEEDS = (0, 1, 2)": "SEEDS = (0, 1)",
+}
+
+
+def source(kind: str) -> list[str]:
+    return ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == kind]
+
+
+def test_it_is_committed_without_outputs():
+    code = [cell for cell in CELLS if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+def test_it_has_ten_cells_each_with_a_text_before_it():
+    kinds = [cell["cell_type"] for cell in CELLS]
+    assert kinds.count("code") == 10
+    assert all(before == "markdown" for before, kind in zip(kinds, kinds[1:], strict=False) if kind == "code")
+
+
+def test_it_holds_no_answer_to_the_homework():
+    """A teacher may show it to students: it has the method, and leaves the conclusions to them."""
+    assert answers_in("tour.py", "\n".join(source("code"))) == []
+    assert answers_in("tour.md", "\n".join(source("markdown"))) == []
+
+
+def run(folder: Path) -> list:
+    """Run the notebook from this folder, with small settings; the outputs of every code cell."""
+    nbformat = pytest.importorskip("nbformat", reason="see requirements-dev.txt")
+    nbclient = pytest.importorskip("nbclient", reason="see requirements-dev.txt")
+    pytest.importorskip("ipykernel", reason="see requirements-dev.txt")
+    notebook = nbformat.read(PAGE, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for normal, small in SETTINGS.items():
+        assert normal in cells[0].source
+        cells[0].source = cells[0].source.replace(normal, small)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    return [cell.outputs for cell in cells]
+
+
+def text_of(outputs: list) -> str:
+    parts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    return "\n".join(parts)
+
+
+@pytest.mark.slow
+def test_it_runs_on_simulated_data_and_says_so(monkeypatch):
+    monkeypatch.delenv("MOVIELENS_DIR", raising=False)
+    outputs = run(PAGE.parent)
+    texts = list(map(text_of, outputs))
+    for number in (1, 4, 6, 8, 9):  # the data, and every table of metrics
+        assert "SIMULATED DATA" in texts[number], number
+    (drawn,) = [output for output in outputs[7] if "image/png" in output.get("data", {})]
+    assert len(drawn.data["image/png"]) > 10_000
+    assert not [output for cell in outputs for output in cell if output.get("name") == "stderr"]
+    without, biased = (line.split()[-1] for line in texts[9].splitlines()[-2:])
+    assert without == biased
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("movielens")
+def test_it_runs_in_a_students_folder_on_movielens(tmp_path, monkeypatch):
+    make_package(tmp_path / "homework.zip")
+    with zipfile.ZipFile(tmp_path / "homework.zip") as archive:
+        archive.extractall(tmp_path)
+    shutil.copy(ROOT / "models.py", tmp_path / FOLDER)
+    others = [place for place in sys.path if place and Path(place).resolve() != ROOT]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(others))
+    texts = list(map(text_of, run(tmp_path / FOLDER)))
+    assert texts[1].startswith("ml-100k <ml-100k: 943 users x 1,682 items")
+    assert "SIMULATED" not in "".join(texts)
+    assert len(texts[8].splitlines()) == 8  # a head of two lines, then three questions for two metrics
