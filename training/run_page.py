@@ -15,15 +15,16 @@ def run_page(task: Task, config: RunConfig, record: dict[str, Any], baselines: B
     """The page of a run; `record` is its config.json, of which a run of one's own loop may lack entries."""
     data = task.data
     about = {
-        "command": record.get("command", ""),
         "model": config.model,
         "data": repr(data).strip("<>"),
-        "notes": "; ".join(data.notes),
         "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
     }
     changed = [(name, shown(value), shown(default)) for name, value, default in changed_settings(config)]
     lines = [SIMULATED, ""] if data.simulated else []
+    # Long lines stand outside the table, whose first column would otherwise shrink to a few letters.
+    lines += [f"    {' '.join(record['command'].split())}", ""] if "command" in record else []
     lines += _table(("run", ""), [(name, text) for name, text in about.items() if text])
+    lines += [f"\n{_plain(f'Note: {note}.')}" for note in data.notes]
     lines += ["", "### Settings that differ from the defaults", ""]
     lines += _table(("setting", "this run", "default"), changed) if changed else ["None."]
     if baselines:

@@ -25,7 +25,7 @@ from training.run_page import changed_settings, run_page, shown
 
 BASELINES = "test baselines"
 COURSE_DATA = "ml-100k"  # HPARAMS names other data
-MAX_TRIAL_NAME = 20  # characters that fit into HPARAMS' column of names, whose width is fixed
+MAX_TRIAL_NAME = 15  # characters that fit into HPARAMS' column of names, whose width is fixed
 
 
 @contextmanager
@@ -125,15 +125,17 @@ def _settings(config: RunConfig, data: RunData) -> dict[str, Any]:
 
 
 def _trial_name(path: Path) -> str:
-    """A name that fits into its column: long ones lose the names of settings; "" leaves the run's own.
+    """A name that fits into its column; "" leaves the run's own.
 
-    TensorBoard takes the mean over trials of one name, so the end tells folders apart.
+    shared=True_LF=0.99_LR=0.01 becomes T_.99_.01 and three digits of a hash of its folder: TensorBoard shows the mean
+    of all trials of one name.
     """
     name = path.name
     if len(name) <= MAX_TRIAL_NAME:
         return ""
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:3]
-    short = re.sub(r"[^_=]+=", "", name)
+    values = re.sub(r"[^_=]+=", "", name).split("_")
+    short = "_".join({"True": "T", "False": "F"}.get(value, re.sub(r"^0\.", ".", value)) for value in values)
     return f"{short[: MAX_TRIAL_NAME - len(digest) - 1]} {digest}"
 
 

@@ -153,7 +153,7 @@ def test_hparams_leaves_constant_settings_out(experiments, families):
 def test_names_of_trials_fit_and_tell_folders_apart(experiments, tmp_path):
     _, _, trials = hparams_page(experiments)
     assert {name.split()[0] for name in trials} == {
-        "True_0.99_0.01", "True_0.5_0.5", "False_0.5_0.5",
+        "T_.99_.01", "T_.5_.5", "F_.5_.5",
     }  # fmt: skip
     for number in (1, 2):
         train(tmp_path / str(number) / "the=same_long=name_in=both_of=them")
