@@ -87,7 +87,7 @@ class Task(Protocol):
 
     @property
     def family(self) -> str:
-        """What its TensorBoard tags begin with, before the name of the data; "": they are as in `tags`."""
+        """Stands in the groups of its TensorBoard tags, before the name of the data; "": tags are as in `tags`."""
 
     @property
     def headlines(self) -> Mapping[str, tuple[str, str]]:

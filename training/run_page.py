@@ -21,10 +21,10 @@ def run_page(task: Task, config: RunConfig, record: dict[str, Any], baselines: B
     }
     changed = [(name, shown(value), shown(default)) for name, value, default in changed_settings(config)]
     lines = [SIMULATED, ""] if data.simulated else []
-    # Long lines stand outside the table, whose first column would otherwise shrink to a few letters.
-    lines += [f"    {' '.join(record['command'].split())}", ""] if "command" in record else []
     lines += _table(("run", ""), [(name, text) for name, text in about.items() if text])
-    lines += [f"\n{_plain(f'Note: {note}.')}" for note in data.notes]
+    # What is long stands outside the table, whose first column would shrink to a few letters.
+    long = ([f"Command: {record['command']}"] if "command" in record else []) + [f"Note: {one}." for one in data.notes]
+    lines += [f"\n{_plain(text)}" for text in long]
     lines += ["", "### Settings that differ from the defaults", ""]
     lines += _table(("setting", "this run", "default"), changed) if changed else ["None."]
     if baselines:

@@ -55,11 +55,11 @@ def draw_epoch(writer: SummaryWriter, task: Task, model: nn.Module, row: Row, ba
     """
     if row["epoch"] == 1:
         _draw_charts(writer, task, row, baselines)
-    prefix = _prefix(task)
-    points = {_tag(column, task): value for column, value in row.items() if column != "epoch"}
+    points = {_tag_of(column, task): value for column, value in row.items() if column != "epoch"}
     for name, values in baselines.items():
-        points |= {f"{prefix}{BASELINES}/{key}/{name}": values[key] for key in task.compared if key in values}
-    points |= {f"{prefix}{tag}": value for tag, value in task.diagnostics(model).items()}
+        lines = {f"{BASELINES}/{metric}/{name}": values[metric] for metric in task.compared if metric in values}
+        points |= {_full(tag, task): value for tag, value in lines.items()}
+    points |= {_full(tag, task): value for tag, value in task.diagnostics(model).items()}
     for tag, value in points.items():
         writer.add_scalar(tag, value, row["epoch"])
     writer.flush()  # before the checkpoint: a resumed run drops points after its checkpoint and never misses one before
@@ -77,17 +77,17 @@ def _draw_charts(writer: SummaryWriter, task: Task, row: Row, baselines: Baselin
         return ["Multiline", list(patterns)]
 
     def metric_chart(metric: str) -> list[Any]:
-        lines = [f"{re.escape(f'{_prefix(task)}{BASELINES}/{metric}')}/.+$"]
+        lines = [f"{re.escape(_full(f'{BASELINES}/{metric}', task))}/.+$"]
         return chart(_exactly(f"test_{metric}", task), *(lines if _is_compared(metric, task, baselines) else []))
 
     for name, (loss, metric) in task.headlines.items():
-        category = layout.setdefault(f"{_prefix(task)}{name}: training loss, test metric", {})
+        category = layout.setdefault(_with_data(f"{name}: training loss, test metric", task), {})
         if f"train_{loss}" in row:
             category[f"training: {_title(f'train_{loss}', task)}"] = chart(_exactly(f"train_{loss}", task))
         category[f"test: {_title(f'test_{metric}', task)}"] = metric_chart(metric)
     compared = [metric for metric in task.compared if _is_compared(metric, task, baselines)]
     if compared:
-        layout[f"{_prefix(task)}test part, beside the baselines"] = {
+        layout[_with_data("test part, beside the baselines", task)] = {
             _title(f"test_{metric}", task): metric_chart(metric) for metric in compared
         }
     writer.add_custom_scalars(layout)
@@ -144,19 +144,25 @@ def _data_label(data: RunData) -> str:
     return ", ".join(Path(name).name for name in data.name.split(" / "))
 
 
-def _prefix(task: Task) -> str:
-    """What its tags begin with: family and data, as curves of other labels on other data belong into other charts.
+def _with_data(group: str, task: Task) -> str:
+    """The name of a group with family and data: curves of other labels, on other data, belong into other charts.
 
-    The sheet names the tags of the course's net, so they have none.
+    The sheet names the tags of the course's net, which stay as they are, and come first among those of a kind.
     """
-    return f"{task.family} {_data_label(task.data)}: " if task.family else ""
+    return f"{group}: {task.family} {_data_label(task.data)}" if task.family else group
 
 
-def _tag(column: str, task: Task) -> str:
+def _full(tag: str, task: Task) -> str:
+    """A tag with family and data in its group: "eval/like auc" is "eval: zoo ml-100k/like auc"."""
+    group, _, title = tag.partition("/")
+    return f"{_with_data(group, task)}/{title}"
+
+
+def _tag_of(column: str, task: Task) -> str:
     """The tag of a column. Losses and metrics have one in the task's tags; all others come from the weighting."""
     if column.startswith(("train_", "val_", "test_")):
-        return f"{_prefix(task)}{task.tags[column]}"
-    return f"{_prefix(task)}{task.tags.get(column, f'weighting/{column}')}"
+        return _full(task.tags[column], task)
+    return _full(task.tags.get(column, f"weighting/{column}"), task)
 
 
 def _title(column: str, task: Task) -> str:
@@ -166,7 +172,7 @@ def _title(column: str, task: Task) -> str:
 
 def _exactly(column: str, task: Task) -> str:
     """A pattern for the tag of a column and no other."""
-    return f"{re.escape(_tag(column, task))}$"
+    return f"{re.escape(_tag_of(column, task))}$"
 
 
 def _is_compared(metric: str, task: Task, baselines: Baselines) -> bool:

@@ -63,9 +63,9 @@ def test_a_run_writes_the_files_of_every_run(capsys, tmp_path):
         rows = list(csv.DictReader(file))
     events = EventAccumulator(str(tmp_path / "run/a")).Reload()
     tags = ("loss/click", "loss/total", "reg/bookmark", "stop/max_delta", "eval/click auc", "further metrics/reply f1")
-    assert {f"dyadic simulated: {tag}" for tag in tags} <= set(events.Tags()["scalars"])
+    assert {tag.replace("/", ": dyadic simulated/") for tag in tags} <= set(events.Tags()["scalars"])
     assert [
-        point.value for point in events.Scalars("dyadic simulated: further metrics/embedding map@5")
+        point.value for point in events.Scalars("further metrics: dyadic simulated/embedding map@5")
     ] == pytest.approx([float(row["test_embedding_map@5"]) for row in rows])
     moved = [abs(float(rows[1][f"fixed_{task}"]) - float(rows[0][f"fixed_{task}"])) for task in TASKS]
     assert float(rows[1]["stop_max_delta"]) == pytest.approx(max(moved))

@@ -266,7 +266,7 @@ def test_a_run_prints_them_and_writes_them_to_result_json(capsys, tmp_path):
     ("model", "group", "metric", "name"),
     [
         ("multitask", "test baselines", "mrr", "popularity"),
-        ("mmoe", "zoo simulated: test baselines", "auc", "item mean"),
+        ("mmoe", "test baselines: zoo simulated", "auc", "item mean"),
     ],
 )
 def test_lines_in_tensorboard_have_one_point_an_epoch_on_a_resumed_run_too(tmp_path, model, group, metric, name):

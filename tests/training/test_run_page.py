@@ -25,7 +25,7 @@ def test_it_has_command_data_versions_settings_and_baselines(tiny):
     page = run_page(WatchAndRate(replace(tiny, notes=("3 rows of a_b were left out",))), config, RECORD, BASELINES)
     cells = cells_of(page)
     assert "<p>Note: 3 rows of a_b were left out.</p>" in markdown_to_safe_html(page)
-    assert "<code>python main.py --lr 0.01 | tee log\n</code>" in markdown_to_safe_html(page)
+    assert "<p>Command: python main.py --lr 0.01 | tee log</p>" in markdown_to_safe_html(page)
     assert ["versions", "python 3.11.1, torch 2.4.0"] in cells
     (data,) = [row[1] for row in cells if row[0] == "data"]
     assert data.startswith("simulated (SIMULATED): 60 users x 80 items; ratings: ")

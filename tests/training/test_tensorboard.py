@@ -100,11 +100,13 @@ def test_other_families_keep_out_of_the_groups_of_the_course(families):
         "eval/Mean Reciprocal Rank", "eval/MSE",
     }  # fmt: skip
     for name, family in (("mmoe", "zoo"), ("single", "zoo"), ("dyadic", "dyadic")):
-        assert all(tag.startswith(f"{family} simulated: ") for tag in tags[name])
-    assert {tag for tag in tags["mmoe"] if "eval/" in tag} == {
-        "zoo simulated: eval/view auc", "zoo simulated: eval/like auc",
+        assert all(tag.split("/")[0].endswith(f": {family} simulated") for tag in tags[name])
+    assert {tag for tag in tags["mmoe"] if tag.startswith("eval")} == {
+        "eval: zoo simulated/view auc", "eval: zoo simulated/like auc",
     }  # fmt: skip
-    assert any(tag.startswith("zoo simulated: gates/") for tag in tags["mmoe"])
+    assert any(tag.startswith("gates: zoo simulated/") for tag in tags["mmoe"])
+    _, metrics, _ = hparams_page(families)
+    assert metrics[:2] == ["eval/MSE", "eval/Mean Reciprocal Rank"]
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -116,7 +118,7 @@ def test_a_file_of_ones_own_names_its_charts_without_its_folders(tmp_path):
     (tmp_path / "mine/shop.csv").write_text("".join(rows))
     own = ["--ratings", "mine/shop.csv", "--epochs", "1", "--quiet", "--logdir", "run/a"]
     assert main.main(["--model", "single", *own]) == 0
-    assert {tag.split("/")[0].partition(":")[0] for tag in scalars("run/a")} == {"zoo shop.csv"}
+    assert {tag.split("/")[0].partition(": ")[2] for tag in scalars("run/a")} == {"zoo shop.csv"}
 
 
 # HPARAMS

@@ -366,7 +366,7 @@ def test_gate_weights_are_logged_for_networks_with_gates(tiny, tmp_path, name):
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     gates: dict[str, dict[int, float]] = {}
     for tag in events.Tags()["scalars"]:
-        if tag.startswith("zoo simulated: gates/"):
+        if tag.startswith("gates: zoo simulated/"):
             for point in events.Scalars(tag):
                 sums = gates.setdefault(tag.rpartition("/")[0], {})
                 sums[point.step] = sums.get(point.step, 0) + point.value
