@@ -154,7 +154,8 @@ class _Session:
             self.baselines = _measure_baselines(self.task)
         self.clock.lap()
         if already < self.config.epochs:
-            draw_page(writer, self.task, self.config, self.run.read_config(), self.baselines, already)
+            record = self.run.read_config() if self.run.has_config() else {}
+            draw_page(writer, self.task, self.config, record, self.baselines, already)
         ending = self._run_epochs(writer)
         if self.best.epoch is not None:
             self.run.restore("best", self.device, {"model": self.model})

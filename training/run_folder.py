@@ -217,6 +217,10 @@ class RunFolder:
         """True if the checkpoint exists; name: "last" or "best"."""
         return (self.path / f"{name}.pt").is_file()
 
+    def has_config(self) -> bool:
+        """True if config.json was written; a training loop of one's own may leave it out."""
+        return (self.path / "config.json").is_file()
+
     def has_summary(self) -> bool:
         """True if the item embeddings were written, the last step of a run."""
         return (self.path / "projector_config.pbtxt").is_file()
