@@ -88,10 +88,10 @@ def draw_users(users: pd.DataFrame, path: Path) -> None:
             own = users[users["world"] == world]
             for axis, (_, rows) in zip(line, own.groupby("action", sort=False), strict=True):
                 _draw_bars(axis, rows)
-            for axis in line[1:] if simulated and not all(worlds.values()) else ():  # the first has the name
-                mark_simulated(axis)
             line[0].set_ylabel("users")
             line[0].set_title(_shorten(world), loc="left", parse_math=False)
+            for axis in line if simulated and not all(worlds.values()) else ():
+                mark_simulated(axis)
 
 
 def _draw_bars(axis: Axes, rows: pd.DataFrame) -> None:

@@ -8,11 +8,17 @@ import pandas as pd
 import torch
 
 from analysis import runner, sweep
+from analysis.configuration import VAL_FRACTION
 from analysis.weights import CONFIGURATIONS
 from registry import recipe_for
 from training.loop import fit
 from training.run_folder import RunFolder
 
+# What captions and tables tell of the settings.
+SETTINGS = {
+    "epochs": 30, "test_fraction": 0.05, "val_fraction": VAL_FRACTION, "embedding_dim": 32, "batch_size": 256,
+    "lr": 0.005,
+}  # fmt: skip
 # A run without training: its metrics are a formula of the settings. It writes the files of a run and records its start.
 # With a file "crash" beside the runs, seed 1 is killed half-way.
 STAND_IN = """

@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 from pictures import check_picture, mark_of, outside
 
 from analysis import sweep, weights
-from analysis.configuration import VAL_FRACTION, Configuration
+from analysis.configuration import Configuration
 from analysis.figures import style
 from analysis.figures.labels import Label, Occupied, freeze, place_labels
 from analysis.figures.weights import CURVES, PLACES, draw_curves
@@ -19,12 +19,9 @@ from analysis.peers import CHAMPION, IN_FIGURE
 from analysis.results import read_curves
 from training.weighting import METHODS
 
-SETTINGS = {"epochs": 30, "test_fraction": 0.05, "val_fraction": VAL_FRACTION, "embedding_dim": 32}
-SETTINGS |= {"batch_size": 256, "lr": 0.005}
-
 
 def described(data: str = "ml-100k") -> dict:
-    return {"data": data, "simulated": data == "simulated", "seeds": [0, 1, 2, 3, 4], "settings": SETTINGS}
+    return {"data": data, "simulated": data == "simulated", "seeds": [0, 1, 2, 3, 4], "settings": study_runs.SETTINGS}
 
 
 # the style

@@ -25,14 +25,6 @@ pytestmark = [
 ]
 PHONE, LAPTOP, SCREEN = 360, 1280, 1920
 PAPER = 703  # pixels, of 96 to the inch, between the margins of A4, the narrowest usual paper
-SETTINGS = {
-    "epochs": 30,
-    "test_fraction": 0.05,
-    "val_fraction": 0.05,
-    "embedding_dim": 32,
-    "batch_size": 256,
-    "lr": 0.1,
-}
 SCRIPT = Path(__file__).with_name("measure_pages.js")
 
 
@@ -55,7 +47,7 @@ def describe(**changed) -> dict:
     """Metadata of a part."""
     about = {"data": "simulated", "simulated": True, "is_quick": True, "seeds": range(5), "runs": 20}
     statistics = {"ratings of a user, lowest / median / highest": "20 / 65 / 737", "users": "1,234"}
-    about |= {"statistics": statistics, "settings": SETTINGS, "versions": [{"torch": "2.13.0+cpu"}]}
+    about |= {"statistics": statistics, "settings": study_runs.SETTINGS, "versions": [{"torch": "2.13.0+cpu"}]}
     return metadata.assemble(**about | changed)
 
 

@@ -128,23 +128,13 @@ def test_their_table_by_hand():
     table = weights.tabulate(curves)
     assert table.loc[name, "last_mrr mean"] == pytest.approx(0.3)
     assert table.loc[name, "last_mrr sd"] == pytest.approx(0.1)
-    described = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2], "settings": SETTINGS}
+    described = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2], "settings": study_runs.SETTINGS}
     text = weights.as_markdown(table, described)
     cells = "0.3000 ± 0.1000 | 0.3000 ± 0.1000 | 2 ± 0 | 1.2000 ± 0.2000 | 0.9000 ± 0.0000 | 1 ± 0 | 1.000 ± 0.000"
     assert f"| {name} | {cells} |" in text
     assert "SIMULATED" not in text
     assert "SIMULATED" in weights.as_markdown(table, described | {"simulated": True})
     assert "±" not in weights.as_markdown(weights.tabulate(curves[curves["seed"] == 0]), described).split("\n\n")[1]
-
-
-SETTINGS = {
-    "epochs": 30,
-    "test_fraction": 0.05,
-    "val_fraction": 0.05,
-    "embedding_dim": 32,
-    "batch_size": 256,
-    "lr": 0.1,
-}
 
 
 def test_all_configurations_are_valid_and_the_sweep_contains_the_four_experiments():
@@ -199,7 +189,7 @@ def test_the_table_shows_front_and_outcomes(numbers):
     table = sweep.tabulate(numbers)
     name = Configuration(True, 0.99).name
     assert table.loc[name, "both_mrr mean"] == pytest.approx(numbers.loc[name, "both_mrr"].mean())
-    described = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2, 3, 4], "settings": SETTINGS}
+    described = {"data": "ml-100k", "simulated": False, "seeds": [0, 1, 2, 3, 4], "settings": study_runs.SETTINGS}
     lines = [line for line in sweep.as_markdown(table, numbers, described).split("\n") if line.startswith("| s")]
     assert len(lines) == len(table)
     assert [line.endswith("| ● |") for line in lines] == table["on front"].tolist()
@@ -210,7 +200,7 @@ def test_the_table_shows_front_and_outcomes(numbers):
 
 @pytest.mark.parametrize("data", ["ml-100k", "simulated", "ratings.csv"])
 def test_other_methods_are_named_for_movielens_only(numbers, data):
-    described = {"data": data, "simulated": data == "simulated", "seeds": [0], "settings": SETTINGS}
+    described = {"data": data, "simulated": data == "simulated", "seeds": [0], "settings": study_runs.SETTINGS}
     text = sweep.as_markdown(sweep.tabulate(numbers), numbers, described)
     assert ("EASE 0.1474" in text) == (data == "ml-100k")
     assert text.startswith("```\n+--") == (data == "simulated")
