@@ -163,17 +163,29 @@ def _column(metric: str, direction: int, rows: Mapping[str, Row]) -> list[str]:
 
 
 def shortfalls(row: Row, task: Task, model: str, baselines: Baselines) -> list[str]:
-    """A line for each metric of `task.advice` and each baseline that is better in it than the network, with advice.
+    """A line for each metric of `task.advice` in which baselines are better than the network, with advice.
 
-    Differences that the table does not show do not count.
+    The best of them comes first. Differences that the table does not show do not count.
     """
     lines = []
     for metric, advice in task.advice.items():
-        for name, values in baselines.items():
-            lead = task.directions[metric] * (values.get(metric, math.nan) - row[f"test_{metric}"])
-            if lead >= 0.00005:
-                lines.append(f"{name} beats {model} by {lead:.4f} in {metric}: try {advice}")
+        leads = {
+            name: task.directions[metric] * (values.get(metric, math.nan) - row[f"test_{metric}"])
+            for name, values in baselines.items()
+        }
+        better = sorted((name for name in leads if leads[name] >= 0.00005), key=lambda name: -leads[name])
+        if better:
+            best, *others = better
+            lines.append(f"{best} beats {model} by {leads[best]:.4f} in {metric}{_as_do(others)}: try {advice}")
     return [*lines, ""] if lines else []
+
+
+def _as_do(others: list[str]) -> str:
+    """ ", as do popularity and item mean"."""
+    if not others:
+        return ""
+    *first, last = others
+    return f", as {'do' if first else 'does'} {', '.join(first)}{' and ' if first else ''}{last}"
 
 
 def profile(seconds: dict[str, float], epochs: int) -> str:

@@ -233,11 +233,13 @@ def test_a_line_names_each_baseline_that_beats_the_network(tiny):
     lines = shortfalls(row, task, "multitask", found)
     assert lines == [
         f"better twice beats multitask by 0.1000 in mrr: try {task.advice['mrr']}",
-        f"better twice beats multitask by 0.2500 in mse: try {task.advice['mse']}",
-        f"cannot rank beats multitask by 0.1000 in mse: try {task.advice['mse']}",
+        f"better twice beats multitask by 0.2500 in mse, as does cannot rank: try {task.advice['mse']}",
         "",
     ]
     assert shortfalls(row, task, "multitask", {"worse": found["worse"]}) == []
+    three = {name: {"mse": mse} for name, mse in (("third", 0.4), ("first", 0.2), ("second", 0.3))}
+    (line, _) = shortfalls(row, task, "multitask", three)
+    assert line.startswith("first beats multitask by 0.3000 in mse, as do second and third: try ")
     softmax = shortfalls(row, SoftmaxTask(tiny), "multitask", found)
     assert "--preset champion" in lines[0]
     assert "--preset champion" not in softmax[0]
@@ -251,7 +253,7 @@ def test_a_run_prints_them_and_writes_them_to_result_json(capsys, tmp_path):
     assert [line[:18].rstrip() for line in table[1:5]] == ["multitask, epoch 1", *NAMES]
     assert table[3].split()[-5:-1] == ["n/a"] * 4
     assert table[4].split()[-1] == "n/a"
-    assert "popularity beats multitask by" in out
+    assert "EASE, lambda 200 beats multitask by" in out
     result = json.loads((tmp_path / "run/a/result.json").read_text())
     assert list(result["baselines"]) == NAMES
     assert not any(name.startswith("test_") for values in result["baselines"].values() for name in values)
