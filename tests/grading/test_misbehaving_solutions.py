@@ -155,9 +155,10 @@ os._exit(0)
 SIGNALS = [signal.SIGINT, *(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))]
 
 
-def ignore_ctrl_c() -> None:
-    """As a shell script does for what it starts in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def as_in_the_background() -> None:
+    """A shell script ignores Ctrl-C for what it starts in the background; the other signals are as usual."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.mark.slow
@@ -169,7 +170,7 @@ def test_a_signal_ends_the_grader_at_once_and_leaves_no_process(tmp_path, number
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=ignore_ctrl_c if number == signal.SIGINT else None,
+        preexec_fn=as_in_the_background,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     deadline = time.monotonic() + 60
