@@ -53,11 +53,13 @@ def _draw_differences(axis: Axes, columns: pd.DataFrame, is_baseline: np.ndarray
     places = np.arange(len(columns))
     axis.hlines(places[inside], columns["low"][inside], columns["high"][inside], colors=colors[inside])
     axis.scatter(columns["difference"][inside], places[inside], c=colors[inside], s=28, zorder=3)
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # keeps the line at 0 out of a text
+    look = {"va": "center", "fontsize": SETTINGS["ytick.labelsize"], "bbox": behind}
     for place, value in zip(places, columns["difference"], strict=True):
         if value < low:
-            axis.text(low, place, _signed(f"◂ {value:+.3f}"), va="center", fontsize=SETTINGS["ytick.labelsize"])
+            axis.text(low, place, _signed(f"◂ {value:+.3f}"), **look)
         elif value > high:
-            axis.text(high, place, f"{value:+.3f} ▸", va="center", ha="right", fontsize=SETTINGS["ytick.labelsize"])
+            axis.text(high, place, f"{value:+.3f} ▸", ha="right", **look)
 
 
 def _signed(text: str) -> str:
