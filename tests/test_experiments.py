@@ -23,6 +23,7 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_table_of_the_zoo_from_the_command_line(tmp_path, monkeypatch, capsys):
     rows = {"MMoE, view only": {"model": "mmoe", "labels": "view"}, "single task": {"model": "single"}}
     monkeypatch.setattr(zoo, "ROWS", rows)

@@ -79,6 +79,7 @@ def test_a_class_is_graded_as_each_hand_in_alone(classroom, capsys, tmp_path):
     assert "1 x FAIL expected: for layer_sizes=[96]: Linear(96, 1)" not in printed  # the other failures are commoner
 
 
+@pytest.mark.slow
 def test_the_same_command_grades_only_what_has_changed(classroom, capsys):
     folder, table, details = classroom
     grade(classroom)
