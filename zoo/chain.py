@@ -1,7 +1,6 @@
 """Chains of labels: no label is 1 in a row where the label before it is 0."""
 
 from dataclasses import fields, replace
-from typing import Any
 
 from torch import Tensor
 
@@ -53,7 +52,7 @@ def mend_chain(data: Data) -> Data:
     changes = [f"{label} in {count:,}" for label, count in zip(data.labels, counts, strict=True) if count]
     effect = f"sets {', '.join(changes)} of them to 1" if changes else "changes nothing"
     note = f"{_describe_breaks(data)}: --mend_chain {effect}"
-    return _with_rows(data, _with_labels(rows, mended), notes=(*data.notes, note))
+    return _relabel(data, data.labels, mended, note)
 
 
 def leave_out_root(data: Data) -> Data:
@@ -73,8 +72,7 @@ def leave_out_root(data: Data) -> Data:
         f"learned; probabilities of {', '.join(rest)} are given {root} (--negatives 4 draws rows of 0, to learn "
         f"{'it' if first == 1 else 'them'}, too)"
     )
-    learned = _with_labels(rows, rows.ratings[:, first:].contiguous())
-    return _with_rows(data, learned, labels=rest, notes=(*data.notes, note))
+    return _relabel(data, rest, rows.ratings[:, first:].contiguous(), note)
 
 
 def _describe_breaks(data: Data) -> str:
@@ -84,14 +82,12 @@ def _describe_breaks(data: Data) -> str:
     return f"{broken:,} of {len(rows):,} rows break the chain {' > '.join(data.labels)}"
 
 
-def _with_rows(data: Data, rows: Interactions, **changes: Any) -> Data:
-    """The data with other rows in the place of `data.interactions`, and further changes."""
+def _relabel(data: Data, names: tuple[str, ...], values: Tensor, note: str) -> Data:
+    """The data with these labels, `values` (R, T) for the rows of `data.interactions`, and a further note."""
+    rows = replace(data.interactions, ratings=values)
     kept = {field.name: getattr(data, field.name) for field in fields(Data) if field.name not in PARTS}
+    changes = {"labels": names, "notes": (*data.notes, note)}
     return Data.of_rows(rows, len(data.train), len(data.seen), **kept | changes)
-
-
-def _with_labels(rows: Interactions, labels: Tensor) -> Interactions:
-    return Interactions(rows.user_ids, rows.item_ids, labels, rows.num_users, rows.num_items)
 
 
 def _find_violations(rows: Interactions) -> Tensor:

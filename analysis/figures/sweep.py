@@ -19,6 +19,7 @@ from analysis.statistics import Comparison
 COLORS = {"shared": BLUE, "separate": VERMILION}
 SHAPES = {"shared": "o", "separate": "D"}
 SIZE = 8.0  # points, of the markers of means
+PALE = "#c4c4c4"  # of the means of the other panels
 DASHED, DOTTED = (5, 2), (1, 1.5)
 NOTE = "Large: means over seeds, with their λ_R"
 BARS = (
@@ -104,7 +105,7 @@ def _set_limits(axis: Axes, table: pd.DataFrame, references: References) -> None
 def _draw_method(axis: Axes, table: pd.DataFrame, method: str, compared: Compared, references: References) -> None:
     """The configurations of one method before those of all others, the front, and the references without names."""
     others = table[table["weighting"] != method]
-    axis.plot(others["both_mse mean"], others["both_mrr mean"], "o", color="#c4c4c4", markersize=SIZE / 2, zorder=1.5)
+    axis.plot(others["both_mse mean"], others["both_mrr mean"], "o", color=PALE, markersize=SIZE / 2, zorder=1.5)
     front = table[table["on front"]].sort_values("both_mse mean")
     axis.plot(
         front["both_mse mean"], front["both_mrr mean"], color=GRAY, linewidth=1.2, drawstyle="steps-post", zorder=2
@@ -212,6 +213,6 @@ def _draw_key(figure: Figure) -> None:
     front = {"color": GRAY, "linewidth": 1.2, "marker": "o", "markersize": SIZE, "markerfacecolor": "white"}
     key.append(Line2D([], [], markeredgecolor=INK, markeredgewidth=2, label="Pareto front of all means", **front))
     key.append(
-        Line2D([], [], color="#c4c4c4", marker="o", markersize=SIZE / 2, linewidth=0, label="means of the other panels")
+        Line2D([], [], color=PALE, marker="o", markersize=SIZE / 2, linewidth=0, label="means of the other panels")
     )
     figure.legend(handles=key, loc="outside lower center", ncols=len(key))
